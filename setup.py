@@ -1,0 +1,42 @@
+"""Builds the kernels: every module with a .pxd of the same name beside it is compiled.
+
+The compilation is optional. Without Cython or a C compiler the very same .py files are
+used as they are, slower; ``walstream --version`` says which build is in use.
+"""
+
+from pathlib import Path
+
+from setuptools import Extension, setup
+
+try:
+    from Cython.Build import cythonize
+except ImportError:
+    cythonize = None
+
+# buffer.pxd holds inline accessors for the other kernels; buffer.py is their uncompiled form.
+INLINE_ONLY = {"walstream/wal/buffer.py"}
+
+
+def kernels() -> list[Extension]:
+    if cythonize is None:
+        return []
+    sources = sorted(
+        str(pxd.with_suffix(".py"))
+        for pxd in Path("walstream").rglob("*.pxd")
+        if pxd.with_suffix(".py").exists()
+    )
+    extensions = [
+        Extension(
+            source.removesuffix(".py").replace("/", "."),
+            [source],
+            include_dirs=["walstream/wal"],
+            extra_compile_args=["-O3"],
+            optional=True,
+        )
+        for source in sources
+        if source not in INLINE_ONLY
+    ]
+    return list(cythonize(extensions, quiet=True, show_all_warnings=False))
+
+
+setup(ext_modules=kernels())

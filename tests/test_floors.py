@@ -1,0 +1,80 @@
+"""The package is a house: imports go down its floors only (docs/architecture.md)."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "walstream"
+
+# Longest prefix wins. The number is the floor; rooms on one floor do not import each other.
+FLOORS = {
+    "errors": 0,
+    "config": 0,
+    "wal": 1,
+    "rmgr": 2,
+    "redo.rules": 2,
+    "tasks": 2,
+    "replication": 3,
+    "store": 3,
+    "index": 3,
+    "redo": 3,
+    "inspect": 4,
+    "pages": 4,
+    "app": 5,
+    "demo": 6,
+    "cli": 7,
+    "__main__": 8,
+}
+IMPURE = {"trio", "os", "time", "logging", "psycopg", "trio_util", "subprocess", "socket"}
+PURE = ("wal", "rmgr", "redo.rules", "redo.protocol", "replication.messages")
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
+
+
+def room(module: str) -> str | None:
+    matches = [name for name in FLOORS if module == name or module.startswith(name + ".")]
+    return max(matches, key=len) if matches else None
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            assert node.module is not None
+            found.add(node.module)
+            if node.module == "walstream" or node.module.startswith("walstream."):
+                found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_imports_go_down(path: Path) -> None:
+    here = room(module_name(path))
+    if module_name(path) == "__init__":
+        return
+    assert here is not None, f"{path} is on no floor: add it to FLOORS"
+    for name in imports(path):
+        if not name.startswith("walstream."):
+            continue
+        there = room(name.removeprefix("walstream."))
+        if there is None or there == here:
+            continue
+        assert FLOORS[there] < FLOORS[here], f"{here} imports {there}, which is not below it"
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_pure_rooms_do_no_io(path: Path) -> None:
+    name = module_name(path)
+    if any(name == pure or name.startswith(pure + ".") for pure in PURE):
+        roots = {imported.split(".")[0] for imported in imports(path)}
+        assert not roots & IMPURE

@@ -1,0 +1,141 @@
+"""Every exception that walstream raises on purpose.
+
+::
+
+    WalstreamError
+    ├── WalError                     the bytes are wrong; fatal for that cluster
+    │   ├── PageHeaderError          a WAL page header is not what it must be
+    │   ├── RecordError              a WAL record is not what it must be
+    │   ├── WalGapError              WAL between two positions is missing
+    │   └── WalDivergedError         the same LSN with other content
+    ├── ProtocolError                a peer broke a format
+    │   ├── ReplicationProtocolError
+    │   └── RedoProtocolError
+    ├── ConnectionLost               socket cut, server shut down; restart
+    ├── ServerRefused                wrong system id, WAL removed, start ahead; fatal
+    ├── StorageError                 a write, fsync or rename failed; fatal
+    ├── StoreError                   the directory is not what was asked for
+    ├── RedoError
+    │   ├── RedoProcessDied
+    │   ├── RedoTimeout
+    │   ├── RedoQuarantined
+    │   └── UnsupportedRecord
+    └── PageError                    to the caller of get_page
+        ├── PageNotFound             beyond the end of the relation, or no such relation
+        ├── LsnNotAvailable          before the store begins, or not yet reached
+        └── NoBaseImage              the index knows no image to start from
+
+Messages name the field, what was expected, what was found, and the LSN. The same facts are
+attributes. Whether an error is fatal or means "try again" is decided by the supervisor that
+sees it (its ``restart_on``), not by flags here. Bugs of our own are ``AssertionError`` or
+``TypeError`` and are never translated.
+"""
+
+from __future__ import annotations
+
+
+class WalstreamError(Exception):
+    """Base of everything that walstream raises on purpose."""
+
+
+class WalError(WalstreamError):
+    """Bytes of WAL that are not what PostgreSQL writes.
+
+    ``lsn`` is where the offending structure starts (a page or a record), or None where the
+    bytes have no position.
+    """
+
+    def __init__(self, message: str, lsn: int | None = None) -> None:
+        super().__init__(message)
+        self.lsn = lsn
+
+
+class PageHeaderError(WalError):
+    """A WAL page header fails a check of XLogReaderValidatePageHeader."""
+
+
+class RecordError(WalError):
+    """A WAL record fails a check of ValidXLogRecordHeader, ValidXLogRecord or DecodeXLogRecord."""
+
+
+class WalGapError(WalError):
+    """WAL between what we have and what arrived is missing."""
+
+
+class WalDivergedError(WalError):
+    """The same LSN arrived with other content than what is stored."""
+
+
+class ProtocolError(WalstreamError):
+    """A peer sent something that its protocol does not allow."""
+
+
+class ReplicationProtocolError(ProtocolError):
+    """The server's answer is not one of the streaming replication protocol."""
+
+
+class RedoProtocolError(ProtocolError):
+    """A redo request or reply is malformed."""
+
+
+class ConnectionLost(WalstreamError):
+    """The connection to the server ended; a new one may succeed."""
+
+
+class ServerRefused(WalstreamError):
+    """The server answered with an error that trying again does not cure.
+
+    ``sqlstate`` is the five-character code, or None where the refusal is our own.
+    """
+
+    def __init__(self, message: str, sqlstate: str | None = None) -> None:
+        super().__init__(message)
+        self.sqlstate = sqlstate
+
+
+class StorageError(WalstreamError):
+    """A write, fsync or rename failed. ``path`` names the file."""
+
+    def __init__(self, message: str, path: str | None = None) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class StoreError(WalstreamError):
+    """A directory is not a store, is locked, or belongs to another cluster."""
+
+
+class RedoError(WalstreamError):
+    """A page could not be rebuilt."""
+
+
+class RedoProcessDied(RedoError):
+    """The redo child ended, or was poisoned, while the request was in flight."""
+
+
+class RedoTimeout(RedoError):
+    """The redo child did not answer before the deadline."""
+
+
+class RedoQuarantined(RedoError):
+    """The request killed more than one redo child; it is not tried again."""
+
+
+class UnsupportedRecord(RedoError):
+    """The record cannot be redone (custom resource manager, unknown operation)."""
+
+
+class PageError(WalstreamError):
+    """``get_page`` cannot answer."""
+
+
+class PageNotFound(PageError):
+    """The block does not exist at that LSN."""
+
+
+class LsnNotAvailable(PageError):
+    """The LSN is before the store begins, or has not been reached yet."""
+
+
+class NoBaseImage(PageError):
+    """No base page, page image or initialising record to start redo from."""

@@ -1,0 +1,58 @@
+# The accessors of buffer.py for compiled kernels: inline, unchecked, little-endian.
+# A kernel's own .pxd cimports what it uses; its .py imports the same names from buffer.py
+# under `if not cython.compiled`.
+
+from libc.string cimport memcmp, memmove, memset
+
+ctypedef unsigned char byte
+ctypedef unsigned short uint16
+ctypedef unsigned int uint32
+ctypedef unsigned long long uint64
+
+cdef inline uint32 u8(const byte* p, Py_ssize_t at) noexcept nogil:
+    return p[at]
+
+cdef inline uint32 u16(const byte* p, Py_ssize_t at) noexcept nogil:
+    return p[at] | (<uint32>p[at + 1] << 8)
+
+cdef inline uint32 u32(const byte* p, Py_ssize_t at) noexcept nogil:
+    return (p[at] | (<uint32>p[at + 1] << 8) | (<uint32>p[at + 2] << 16)
+            | (<uint32>p[at + 3] << 24))
+
+cdef inline uint64 u64(const byte* p, Py_ssize_t at) noexcept nogil:
+    return u32(p, at) | (<uint64>u32(p, at + 4) << 32)
+
+cdef inline uint32 be32(const byte* p, Py_ssize_t at) noexcept nogil:
+    return ((<uint32>p[at] << 24) | (<uint32>p[at + 1] << 16) | (<uint32>p[at + 2] << 8)
+            | p[at + 3])
+
+cdef inline uint64 be64(const byte* p, Py_ssize_t at) noexcept nogil:
+    return (<uint64>be32(p, at) << 32) | be32(p, at + 4)
+
+cdef inline void put8(byte* p, Py_ssize_t at, uint32 value) noexcept nogil:
+    p[at] = <byte>value
+
+cdef inline void put16(byte* p, Py_ssize_t at, uint32 value) noexcept nogil:
+    p[at] = <byte>value
+    p[at + 1] = <byte>(value >> 8)
+
+cdef inline void put32(byte* p, Py_ssize_t at, uint32 value) noexcept nogil:
+    p[at] = <byte>value
+    p[at + 1] = <byte>(value >> 8)
+    p[at + 2] = <byte>(value >> 16)
+    p[at + 3] = <byte>(value >> 24)
+
+cdef inline void put64(byte* p, Py_ssize_t at, uint64 value) noexcept nogil:
+    put32(p, at, <uint32>value)
+    put32(p, at + 4, <uint32>(value >> 32))
+
+cdef inline void move(byte* target, Py_ssize_t target_at, const byte* source,
+                      Py_ssize_t source_at, Py_ssize_t length) noexcept nogil:
+    memmove(target + target_at, source + source_at, <size_t>length)
+
+cdef inline void fill(byte* p, Py_ssize_t at, Py_ssize_t length, int value) noexcept nogil:
+    memset(p + at, value, <size_t>length)
+
+cdef inline bint equal(const byte* a, Py_ssize_t a_at, const byte* b, Py_ssize_t b_at,
+                       Py_ssize_t length) noexcept nogil:
+    return memcmp(a + a_at, b + b_at, <size_t>length) == 0

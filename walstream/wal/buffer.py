@@ -1,0 +1,76 @@
+"""Reads and writes little integers in raw bytes; the uncompiled form of ``buffer.pxd``.
+
+Every kernel reads WAL and pages through these names. Compiled kernels take the inline functions
+of ``buffer.pxd``, where ``p`` is a C pointer; uncompiled ones take the functions here, where ``p``
+is ``bytes``, ``bytearray`` or a ``memoryview``. Both mean the same. ``at`` is an offset in bytes.
+Nothing here checks bounds: a kernel checks every length and offset that comes from the bytes
+before it reads. Writers take values already masked to their width.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+
+Bytes = bytes | bytearray | memoryview
+Writable = bytearray | memoryview
+
+_U16 = Struct("<H")
+_U32 = Struct("<I")
+_U64 = Struct("<Q")
+_BE32 = Struct(">I")
+_BE64 = Struct(">Q")
+
+
+def u8(p: Bytes, at: int) -> int:
+    return p[at]
+
+
+def u16(p: Bytes, at: int) -> int:
+    return p[at] | p[at + 1] << 8
+
+
+def u32(p: Bytes, at: int) -> int:
+    return _U32.unpack_from(p, at)[0]  # type: ignore[no-any-return]
+
+
+def u64(p: Bytes, at: int) -> int:
+    return _U64.unpack_from(p, at)[0]  # type: ignore[no-any-return]
+
+
+def be32(p: Bytes, at: int) -> int:
+    return _BE32.unpack_from(p, at)[0]  # type: ignore[no-any-return]
+
+
+def be64(p: Bytes, at: int) -> int:
+    return _BE64.unpack_from(p, at)[0]  # type: ignore[no-any-return]
+
+
+def put8(p: Writable, at: int, value: int) -> None:
+    p[at] = value
+
+
+def put16(p: Writable, at: int, value: int) -> None:
+    _U16.pack_into(p, at, value)
+
+
+def put32(p: Writable, at: int, value: int) -> None:
+    _U32.pack_into(p, at, value)
+
+
+def put64(p: Writable, at: int, value: int) -> None:
+    _U64.pack_into(p, at, value)
+
+
+def move(target: Writable, target_at: int, source: Bytes, source_at: int, length: int) -> None:
+    """Copies ``length`` bytes; the ranges may overlap (memmove)."""
+    target[target_at : target_at + length] = bytes(source[source_at : source_at + length])
+
+
+def fill(p: Writable, at: int, length: int, value: int) -> None:
+    """Sets ``length`` bytes to ``value`` (memset)."""
+    p[at : at + length] = bytes((value,)) * length
+
+
+def equal(a: Bytes, a_at: int, b: Bytes, b_at: int, length: int) -> bool:
+    """Returns whether two ranges hold the same bytes (memcmp)."""
+    return a[a_at : a_at + length] == b[b_at : b_at + length]
