@@ -17,6 +17,18 @@ except ImportError:
 INLINE_ONLY = {"walstream/wal/buffer.py"}
 
 
+# Bounds checks are off: the kernels check every length and offset that comes from the bytes, in
+# both builds. Annotations are for mypy; the C types are in the .pxd files.
+DIRECTIVES = {
+    "language_level": 3,
+    "annotation_typing": False,
+    "boundscheck": False,
+    "wraparound": False,
+    "cdivision": True,
+    "initializedcheck": False,
+}
+
+
 def kernels() -> list[Extension]:
     if cythonize is None:
         return []
@@ -36,7 +48,7 @@ def kernels() -> list[Extension]:
         for source in sources
         if source not in INLINE_ONLY
     ]
-    return list(cythonize(extensions, quiet=True, show_all_warnings=False))
+    return list(cythonize(extensions, quiet=True, compiler_directives=DIRECTIVES))
 
 
 setup(ext_modules=kernels())

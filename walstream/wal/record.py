@@ -1,4 +1,3 @@
-# cython: language_level=3, annotation_typing=False, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """Takes one raw record apart: header, block references, images, data (DecodeXLogRecord).
 
 ``RecordReader`` is a kernel: one object is reused for many records and holds positions, not
@@ -8,11 +7,15 @@ pages and segments (``stream.py``) nor of what a record means (``rmgr/``).
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import cython
 
 from walstream.errors import RecordError
 from walstream.wal.model import BlockRef, BufferTag, PageImage, RawRecord, XLogRecord, format_lsn
 
+if TYPE_CHECKING:
+    from walstream.wal.buffer import Bytes
 if not cython.compiled:
     from walstream.wal.buffer import u8, u16, u32, u64
 
@@ -57,7 +60,7 @@ class RecordReader:
     to its number (-1 where the record has none).
     """
 
-    def __init__(self, version):
+    def __init__(self, version: int) -> None:
         self.version = version
         self.total_length = self.xid = self.prev = self.info = self.rmgr = self.crc = 0
         self.origin = self.toplevel_xid = 0
@@ -83,14 +86,14 @@ class RecordReader:
             self.image_compression = [0] * 33
             self.image_apply = [False] * 33
 
-    def fail(self, code, a, b, c):
+    def fail(self, code: int, a: int, b: int, c: int) -> int:
         self.error = code
         self.error_a = a
         self.error_b = b
         self.error_c = c
         return code
 
-    def read(self, p, at, length_available):
+    def read(self, p: Bytes, at: int, length_available: int) -> int:
         """Reads the record whose header is at ``p[at]``; returns 0 or a reason.
 
         The caller has checked that ``xl_tot_len`` bytes are there: ``length_available`` must equal
@@ -131,14 +134,14 @@ class RecordReader:
                 cursor += 1
                 payload += self.main_length
                 break
-            elif block_id == 254:
+            if block_id == 254:
                 if end - cursor < 4:
                     return self.fail(INVALID_LENGTH, cursor - at, length_available, 0)
                 self.main_length = u32(p, cursor)
                 cursor += 4
                 payload += self.main_length
                 break
-            elif block_id == 253:
+            if block_id == 253:
                 if end - cursor < 2:
                     return self.fail(INVALID_LENGTH, cursor - at, length_available, 0)
                 self.origin = u16(p, cursor)
@@ -254,13 +257,13 @@ class RecordReader:
         self.block_count = count
         return 0
 
-    def find_block(self, block_id):
+    def find_block(self, block_id: int) -> int:
         for i in range(self.block_count):
             if self.block_id[i] == block_id:
                 return i
         return -1
 
-    def read_bytes(self, data):
+    def read_bytes(self, data: Bytes) -> int:
         """Reads the record that ``data`` holds whole; returns 0 or a reason."""
         if len(data) < 24:
             return self.fail(SHORT_HEADER, len(data), 0, 0)
@@ -268,7 +271,7 @@ class RecordReader:
             return self.read(cython.address(data[0]), 0, len(data))
         return self.read(data, 0, len(data))
 
-    def block(self, i):
+    def block(self, i: int) -> tuple[int, ...]:
         """Returns block ``i`` as a tuple.
 
         (id, spc, db, rel, fork, block, flags, data_at, data_length, image_at, image_length,
@@ -294,10 +297,10 @@ class RecordReader:
             self.hole_offset[i],
             self.hole_length[i],
             self.image_compression[i],
-            bool(self.image_apply[i]),
+            self.image_apply[i],
         )
 
-    def message(self):
+    def message(self) -> str:
         """Returns the words for the last refusal, without an LSN."""
         return _MESSAGES[self.error].format(a=self.error_a, b=self.error_b, c=self.error_c)
 
