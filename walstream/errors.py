@@ -7,7 +7,8 @@
     │   ├── PageHeaderError          a WAL page header is not what it must be
     │   ├── RecordError              a WAL record is not what it must be
     │   ├── WalGapError              WAL between two positions is missing
-    │   └── WalDivergedError         the same LSN with other content
+    │   ├── WalDivergedError         the same LSN with other content
+    │   └── SegmentMissing           a segment file that should be there is not
     ├── ProtocolError                a peer broke a format
     │   ├── ReplicationProtocolError
     │   └── RedoProtocolError
@@ -15,6 +16,7 @@
     ├── ServerRefused                wrong system id, WAL removed, start ahead; fatal
     ├── StorageError                 a write, fsync or rename failed; fatal
     ├── StoreError                   the directory is not what was asked for
+    │   └── WrongCluster             WAL or a store of another cluster
     ├── RedoError
     │   ├── RedoProcessDied
     │   ├── RedoTimeout
@@ -66,6 +68,10 @@ class WalDivergedError(WalError):
     """The same LSN arrived with other content than what is stored."""
 
 
+class SegmentMissing(WalError):
+    """A segment file that should hold the LSN is not there."""
+
+
 class ProtocolError(WalstreamError):
     """A peer sent something that its protocol does not allow."""
 
@@ -103,6 +109,10 @@ class StorageError(WalstreamError):
 
 class StoreError(WalstreamError):
     """A directory is not a store, is locked, or belongs to another cluster."""
+
+
+class WrongCluster(StoreError):
+    """WAL, a store or a server belongs to another cluster (system identifier differs)."""
 
 
 class RedoError(WalstreamError):

@@ -1,0 +1,92 @@
+"""The command line: finds the command, turns our errors into one line and an exit code.
+
+Each command lives in ``walstream/cli/NAME.py`` as a click command named ``command`` and is
+imported when it is used, so that ``walstream --help`` starts fast.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from walstream import __version__
+from walstream.errors import WalstreamError
+
+# name -> (module, first line of help)
+COMMANDS = {
+    "demo": ("demo", "Show the whole path on an embedded PostgreSQL 18."),
+    "history": ("history", "List the records that changed a block."),
+    "page": ("page", "Rebuild a page as it was at an LSN."),
+    "run": ("run", "Stream a cluster into a store: base backup, WAL, index."),
+    "status": ("status", "Show what a store holds."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module only when that command is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"walstream.cli.{COMMANDS[cmd_name][0]}")
+        command = module.command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name][1]) for name in sorted(COMMANDS)])
+
+
+def print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    if not value or ctx.resilient_parsing:
+        return
+    from walstream.wal.record import COMPILED
+
+    kernels = "compiled" if COMPILED else "uncompiled (slower: no C compiler at installation)"
+    click.echo(f"walstream {__version__}, kernels: {kernels}")
+    ctx.exit()
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=print_version,
+    help="Show the version and which build of the kernels is in use.",
+)
+def cli() -> None:
+    """PostgreSQL's physical WAL: streamed, kept, decoded, indexed and replayed.
+
+    Exit codes are listed in docs/exit-codes.md.
+    """
+
+
+def leaves(error: BaseException) -> list[BaseException]:
+    """Returns the errors inside nested exception groups, in order."""
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for inner in error.exceptions for leaf in leaves(inner)]
+    return [error]
+
+
+def main() -> None:
+    """Runs the command line; the entry point of the ``walstream`` script."""
+    try:
+        cli.main(prog_name="walstream", standalone_mode=True)
+    except (WalstreamError, BaseExceptionGroup) as error:
+        from walstream.cli.exit_codes import exit_code
+
+        found = leaves(error)
+        ours = [leaf for leaf in found if isinstance(leaf, WalstreamError)]
+        if len(ours) != len(found):
+            raise
+        for leaf in dict.fromkeys(map(str, ours)):
+            click.echo(f"walstream: error: {leaf}", err=True)
+        sys.exit(exit_code(ours[0]))

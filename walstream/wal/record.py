@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 if not cython.compiled:
     from walstream.wal.buffer import u8, u16, u32, u64
 
+COMPILED: bool = cython.compiled
+
 # Reasons why a record is refused, with the words of DecodeXLogRecord.
 SHORT_HEADER = 1
 OUT_OF_ORDER_BLOCK = 2

@@ -1,0 +1,58 @@
+"""Exit codes of every command, and which error becomes which (docs/exit-codes.md)."""
+
+from __future__ import annotations
+
+from walstream import errors
+
+OK = 0
+FAILED = 1
+USAGE = 2
+CONNECTION = 3
+REFUSED = 4
+STORE = 5
+STORAGE = 6
+WAL_DAMAGED = 7
+PAGE = 8
+REDO = 9
+DIFFERENT = 10
+WAL_TRUNCATED = 11
+SEGMENT_MISSING = 12
+WRONG_CLUSTER = 13
+
+MEANINGS = {
+    OK: "success",
+    FAILED: "an error that has no code of its own",
+    USAGE: "wrong options or arguments",
+    CONNECTION: "no connection to the server, or it was lost and was not to be tried again",
+    REFUSED: "the server refuses for good: WAL removed, slot lost, no REPLICATION, start ahead",
+    STORE: "the directory is not a store, is in use, or is not usable for this server",
+    STORAGE: "a write, fsync or rename failed",
+    WAL_DAMAGED: "WAL is corrupt, has a gap, or differs from what is stored",
+    PAGE: "the page does not exist at that LSN, or cannot be known",
+    REDO: "redo failed",
+    DIFFERENT: "a comparison found differences",
+    WAL_TRUNCATED: "WAL ends within a record",
+    SEGMENT_MISSING: "a WAL segment is missing",
+    WRONG_CLUSTER: "WAL or store of another cluster",
+}
+
+_CODES: tuple[tuple[type[errors.WalstreamError], int], ...] = (
+    (errors.ConnectionLost, CONNECTION),
+    (errors.ServerRefused, REFUSED),
+    (errors.WrongCluster, WRONG_CLUSTER),
+    (errors.StoreError, STORE),
+    (errors.StorageError, STORAGE),
+    (errors.SegmentMissing, SEGMENT_MISSING),
+    (errors.WalError, WAL_DAMAGED),
+    (errors.ProtocolError, CONNECTION),
+    (errors.PageError, PAGE),
+    (errors.RedoError, REDO),
+)
+
+
+def exit_code(error: errors.WalstreamError) -> int:
+    """Returns the exit code for an error of ours."""
+    for kind, code in _CODES:
+        if isinstance(error, kind):
+            return code
+    return FAILED
