@@ -334,7 +334,7 @@ def decode_wal_record(raw: RawRecord, version: int) -> XLogRecord:
                 hole_offset,
                 hole_length,
                 compression,
-                apply,
+                bool(apply),
             )
         blocks.append(
             BlockRef(

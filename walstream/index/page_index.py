@@ -1,0 +1,311 @@
+"""The index: which records changed a block, how long a relation was, what else happened.
+
+Keeps positions, never records: everything here can be made again from WAL (``walstream reindex``).
+RocksDB underneath; nothing else imports it. All keys are big-endian, so that a range scan is in
+order of block and LSN:
+
+=========  =====================================================  ==================================
+``b``      spc u32, db u32, rel u32, fork u8, block u32,          posting list: 9 bytes an entry:
+           end LSN u64 of the first entry                         end - base u32, end - start u32,
+                                                                  flags u8; base = LSN of the key
+``s``      spc u32, db u32, rel u32, fork u8, end LSN u64         kind u8, blocks u32
+``e``      end LSN u64                                            start LSN u64, rmgr u8, info u8,
+                                                                  xid u32
+``t``      time u64 (microseconds since 2000-01-01), end LSN u64  start LSN u64, xid u32, kind u8
+``a``      spc u32, db u32, end LSN u64                           kind u8, source spc u32, db u32
+``m``      name                                                   value
+=========  =====================================================  ==================================
+
+An entry's version is the END LSN of its record. A hot block costs one key a batch of ingest, not
+one a record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import IntEnum, IntFlag
+from pathlib import Path
+from struct import Struct
+from typing import Any, NamedTuple
+
+from rocksdict import AccessType, Options, Rdict, WriteBatch
+
+from walstream.errors import StoreError
+from walstream.wal.model import BufferTag, RelFileLocator
+
+FORMAT = 1
+
+_BLOCK = Struct(">cIIIBI")
+_BLOCK_KEY = Struct(">cIIIBIQ")
+_ENTRY = Struct(">IIB")
+_SIZE_PREFIX = Struct(">cIIIB")
+_SIZE_KEY = Struct(">cIIIBQ")
+_SIZE = Struct(">BI")
+_EVENT_KEY = Struct(">cQ")
+_EVENT = Struct(">QBBI")
+_TIME_KEY = Struct(">cQQ")
+_TIME = Struct(">QIB")
+_DATABASE_KEY = Struct(">cIIQ")
+_DATABASE = Struct(">BII")
+
+MAX_LSN = (1 << 64) - 1
+
+
+class EntryFlag(IntFlag):
+    """What an entry means to a search from newer to older.
+
+    INIT: the record alone makes the page (will-init, or an image to restore): stop here.
+    IMPLICIT: the record changes the block without naming it (visibility map bits).
+    """
+
+    INIT = 1
+    IMPLICIT = 2
+
+
+class Entry(NamedTuple):
+    """One record that changed a block."""
+
+    end_lsn: int
+    start_lsn: int
+    flags: int
+
+
+class SizeKind(IntEnum):
+    """Why a relation fork has the size it has."""
+
+    BASE = 0
+    CREATE = 1
+    EXTEND = 2
+    TRUNCATE = 3
+    DROP = 4
+
+
+class SizeChange(NamedTuple):
+    """From ``end_lsn`` on the fork has ``blocks`` blocks."""
+
+    end_lsn: int
+    kind: SizeKind
+    blocks: int
+
+
+class DatabaseKind(IntEnum):
+    """What happened to a database directory."""
+
+    COPY = 1
+    DROP = 2
+    CREATE = 3
+
+
+class DatabaseChange(NamedTuple):
+    """A database directory was copied from another, created, or dropped."""
+
+    end_lsn: int
+    kind: DatabaseKind
+    source_spc_oid: int
+    source_db_oid: int
+
+
+class Event(NamedTuple):
+    """A record that changes no page through a block reference; its body is read from WAL."""
+
+    end_lsn: int
+    start_lsn: int
+    rmgr_id: int
+    info: int
+    xid: int
+
+
+class TimePoint(NamedTuple):
+    """A commit, abort or restore point, by its time."""
+
+    time_us: int
+    end_lsn: int
+    start_lsn: int
+    xid: int
+    kind: int
+
+
+class Batch:
+    """Changes that become visible together with ``Meta`` values, in one atomic write."""
+
+    def __init__(self) -> None:
+        self.entries: dict[tuple[int, int, int, int, int], list[Entry]] = {}
+        self.sizes: list[tuple[RelFileLocator, int, SizeChange]] = []
+        self.events: list[Event] = []
+        self.times: list[TimePoint] = []
+        self.databases: list[tuple[int, int, DatabaseChange]] = []
+        self.meta: dict[str, bytes] = {}
+
+
+class PageIndex:
+    """The index of one store.
+
+    One process writes; others may open it with ``read_only`` and see what was written when they
+    opened it.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        """Opens the index, making it where there is none.
+
+        Raises:
+            StoreError: it cannot be opened (another writer, not an index, another format).
+        """
+        options = Options(raw_mode=True)
+        options.create_if_missing(not read_only)
+        options.set_keep_log_file_num(2)
+        access = AccessType.read_only() if read_only else AccessType.read_write()
+        try:
+            # rocksdict raises plain Exception for everything that RocksDB reports.
+            self._db: Any = Rdict(str(path), options, access_type=access)
+        except Exception as error:
+            raise StoreError(f"cannot open the index {path}: {error}") from error
+        self.read_only = read_only
+        stored = self.meta("format")
+        if stored is None and not read_only:
+            self._db[b"mformat"] = str(FORMAT).encode()
+        elif stored != str(FORMAT).encode():
+            raise StoreError(
+                f"index {path}: expected format {FORMAT}, got {stored!r}: run walstream reindex"
+            )
+
+    def close(self) -> None:
+        """Closes the database; the object is not usable afterwards."""
+        self._db.close()
+
+    # -- writing
+
+    def write(self, batch: Batch) -> None:
+        """Writes a batch atomically. Entries of a block must be newer than those it has."""
+        out = WriteBatch(raw_mode=True)
+        put = out.put
+        pack_key = _BLOCK_KEY.pack
+        pack_entry = _ENTRY.pack
+        for tag, entries in batch.entries.items():
+            base = entries[0].end_lsn
+            out_value = b"".join(
+                [
+                    pack_entry(end_lsn - base, end_lsn - start_lsn, flags)
+                    for end_lsn, start_lsn, flags in entries
+                ]
+            )
+            put(pack_key(b"b", *tag, base), out_value)
+        for locator, fork, change in batch.sizes:
+            put(
+                _SIZE_KEY.pack(b"s", *locator, fork, change.end_lsn),
+                _SIZE.pack(change.kind, change.blocks),
+            )
+        for event in batch.events:
+            put(
+                _EVENT_KEY.pack(b"e", event.end_lsn),
+                _EVENT.pack(event.start_lsn, event.rmgr_id, event.info, event.xid),
+            )
+        for point in batch.times:
+            put(
+                _TIME_KEY.pack(b"t", point.time_us, point.end_lsn),
+                _TIME.pack(point.start_lsn, point.xid, point.kind),
+            )
+        for spc_oid, db_oid, database in batch.databases:
+            put(
+                _DATABASE_KEY.pack(b"a", spc_oid, db_oid, database.end_lsn),
+                _DATABASE.pack(database.kind, database.source_spc_oid, database.source_db_oid),
+            )
+        for name, value in batch.meta.items():
+            put(b"m" + name.encode(), value)
+        self._db.write(out)
+
+    # -- reading
+
+    def meta(self, name: str) -> bytes | None:
+        """Returns a value that was written with a batch, or None."""
+        value = self._db.get(b"m" + name.encode())
+        assert value is None or isinstance(value, bytes)
+        return value
+
+    def entries(self, tag: BufferTag, upto_lsn: int = MAX_LSN) -> Iterator[Entry]:
+        """Yields the entries of a block with ``end_lsn <= upto_lsn``, newest first."""
+        prefix = _BLOCK.pack(b"b", *tag)
+        iterator = self._db.iter()
+        iterator.seek_for_prev(prefix + upto_lsn.to_bytes(8, "big"))
+        while iterator.valid():
+            key = iterator.key()
+            if not key.startswith(prefix):
+                return
+            base = int.from_bytes(key[-8:], "big")
+            for above, length, flags in reversed(list(_ENTRY.iter_unpack(iterator.value()))):
+                end_lsn = base + above
+                if end_lsn <= upto_lsn:
+                    yield Entry(end_lsn, end_lsn - length, flags)
+            iterator.prev()
+
+    def sizes(
+        self, locator: RelFileLocator, fork: int, upto_lsn: int = MAX_LSN
+    ) -> Iterator[SizeChange]:
+        """Yields the size changes of a fork with ``end_lsn <= upto_lsn``, newest first."""
+        prefix = _SIZE_PREFIX.pack(b"s", *locator, fork)
+        iterator = self._db.iter()
+        iterator.seek_for_prev(prefix + upto_lsn.to_bytes(8, "big"))
+        while iterator.valid():
+            key = iterator.key()
+            if not key.startswith(prefix):
+                return
+            kind, blocks = _SIZE.unpack(iterator.value())
+            yield SizeChange(int.from_bytes(key[-8:], "big"), SizeKind(kind), blocks)
+            iterator.prev()
+
+    def database_changes(
+        self, spc_oid: int, db_oid: int, upto_lsn: int = MAX_LSN
+    ) -> Iterator[DatabaseChange]:
+        """Yields what happened to a database directory, newest first."""
+        prefix = _DATABASE_KEY.pack(b"a", spc_oid, db_oid, 0)[:-8]
+        iterator = self._db.iter()
+        iterator.seek_for_prev(prefix + upto_lsn.to_bytes(8, "big"))
+        while iterator.valid():
+            key = iterator.key()
+            if not key.startswith(prefix):
+                return
+            kind, spc, db = _DATABASE.unpack(iterator.value())
+            yield DatabaseChange(int.from_bytes(key[-8:], "big"), DatabaseKind(kind), spc, db)
+            iterator.prev()
+
+    def events(self, after_lsn: int = 0, upto_lsn: int = MAX_LSN) -> Iterator[Event]:
+        """Yields the events with ``after_lsn < end_lsn <= upto_lsn``, oldest first."""
+        for key, value in self._scan(b"e", _EVENT_KEY.pack(b"e", after_lsn + 1)):
+            end_lsn = int.from_bytes(key[1:], "big")
+            if end_lsn > upto_lsn:
+                return
+            yield Event(end_lsn, *_EVENT.unpack(value))
+
+    def times(self, from_us: int = 0) -> Iterator[TimePoint]:
+        """Yields commits, aborts and restore points at or after a time, oldest first."""
+        for key, value in self._scan(b"t", _TIME_KEY.pack(b"t", from_us, 0)):
+            _, time_us, end_lsn = _TIME_KEY.unpack(key)
+            yield TimePoint(time_us, end_lsn, *_TIME.unpack(value))
+
+    def relations(self) -> Iterator[tuple[RelFileLocator, int]]:
+        """Yields every relation fork that the index has a size of, once, in key order."""
+        previous = None
+        for key, _ in self._scan(b"s", b"s"):
+            _, spc, db, rel, fork, _ = _SIZE_KEY.unpack(key)
+            if (spc, db, rel, fork) != previous:
+                previous = (spc, db, rel, fork)
+                yield RelFileLocator(spc, db, rel), fork
+
+    def blocks(self, locator: RelFileLocator, fork: int) -> Iterator[int]:
+        """Yields the blocks of a fork that any record changed, once, ascending."""
+        prefix = _SIZE_PREFIX.pack(b"b", *locator, fork)
+        previous = None
+        for key, _ in self._scan(prefix, prefix):
+            block = int.from_bytes(key[14:18], "big")
+            if block != previous:
+                previous = block
+                yield block
+
+    def _scan(self, prefix: bytes, start: bytes) -> Iterator[tuple[bytes, bytes]]:
+        iterator = self._db.iter()
+        iterator.seek(start)
+        while iterator.valid():
+            key = iterator.key()
+            if not key.startswith(prefix):
+                return
+            yield key, iterator.value()
+            iterator.next()

@@ -1,0 +1,219 @@
+"""Reads WAL that is on disk: which file holds an LSN, bytes at an LSN, one record at an LSN.
+
+Works on any directory of plain segments (a store's ``wal/``, a ``pg_wal``), ``.partial`` included.
+Knows timelines (history files), not records: a record is only put together from its pages here, so
+that one can be read again by the position that the index keeps.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from pathlib import Path
+from typing import NamedTuple
+
+import crc32c
+
+from walstream.errors import RecordError, SegmentMissing, StorageError, WalError
+from walstream.wal.layout import (
+    LONG_PAGE_HEADER,
+    RECORD_CRC_OFFSET,
+    RECORD_HEADER,
+    SHORT_PAGE_HEADER,
+    XLOG_BLCKSZ,
+    XLOG_RECORD_MAX_SIZE,
+)
+from walstream.wal.model import format_lsn
+from walstream.wal.segment import (
+    history_file_name,
+    parse_history_file_name,
+    parse_segment_file_name,
+    segment_file_name,
+)
+
+PARTIAL = ".partial"
+OPEN_FILES = 64
+
+
+class TimelineSwitch(NamedTuple):
+    """One line of a history file: ``timeline`` ended at ``end_lsn``."""
+
+    timeline: int
+    end_lsn: int
+
+
+def parse_history(text: str) -> tuple[TimelineSwitch, ...]:
+    """Returns the ancestors that a history file lists, oldest first (readTimeLineHistory).
+
+    Raises:
+        WalError: a line is not ``TLI<tab>LSN<tab>reason``.
+    """
+    switches = []
+    for line in text.splitlines():
+        stripped = line.strip()
+        if not stripped or stripped.startswith("#"):
+            continue
+        fields = stripped.split(None, 2)
+        try:
+            high, low = fields[1].split("/")
+            switches.append(TimelineSwitch(int(fields[0]), int(high, 16) << 32 | int(low, 16)))
+        except (ValueError, IndexError):
+            raise WalError(
+                f"timeline history: expected TLI and LSN on each line, got {line!r}"
+            ) from None
+    return tuple(switches)
+
+
+class WalArchive:
+    """A directory of WAL segments, read only.
+
+    Per segment the file of the newest timeline that has one is taken, among the target timeline
+    and its ancestors. The newest timeline present is the target unless one is given.
+    """
+
+    def __init__(self, path: Path, segment_size: int, timeline: int | None = None) -> None:
+        self.path = path
+        self.segment_size = segment_size
+        self._wanted_timeline = timeline
+        self._files: OrderedDict[int, tuple[int, str]] = OrderedDict()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Looks at the directory again: new timelines, segments that lost their ``.partial``."""
+        self.close()
+        timelines = set()
+        for name in os.listdir(self.path):  # noqa: PTH208 (names only)
+            segment = parse_segment_file_name(name.removesuffix(PARTIAL), self.segment_size)
+            history = parse_history_file_name(name)
+            if segment is not None:
+                timelines.add(segment.timeline)
+            elif history is not None:
+                timelines.add(history)
+        newest = max(timelines, default=1)
+        self.timeline = self._wanted_timeline or newest
+        self.history: tuple[TimelineSwitch, ...] = ()
+        history_path = self.path / history_file_name(self.timeline)
+        if history_path.exists():
+            self.history = parse_history(history_path.read_text())
+
+    def close(self) -> None:
+        """Closes the open segment files."""
+        while self._files:
+            os.close(self._files.popitem()[1][0])
+
+    def timelines_for(self, segment_number: int) -> list[int]:
+        """Returns the timelines that may have written a segment, newest first."""
+        ancestors = [
+            switch.timeline
+            for switch in reversed(self.history)
+            if segment_number <= switch.end_lsn // self.segment_size
+        ]
+        return [self.timeline, *ancestors]
+
+    def find(self, segment_number: int) -> Path | None:
+        """Returns the file that holds a segment, or None; a complete one before a partial one."""
+        for timeline in self.timelines_for(segment_number):
+            name = segment_file_name(timeline, segment_number, self.segment_size)
+            for candidate in (self.path / name, self.path / (name + PARTIAL)):
+                if candidate.exists():
+                    return candidate
+        return None
+
+    def _open(self, segment_number: int, lsn: int) -> int:
+        cached = self._files.get(segment_number)
+        if cached is not None:
+            self._files.move_to_end(segment_number)
+            return cached[0]
+        # A rename between find and open only means to look again.
+        for _ in range(3):
+            path = self.find(segment_number)
+            if path is None:
+                break
+            try:
+                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                continue
+            self._files[segment_number] = (descriptor, str(path))
+            if len(self._files) > OPEN_FILES:
+                os.close(self._files.popitem(last=False)[1][0])
+            return descriptor
+        name = segment_file_name(self.timeline, segment_number, self.segment_size)
+        raise SegmentMissing(
+            f"segment {name} is missing in {self.path}: it holds {format_lsn(lsn)}", lsn
+        )
+
+    def read(self, lsn: int, length: int) -> bytes:
+        """Returns the WAL bytes ``[lsn, lsn + length)``, page headers included.
+
+        Raises:
+            SegmentMissing: a segment of the range is not there.
+            StorageError: a file is shorter than a segment, or cannot be read.
+        """
+        parts = []
+        while length > 0:
+            number, offset = divmod(lsn, self.segment_size)
+            size = min(length, self.segment_size - offset)
+            descriptor = self._open(number, lsn)
+            try:
+                data = os.pread(descriptor, size, offset)
+            except OSError as error:
+                path = self._files[number][1]
+                raise StorageError(f"cannot read {path}: {error.strerror}", path) from error
+            if len(data) != size:
+                path = self._files[number][1]
+                raise StorageError(
+                    f"{path} is too short: expected {size} bytes at offset {offset}, "
+                    f"got {len(data)}",
+                    path,
+                )
+            parts.append(data)
+            lsn += size
+            length -= size
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def read_record(self, start_lsn: int) -> bytes:
+        """Returns the record that starts at ``start_lsn``, page headers removed, CRC checked.
+
+        Raises:
+            RecordError: no valid record stands there.
+            SegmentMissing: a segment of the record is not there.
+        """
+        # Most records are short: one read brings the length and the rest of the page.
+        page_left = XLOG_BLCKSZ - start_lsn % XLOG_BLCKSZ
+        first = self.read(start_lsn, min(page_left, 512))
+        total = int.from_bytes(first[:4], "little")
+        if not RECORD_HEADER <= total <= XLOG_RECORD_MAX_SIZE:
+            raise RecordError(
+                f"invalid record length: expected {RECORD_HEADER} to {XLOG_RECORD_MAX_SIZE}, "
+                f"got {total} at {format_lsn(start_lsn)}",
+                start_lsn,
+            )
+        if total <= len(first):
+            record = first[:total]
+        elif total <= page_left:
+            record = self.read(start_lsn, total)
+        else:
+            record = self._read_over_pages(start_lsn, total, page_left)
+        crc = crc32c.crc32c(
+            record[:RECORD_CRC_OFFSET], crc32c.crc32c(memoryview(record)[RECORD_HEADER:])
+        )
+        stored = int.from_bytes(record[RECORD_CRC_OFFSET:RECORD_HEADER], "little")
+        if crc != stored:
+            raise RecordError(
+                "incorrect resource manager data checksum in record: "
+                f"expected {stored:08X}, got {crc:08X} at {format_lsn(start_lsn)}",
+                start_lsn,
+            )
+        return record
+
+    def _read_over_pages(self, start_lsn: int, total: int, page_left: int) -> bytes:
+        parts = [self.read(start_lsn, page_left)]
+        missing = total - page_left
+        lsn = start_lsn + page_left
+        while missing > 0:
+            header = LONG_PAGE_HEADER if lsn % self.segment_size == 0 else SHORT_PAGE_HEADER
+            size = min(missing, XLOG_BLCKSZ - header)
+            parts.append(self.read(lsn + header, size))
+            missing -= size
+            lsn += XLOG_BLCKSZ
+        return b"".join(parts)
