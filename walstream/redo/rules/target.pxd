@@ -1,0 +1,32 @@
+cimport cython
+from walstream.wal.buffer cimport byte, uint32, uint64
+from walstream.wal.record cimport RecordReader
+
+@cython.final
+cdef class Target:
+    cdef readonly int version
+    cdef readonly bint stamp_hints
+    cdef readonly RecordReader reader
+    cdef const byte* p
+    cdef byte* page
+    cdef byte scratch[8192]
+    cdef readonly int i
+    cdef readonly int block_id
+    cdef readonly uint32 block
+    cdef readonly uint32 fork
+    cdef readonly bint will_init
+    cdef readonly uint64 end_lsn
+    cdef readonly uint32 xid
+    cdef readonly uint32 rmgr
+    cdef readonly uint32 info
+    cdef readonly uint32 op
+    cdef readonly Py_ssize_t data_at
+    cdef readonly Py_ssize_t data_length
+    cdef readonly Py_ssize_t main_at
+    cdef readonly Py_ssize_t main_length
+
+    cdef int need_main(self, Py_ssize_t length) except -1
+    cdef int need_data(self, Py_ssize_t length) except -1
+
+    @cython.locals(i=int)
+    cdef long long block_number(self, int block_id) noexcept
