@@ -175,7 +175,7 @@ class PostgresServer:
         if self._root is not None:
             return
         try:
-            self._root = self._stack.enter_context(_directory_for_server())
+            self._root = self._stack.enter_context(_directory_for_server(_roomy_directory()))
             self.port = self._stack.enter_context(_reserved_port())
             self._log = self._stack.enter_context((self._root / "log").open("ab"))
             if self._backup is not None:
@@ -418,8 +418,16 @@ def _give_to_server(path: Path) -> None:
         subprocess.run(["chown", "-R", f"{user.pw_uid}:{user.pw_gid}", str(path)], check=True)
 
 
+def _roomy_directory() -> Path:
+    """Memory where there is plenty of it (copying a template there takes a tenth), else a disk."""
+    memory = Path("/dev/shm")
+    if memory.is_dir() and shutil.disk_usage(memory).free > 4 << 30:
+        return memory
+    return Path(tempfile.gettempdir())
+
+
 @contextlib.contextmanager
-def _directory_for_server(parent: Path | None = None) -> Iterator[Path]:
+def _directory_for_server(parent: Path) -> Iterator[Path]:
     """A temporary directory that the servers' user owns; removed at the end."""
     path = Path(tempfile.mkdtemp(prefix="ws-", dir=parent))
     try:
