@@ -1,0 +1,28 @@
+"""What the records of each resource manager say, per major version 14 to 18.
+
+One module per resource manager declares its operations: their bodies as C structs and the line
+that pg_waldump of that version prints. The ``parse_*`` functions give the bodies that the rest of
+walstream acts upon as typed values. Pure: bytes in, values and text out.
+"""
+
+from walstream.rmgr.database import DatabaseCreate as DatabaseCreate
+from walstream.rmgr.database import DatabaseDrop as DatabaseDrop
+from walstream.rmgr.database import parse_database as parse_database
+from walstream.rmgr.storage import StorageCreate as StorageCreate
+from walstream.rmgr.storage import StorageTruncate as StorageTruncate
+from walstream.rmgr.storage import parse_storage as parse_storage
+from walstream.rmgr.tablespace import TablespaceCreate as TablespaceCreate
+from walstream.rmgr.tablespace import TablespaceDrop as TablespaceDrop
+from walstream.rmgr.tablespace import parse_tablespace as parse_tablespace
+from walstream.rmgr.visibility import MapClear as MapClear
+from walstream.rmgr.visibility import map_clears as map_clears
+from walstream.rmgr.visibility import visibility_clears as visibility_clears
+from walstream.rmgr.xact import DroppedStats as DroppedStats
+from walstream.rmgr.xact import XactEnd as XactEnd
+from walstream.rmgr.xact import XactPrepare as XactPrepare
+from walstream.rmgr.xact import parse_end as parse_end
+from walstream.rmgr.xact import parse_prepare as parse_prepare
+from walstream.rmgr.xlog import CheckPoint as CheckPoint
+from walstream.rmgr.xlog import EndOfRecovery as EndOfRecovery
+from walstream.rmgr.xlog import parse_checkpoint as parse_checkpoint
+from walstream.rmgr.xlog import parse_end_of_recovery as parse_end_of_recovery
