@@ -4,6 +4,7 @@ The compilation is optional. Without Cython or a C compiler the very same .py fi
 used as they are, slower; ``walstream --version`` says which build is in use.
 """
 
+import os
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -51,4 +52,4 @@ def kernels() -> list[Extension]:
     return list(cythonize(extensions, quiet=True, compiler_directives=DIRECTIVES))
 
 
-setup(ext_modules=kernels())
+setup(ext_modules=kernels(), options={"build_ext": {"parallel": os.cpu_count()}})

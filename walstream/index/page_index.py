@@ -267,6 +267,23 @@ class PageIndex:
             yield DatabaseChange(int.from_bytes(key[-8:], "big"), DatabaseKind(kind), spc, db)
             iterator.prev()
 
+    def size_at(self, locator: RelFileLocator, fork: int, at_lsn: int = MAX_LSN) -> int | None:
+        """Returns the blocks of a fork at an LSN, or None where it did not exist then."""
+        newest = next(self.sizes(locator, fork, at_lsn), None)
+        for change in self.database_changes(locator.spc_oid, locator.db_oid, at_lsn):
+            if newest is not None and newest.end_lsn > change.end_lsn:
+                break
+            if change.kind == DatabaseKind.DROP:
+                return None
+            if change.kind == DatabaseKind.COPY:
+                source = RelFileLocator(
+                    change.source_spc_oid, change.source_db_oid, locator.rel_number
+                )
+                return self.size_at(source, fork, change.end_lsn)
+        if newest is None or newest.kind == SizeKind.DROP:
+            return None
+        return newest.blocks
+
     def events(self, after_lsn: int = 0, upto_lsn: int = MAX_LSN) -> Iterator[Event]:
         """Yields the events with ``after_lsn < end_lsn <= upto_lsn``, oldest first."""
         for key, value in self._scan(b"e", _EVENT_KEY.pack(b"e", after_lsn + 1)):

@@ -1,0 +1,24 @@
+"""Every error of ours has an exit code, and the page about them is true."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from walstream import errors
+from walstream.cli import exit_codes
+
+PAGE = Path(__file__).parents[2] / "docs" / "exit-codes.md"
+
+
+def test_the_page_lists_every_code() -> None:
+    rows = [line for line in PAGE.read_text().splitlines() if line.startswith("| ")][2:]
+    assert rows == [f"| {code} | {text} |" for code, text in exit_codes.MEANINGS.items()]
+
+
+def test_errors_have_the_code_of_their_kind() -> None:
+    assert exit_codes.exit_code(errors.SegmentMissing("x")) == exit_codes.SEGMENT_MISSING
+    assert exit_codes.exit_code(errors.WrongCluster("x")) == exit_codes.WRONG_CLUSTER
+    assert exit_codes.exit_code(errors.StoreError("x")) == exit_codes.STORE
+    assert exit_codes.exit_code(errors.WalGapError("x")) == exit_codes.WAL_DAMAGED
+    assert exit_codes.exit_code(errors.NoBaseImage("x")) == exit_codes.PAGE
+    assert exit_codes.exit_code(errors.WalstreamError("x")) == exit_codes.FAILED

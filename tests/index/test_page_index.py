@@ -1,0 +1,110 @@
+"""The index against a plain list: every entry comes back, in order, cut at the LSN asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from walstream.errors import StoreError
+from walstream.index.page_index import (
+    Batch,
+    DatabaseChange,
+    DatabaseKind,
+    Entry,
+    Event,
+    PageIndex,
+    SizeChange,
+    SizeKind,
+    TimePoint,
+)
+from walstream.wal.model import BufferTag, RelFileLocator
+
+REL = RelFileLocator(1663, 5, 16384)
+TAGS = [BufferTag(*REL, 0, block) for block in (0, 1, 2**32 - 2)] + [BufferTag(*REL, 2, 0)]
+
+steps = st.lists(
+    st.lists(
+        st.tuples(st.sampled_from(TAGS), st.integers(1, 2**20), st.integers(0, 3)), max_size=20
+    ),
+    max_size=5,
+)
+
+
+@settings(max_examples=30, deadline=None)
+@given(batches=steps, cut=st.integers(0, 2**26))
+def test_entries_come_back_newest_first(
+    tmp_path_factory: pytest.TempPathFactory,
+    batches: list[list[tuple[BufferTag, int, int]]],
+    cut: int,
+) -> None:
+    index = PageIndex(tmp_path_factory.mktemp("index"))
+    model: dict[BufferTag, list[Entry]] = {tag: [] for tag in TAGS}
+    lsn = 2**40
+    start = lsn
+    for changes in batches:
+        batch = Batch()
+        for tag, length, flags in changes:
+            entry = Entry(lsn + length, lsn, flags)
+            lsn += length
+            batch.entries.setdefault(tag, []).append(entry)
+            model[tag].append(entry)
+        index.write(batch)
+    for tag, expected in model.items():
+        assert list(index.entries(tag)) == expected[::-1]
+        upto = start + cut
+        assert list(index.entries(tag, upto)) == [
+            entry for entry in reversed(expected) if entry.end_lsn <= upto
+        ]
+    index.close()
+
+
+def test_everything_else_comes_back(tmp_path: Path) -> None:
+    index = PageIndex(tmp_path / "index")
+    batch = Batch()
+    changes = [
+        SizeChange(10, SizeKind.BASE, 3),
+        SizeChange(30, SizeKind.EXTEND, 4),
+        SizeChange(50, SizeKind.TRUNCATE, 1),
+    ]
+    batch.sizes = [(REL, 0, change) for change in changes]
+    batch.events = [Event(20, 12, 1, 0, 700), Event(40, 32, 0, 0x10, 0)]
+    batch.times = [TimePoint(1000, 20, 12, 700, 0)]
+    batch.databases = [(1663, 6, DatabaseChange(60, DatabaseKind.COPY, 1663, 1))]
+    batch.meta = {"ingested_lsn": b"60"}
+    index.write(batch)
+
+    assert list(index.sizes(REL, 0)) == changes[::-1]
+    assert next(index.sizes(REL, 0, 49)).blocks == 4
+    assert list(index.sizes(REL, 1)) == []
+    assert [event.end_lsn for event in index.events()] == [20, 40]
+    assert [event.end_lsn for event in index.events(after_lsn=20)] == [40]
+    assert list(index.times(1000)) == batch.times
+    assert list(index.times(1001)) == []
+    assert [change.source_db_oid for change in index.database_changes(1663, 6)] == [1]
+    assert list(index.relations()) == [(REL, 0)]
+    assert index.meta("ingested_lsn") == b"60"
+    assert index.meta("nothing") is None
+
+
+def test_readers_see_what_was_written_while_the_writer_goes_on(tmp_path: Path) -> None:
+    writer = PageIndex(tmp_path / "index")
+    batch = Batch()
+    batch.entries[TAGS[0]] = [Entry(20, 10, 1)]
+    writer.write(batch)
+    reader = PageIndex(tmp_path / "index", read_only=True)
+    assert list(reader.entries(TAGS[0])) == [Entry(20, 10, 1)]
+    with pytest.raises(StoreError, match="cannot open the index"):
+        PageIndex(tmp_path / "index")
+
+
+def test_another_format_is_refused(tmp_path: Path) -> None:
+    index = PageIndex(tmp_path / "index")
+    batch = Batch()
+    batch.meta = {"format": b"0"}
+    index.write(batch)
+    index.close()
+    with pytest.raises(StoreError, match=r"expected format 1, got b'0'.*reindex"):
+        PageIndex(tmp_path / "index")
