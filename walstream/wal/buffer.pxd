@@ -29,6 +29,14 @@ cdef inline uint32 be32(const byte* p, Py_ssize_t at) noexcept nogil:
 cdef inline uint64 be64(const byte* p, Py_ssize_t at) noexcept nogil:
     return (<uint64>be32(p, at) << 32) | be32(p, at + 4)
 
+cdef inline double f64(const byte* p, Py_ssize_t at) noexcept nogil:
+    cdef double value
+    memmove(&value, p + at, 8)
+    return value
+
+cdef inline void put_f64(byte* p, Py_ssize_t at, double value) noexcept nogil:
+    memmove(p + at, &value, 8)
+
 cdef inline void put8(byte* p, Py_ssize_t at, uint32 value) noexcept nogil:
     p[at] = <byte>value
 

@@ -19,6 +19,7 @@ _U32 = Struct("<I")
 _U64 = Struct("<Q")
 _BE32 = Struct(">I")
 _BE64 = Struct(">Q")
+_F64 = Struct("<d")
 
 
 def u8(p: Bytes, at: int) -> int:
@@ -43,6 +44,14 @@ def be32(p: Bytes, at: int) -> int:
 
 def be64(p: Bytes, at: int) -> int:
     return _BE64.unpack_from(p, at)[0]  # type: ignore[no-any-return]
+
+
+def f64(p: Bytes, at: int) -> float:
+    return _F64.unpack_from(p, at)[0]  # type: ignore[no-any-return]
+
+
+def put_f64(p: Writable, at: int, value: float) -> None:
+    _F64.pack_into(p, at, value)
 
 
 def put8(p: Writable, at: int, value: int) -> None:

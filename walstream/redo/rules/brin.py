@@ -1,14 +1,157 @@
-"""Redo of the brin resource manager: not written yet, every record is refused by name."""
+"""How BRIN records change one page (brin_xlog.c; the same bytes in PostgreSQL 14 to 18).
+
+Three kinds of page: the metapage, revmap pages (an array of item pointers, which fills what other
+pages keep as their hole) and regular pages with items. A revmap entry that INSERT or UPDATE sets
+names the block of reference 0; that number is taken from the record, since only one page is here.
+"""
 
 from __future__ import annotations
 
 import cython
 
-from walstream.errors import UnsupportedRecord
+from walstream.errors import RedoError, UnsupportedRecord
 
 if not cython.compiled:
+    from walstream.redo.rules.page import (
+        add_item,
+        index_delete_no_compact,
+        index_tuple_overwrite,
+        page_init,
+    )
     from walstream.redo.rules.target import Target
+    from walstream.wal.buffer import put16, put32, u16, u32
+
+# Typed in the .pxd: literals this large would be Python objects in compiled code.
+META_MAGIC = 0xA8109CFA
+INVALID_BLOCK = 0xFFFFFFFF
 
 
 def brin_redo(t: Target) -> int:
-    raise UnsupportedRecord("no rule for this operation")
+    """Applies one BRIN record to ``t.page``; returns 1 (the page gets the record's end LSN).
+
+    Blocks: CREATE_INDEX 0 metapage; INSERT and UPDATE 0 page of the new tuple, 1 revmap, UPDATE
+    also 2 page of the old tuple; SAMEPAGE_UPDATE 0; REVMAP_EXTEND 0 metapage, 1 new revmap page;
+    DESUMMARIZE 0 revmap, 1 regular page. Bit 0x80 of INSERT and UPDATE: block 0 starts empty.
+
+    Raises:
+        RedoError: the record or the page is not what the operation needs.
+        UnsupportedRecord: there is no such operation.
+    """
+    op = t.info & 0x70
+    if op == 0x00:
+        if t.block_id == 0:
+            return create_index(t)
+    elif op == 0x10:
+        return insert(t, 0)
+    elif op == 0x20:
+        if t.block_id == 2:
+            return delete_old(t)
+        return insert(t, 4)
+    elif op == 0x30:
+        if t.block_id == 0:
+            return samepage_update(t)
+    elif op == 0x40:
+        return revmap_extend(t)
+    elif op == 0x50:
+        return desummarize(t)
+    else:
+        raise UnsupportedRecord(f"unknown operation {t.op:#04x}")
+    raise RedoError(f"operation does not change block {t.block_id}")
+
+
+def check_page(t: Target) -> int:
+    """Refuses a page that is not one of BRIN: their special area is the last 8 bytes."""
+    if u16(t.page, 16) != 8184:
+        raise RedoError(f"page of a BRIN index: expected pd_special 8184, got {u16(t.page, 16)}")
+    return 0
+
+
+def create_index(t: Target) -> int:
+    # xl_brin_createidx: pagesPerRange u32, version u16. brin_metapage_init.
+    t.need_main(6)
+    page_init(t.page, 8)
+    put16(t.page, 8190, 0xF091)
+    put32(t.page, 24, META_MAGIC)
+    put32(t.page, 28, u16(t.p, t.main_at + 4))
+    put32(t.page, 32, u32(t.p, t.main_at))
+    put16(t.page, 12, 40)
+    return 1
+
+
+def insert(t: Target, at: int) -> int:
+    """The part that INSERT and UPDATE share; xl_brin_insert is at ``at`` of the main data."""
+    # xl_brin_insert: heapBlk u32, pagesPerRange u32, offnum u16.
+    t.need_main(at + 10)
+    offset = u16(t.p, t.main_at + at + 8)
+    if t.block_id == 0:
+        if t.info & 0x80:
+            page_init(t.page, 8)
+            put16(t.page, 8190, 0xF093)
+        else:
+            check_page(t)
+        t.need_data(1)
+        add_item(t.page, t.p, t.data_at, t.data_length, offset, 1)
+        return 1
+    if t.block_id == 1:
+        block = t.block_number(0)
+        if block < 0:
+            raise RedoError("record has no block 0, which the revmap entry has to name")
+        return set_revmap(t, u32(t.p, t.main_at + at + 4), u32(t.p, t.main_at + at), block, offset)
+    raise RedoError(f"operation does not change block {t.block_id}")
+
+
+def delete_old(t: Target) -> int:
+    # xl_brin_update: oldOffnum u16, pad, xl_brin_insert.
+    t.need_main(14)
+    check_page(t)
+    index_delete_no_compact(t.page, u16(t.p, t.main_at))
+    return 1
+
+
+def samepage_update(t: Target) -> int:
+    # xl_brin_samepage_update: offnum u16.
+    t.need_main(2)
+    t.need_data(1)
+    check_page(t)
+    index_tuple_overwrite(t.page, u16(t.p, t.main_at), t.p, t.data_at, t.data_length)
+    return 1
+
+
+def revmap_extend(t: Target) -> int:
+    # xl_brin_revmap_extend: targetBlk u32.
+    t.need_main(4)
+    if t.block_id == 0:
+        check_page(t)
+        put32(t.page, 36, u32(t.p, t.main_at))
+        put16(t.page, 12, 40)
+        return 1
+    if t.block_id == 1:
+        page_init(t.page, 8)
+        put16(t.page, 8190, 0xF092)
+        return 1
+    raise RedoError(f"operation does not change block {t.block_id}")
+
+
+def desummarize(t: Target) -> int:
+    # xl_brin_desummarize: pagesPerRange u32, heapBlk u32, regOffset u16.
+    t.need_main(10)
+    if t.block_id == 0:
+        return set_revmap(t, u32(t.p, t.main_at), u32(t.p, t.main_at + 4), INVALID_BLOCK, 0)
+    if t.block_id == 1:
+        check_page(t)
+        index_delete_no_compact(t.page, u16(t.p, t.main_at + 8))
+        return 1
+    raise RedoError(f"operation does not change block {t.block_id}")
+
+
+def set_revmap(t: Target, pages_per_range: int, heap_block: int, block: int, offset: int) -> int:
+    """Sets the item pointer of the range of ``heap_block`` (brinSetHeapBlockItemptr)."""
+    check_page(t)
+    if pages_per_range == 0:
+        raise RedoError("pagesPerRange is 0")
+    # REVMAP_PAGE_MAXITEMS = (8192 - 24 - 8) / 6 = 1360 pointers from byte 24 on.
+    at = 24 + (heap_block // pages_per_range) % 1360 * 6
+    put16(t.page, at, block >> 16)
+    put16(t.page, at + 2, block & 0xFFFF)
+    put16(t.page, at + 4, offset)
+    return 1

@@ -1,14 +1,426 @@
-"""Redo of the hash resource manager: not written yet, every record is refused by name."""
+"""How hash index records change one page (hash_xlog.c).
+
+Versions: VACUUM_ONE_PAGE counts in an int up to 15, in a u16 before isCatalogRel since 16, at the
+same place; since 17 SQUEEZE_PAGE may list a write page that it does not change. Pages that a
+record lists only so that the primary bucket is locked stay as they are, LSN included.
+
+Special area (16 bytes at 8176): previous block u32, next block u32, bucket u32, flags u16, page id
+u16. Metapage from byte 24 on: HashMetaPageData, 4544 bytes.
+"""
 
 from __future__ import annotations
 
 import cython
 
-from walstream.errors import UnsupportedRecord
+from walstream.errors import RedoError, UnsupportedRecord
 
 if not cython.compiled:
+    from walstream.redo.rules.page import add_item, index_multi_delete, page_init
     from walstream.redo.rules.target import Target
+    from walstream.wal.buffer import f64, fill, put8, put16, put32, put_f64, u8, u16, u32
+
+# InvalidBlockNumber, InvalidBucket and the mask of a u32. Typed in the .pxd: a literal this large
+# would be a Python object in compiled code.
+NO_BLOCK = 0xFFFFFFFF
 
 
 def hash_redo(t: Target) -> int:
-    raise UnsupportedRecord("no rule for this operation")
+    """Applies one hash record to ``t.page``; returns whether the page gets the record's end LSN.
+
+    Raises:
+        RedoError: the record or the page is not what the operation needs.
+        UnsupportedRecord: there is no such operation.
+    """
+    op = t.op
+    if op == 0x20:
+        return insert(t)
+    if op == 0x00:
+        return init_meta(t)
+    if op == 0x10:
+        return init_bitmap(t)
+    if op == 0x30:
+        return add_overflow(t)
+    if op == 0x40:
+        return split_allocate(t)
+    if op == 0x50:
+        raise RedoError("split record has no page image to restore")
+    if op == 0x60:
+        return split_complete(t)
+    if op == 0x70:
+        return move_contents(t)
+    if op == 0x80:
+        return squeeze(t)
+    if op == 0x90:
+        return delete(t)
+    if op == 0xA0:
+        return split_cleanup(t)
+    if op == 0xB0:
+        return update_meta(t)
+    if op == 0xC0:
+        return vacuum_one_page(t)
+    raise UnsupportedRecord(f"unknown operation {op:#04x}")
+
+
+def no_block(t: Target) -> int:
+    raise RedoError(f"operation does not change block {t.block_id}")
+
+
+def check_page(t: Target) -> int:
+    """Refuses a page that is not one of a hash index: their special area is the last 16 bytes."""
+    if u16(t.page, 16) != 8176:
+        raise RedoError(f"page of a hash index: expected pd_special 8176, got {u16(t.page, 16)}")
+    return 0
+
+
+def init_page(t: Target, previous: int, bucket: int, flags: int) -> int:
+    """Makes an empty page with that special area (_hash_initbuf)."""
+    page_init(t.page, 16)
+    put32(t.page, 8176, previous)
+    put32(t.page, 8180, NO_BLOCK)
+    put32(t.page, 8184, bucket)
+    put16(t.page, 8188, flags)
+    put16(t.page, 8190, 0xFF80)
+    return 0
+
+
+def init_bitmap_page(t: Target, size: int) -> int:
+    """Makes a bitmap page whose bits are all set (_hash_initbitmapbuffer)."""
+    if size > 8152:
+        raise RedoError(f"bitmap of {size} bytes, at most 8152 fit")
+    init_page(t, NO_BLOCK, NO_BLOCK, 0x04)
+    fill(t.page, 24, size, 0xFF)
+    put16(t.page, 12, 24 + size)
+    return 1
+
+
+def ceil_log2(value: int) -> int:
+    """Returns the smallest n with 2 ** n >= value (pg_ceil_log2_32), for values up to 2 ** 31."""
+    one = 1
+    n = 0
+    while (one << n) < value:
+        n += 1
+    return n
+
+
+def spare_index(buckets: int) -> int:
+    """Returns the splitpoint phase that holds that many buckets (_hash_spareindex)."""
+    group = ceil_log2(buckets)
+    if group < 10:
+        return group
+    return 10 + (group - 10) * 4 + (((buckets - 1) >> (group - 3)) & 3)
+
+
+def total_buckets(phase: int) -> int:
+    """Returns how many buckets exist once a splitpoint phase is allocated."""
+    one = 1
+    if phase < 10:
+        return one << phase
+    half = one << (9 + ((phase - 10) >> 2))
+    return half + (half >> 2) * (((phase - 10) & 3) + 1)
+
+
+def init_meta(t: Target) -> int:
+    # xl_hash_init_meta_page: num_tuples f64, procid u32, ffactor u16. _hash_init_metabuffer.
+    one = 1
+    t.need_main(14)
+    if t.block_id != 0:
+        return no_block(t)
+    tuples = f64(t.p, t.main_at)
+    fill_factor = u16(t.p, t.main_at + 12)
+    if fill_factor == 0 or tuples != tuples:
+        raise RedoError(f"{tuples} tuples, {fill_factor} a bucket")
+    wanted = tuples / fill_factor
+    if wanted <= 2.0:
+        buckets = 2
+    elif wanted >= 1073741824.0:
+        buckets = 0x40000000
+    else:
+        buckets = total_buckets(spare_index(int(wanted)))
+    phase = spare_index(buckets)
+    # The smallest 2 ** n - 1 that covers the bucket numbers.
+    high_mask = (one << ceil_log2(buckets + 1)) - 1
+
+    init_page(t, NO_BLOCK, NO_BLOCK, 0x08)
+    put32(t.page, 24, 0x6440640)
+    put32(t.page, 28, 4)
+    put16(t.page, 40, fill_factor)
+    put16(t.page, 42, 8152)  # hashm_bsize
+    put16(t.page, 44, 4096)  # hashm_bmsize: the largest power of two in it
+    put16(t.page, 46, 15)  # hashm_bmshift: log2 of that in bits
+    put32(t.page, 48, buckets - 1)
+    put32(t.page, 52, high_mask)
+    put32(t.page, 56, high_mask >> 1)
+    put32(t.page, 60, phase)
+    put32(t.page, 72, u32(t.p, t.main_at + 8))
+    put32(t.page, 76 + phase * 4, 1)
+    put16(t.page, 12, 4568)
+    return 1
+
+
+def add_bitmap_block(t: Target, block: int) -> int:
+    """Appends a bitmap page to the list in the metapage (hashm_mapp, hashm_nmaps)."""
+    maps = u32(t.page, 68)
+    if maps >= 1024:
+        raise RedoError(f"hash metapage: hashm_nmaps is {maps}, expected below 1024")
+    put32(t.page, 468 + maps * 4, block)
+    put32(t.page, 68, maps + 1)
+    return 0
+
+
+def init_bitmap(t: Target) -> int:
+    # xl_hash_init_bitmap_page: bmsize u16. Blocks: 0 bitmap page, 1 metapage.
+    t.need_main(2)
+    if t.block_id == 0:
+        return init_bitmap_page(t, u16(t.p, t.main_at))
+    if t.block_id == 1:
+        check_page(t)
+        # The first bitmap page follows the buckets 0 .. hashm_maxbucket, which start at block 1.
+        add_bitmap_block(t, (u32(t.page, 48) + 2) & NO_BLOCK)
+        return 1
+    return no_block(t)
+
+
+def insert(t: Target) -> int:
+    # xl_hash_insert: offnum u16. Blocks: 0 page with the tuple as data, 1 metapage.
+    t.need_main(2)
+    check_page(t)
+    if t.block_id == 0:
+        t.need_data(1)
+        add_item(t.page, t.p, t.data_at, t.data_length, u16(t.p, t.main_at), False)
+        return 1
+    if t.block_id == 1:
+        put_f64(t.page, 32, f64(t.page, 32) + 1.0)
+        return 1
+    return no_block(t)
+
+
+def bitmap_bit(t: Target) -> int:
+    """Returns the number of the bit that the block data names, checked against the page."""
+    t.need_data(4)
+    bit = u32(t.p, t.data_at)
+    if bit >= 8152 * 8:
+        raise RedoError(f"bitmap bit {bit}, a page has 65216")
+    return bit
+
+
+def add_overflow(t: Target) -> int:
+    # xl_hash_add_ovfl_page: bmsize u16, bmpage_found u8. Blocks: 0 the new page, 1 the page before
+    # it in the chain, 2 bitmap page, 3 new bitmap page, 4 metapage.
+    t.need_main(3)
+    if t.block_id == 0:
+        t.need_data(4)
+        init_page(t, block_number(t, 1), u32(t.p, t.data_at), 0x01)
+        return 1
+    if t.block_id == 3:
+        return init_bitmap_page(t, u16(t.p, t.main_at))
+    check_page(t)
+    if t.block_id == 1:
+        put32(t.page, 8180, block_number(t, 0))
+        return 1
+    if t.block_id == 2:
+        bit = bitmap_bit(t)
+        at = 24 + bit // 8
+        put8(t.page, at, u8(t.page, at) | 1 << (bit & 7))
+        return 1
+    if t.block_id == 4:
+        t.need_data(4)
+        put32(t.page, 64, u32(t.p, t.data_at))
+        if u8(t.p, t.main_at + 2) == 0:
+            point = u32(t.page, 60)
+            if point >= 98:
+                raise RedoError(f"hash metapage: hashm_ovflpoint is {point}, expected below 98")
+            at = 76 + point * 4
+            if t.block_number(3) >= 0:
+                add_bitmap_block(t, block_number(t, 3))
+                put32(t.page, at, (u32(t.page, at) + 2) & NO_BLOCK)
+            else:
+                put32(t.page, at, (u32(t.page, at) + 1) & NO_BLOCK)
+        return 1
+    return no_block(t)
+
+
+def block_number(t: Target, block_id: int) -> int:
+    """Returns the block number of another reference of the record, which must be there."""
+    number = t.block_number(block_id)
+    if number < 0:
+        raise RedoError(f"record has no block {block_id}")
+    return number
+
+
+def split_allocate(t: Target) -> int:
+    # xl_hash_split_allocate_page: new_bucket u32, old_bucket_flag u16, new_bucket_flag u16,
+    # flags u8. Blocks: 0 old bucket, 1 new bucket, 2 metapage.
+    t.need_main(9)
+    bucket = u32(t.p, t.main_at)
+    if t.block_id == 1:
+        init_page(t, bucket, bucket, u16(t.p, t.main_at + 6))
+        return 1
+    check_page(t)
+    if t.block_id == 0:
+        put16(t.page, 8188, u16(t.p, t.main_at + 4))
+        put32(t.page, 8176, bucket)
+        return 1
+    if t.block_id == 2:
+        put32(t.page, 48, bucket)
+        at = t.data_at
+        flags = u8(t.p, t.main_at + 8)
+        if flags & 0x01:
+            t.need_data(8)
+            put32(t.page, 56, u32(t.p, at))
+            put32(t.page, 52, u32(t.p, at + 4))
+            at += 8
+        if flags & 0x02:
+            t.need_data(at - t.data_at + 8)
+            point = u32(t.p, at)
+            if point >= 98:
+                raise RedoError(f"splitpoint {point}, expected below 98")
+            put32(t.page, 76 + point * 4, u32(t.p, at + 4))
+            put32(t.page, 60, point)
+        return 1
+    return no_block(t)
+
+
+def split_complete(t: Target) -> int:
+    # xl_hash_split_complete: old_bucket_flag u16, new_bucket_flag u16. Blocks: 0 old, 1 new bucket.
+    t.need_main(4)
+    if t.block_id > 1:
+        return no_block(t)
+    check_page(t)
+    put16(t.page, 8188, u16(t.p, t.main_at + t.block_id * 2))
+    return 1
+
+
+def add_tuples(t: Target, count: int) -> int:
+    """Adds the tuples of the block data: their offset numbers, then the tuples, 8-aligned."""
+    at = t.data_at + count * 2
+    end = t.data_at + t.data_length
+    if at > end:
+        raise RedoError(f"{count} offsets in {t.data_length} bytes")
+    for i in range(count):
+        if end - at < 8:
+            raise RedoError(f"the tuples end after {i} of {count}")
+        size = ((u16(t.p, at + 6) & 0x1FFF) + 7) & 0xFFF8
+        if size < 8 or size > end - at:
+            raise RedoError(f"tuple of {size} bytes, {end - at} are left")
+        add_item(t.page, t.p, at, size, u16(t.p, t.data_at + i * 2), False)
+        at += size
+    if at != end:
+        raise RedoError(f"{end - at} bytes after {count} tuples")
+    return 0
+
+
+def delete_items(t: Target, at: int, length: int) -> int:
+    """Deletes the items whose offset numbers are in ``length`` bytes at ``at`` of the record."""
+    if length >= 2:
+        index_multi_delete(t.page, t.p, at, length // 2)
+    return 0
+
+
+def move_contents(t: Target) -> int:
+    # xl_hash_move_page_contents: ntups u16, is_prim_bucket_same_wrt u8. Blocks: 0 primary bucket
+    # (only locked), 1 page that gets the tuples, 2 page that loses them.
+    t.need_main(3)
+    if t.block_id == 0:
+        return 0
+    check_page(t)
+    if t.block_id == 1:
+        if u16(t.p, t.main_at) > 0:
+            add_tuples(t, u16(t.p, t.main_at))
+        return 1
+    if t.block_id == 2:
+        delete_items(t, t.data_at, t.data_length)
+        return 1
+    return no_block(t)
+
+
+def squeeze(t: Target) -> int:
+    # xl_hash_squeeze_page: prevblkno u32, nextblkno u32, ntups u16, is_prim_bucket_same_wrt u8,
+    # is_prev_bucket_same_wrt u8. Blocks: 0 primary bucket (only locked), 1 page that gets the
+    # tuples, 2 the freed page, 3 the page before it, 4 the page after it, 5 bitmap, 6 metapage.
+    t.need_main(12)
+    if t.block_id == 0:
+        return 0
+    check_page(t)
+    if t.block_id == 1:
+        count = u16(t.p, t.main_at + 8)
+        same = u8(t.p, t.main_at + 11) != 0
+        if count > 0:
+            add_tuples(t, count)
+        if same:
+            put32(t.page, 8180, u32(t.p, t.main_at + 4))
+        # Since 17 a page that gets no tuple and no link is only registered (a6262f2c678).
+        return 1 if count > 0 or same or t.version < 17 else 0
+    if t.block_id == 2:
+        init_page(t, NO_BLOCK, NO_BLOCK, 0)
+        return 1
+    if t.block_id == 3:
+        # With is_prev_bucket_same_wrt PostgreSQL does not look at block 3, and does not write it.
+        if u8(t.p, t.main_at + 11) != 0:
+            return no_block(t)
+        put32(t.page, 8180, u32(t.p, t.main_at + 4))
+        return 1
+    if t.block_id == 4:
+        put32(t.page, 8176, u32(t.p, t.main_at))
+        return 1
+    if t.block_id == 5:
+        bit = bitmap_bit(t)
+        at = 24 + bit // 8
+        put8(t.page, at, u8(t.page, at) & (0xFF ^ 1 << (bit & 7)))
+        return 1
+    if t.block_id == 6:
+        t.need_data(4)
+        put32(t.page, 64, u32(t.p, t.data_at))
+        return 1
+    return no_block(t)
+
+
+def delete(t: Target) -> int:
+    # xl_hash_delete: clear_dead_marking u8, is_primary_bucket_page u8. Blocks: 0 primary bucket
+    # (only locked), 1 page.
+    t.need_main(2)
+    if t.block_id == 0:
+        return 0
+    if t.block_id != 1:
+        return no_block(t)
+    check_page(t)
+    delete_items(t, t.data_at, t.data_length)
+    if u8(t.p, t.main_at) != 0:
+        put16(t.page, 8188, u16(t.page, 8188) & 0xFF7F)
+    return 1
+
+
+def split_cleanup(t: Target) -> int:
+    if t.block_id != 0:
+        return no_block(t)
+    check_page(t)
+    put16(t.page, 8188, u16(t.page, 8188) & 0xFFBF)
+    return 1
+
+
+def update_meta(t: Target) -> int:
+    # xl_hash_update_meta_page: ntuples f64.
+    t.need_main(8)
+    if t.block_id != 0:
+        return no_block(t)
+    check_page(t)
+    put32(t.page, 32, u32(t.p, t.main_at))
+    put32(t.page, 36, u32(t.p, t.main_at + 4))
+    return 1
+
+
+def vacuum_one_page(t: Target) -> int:
+    # xl_hash_vacuum_one_page: conflict xid u32, ntuples (i32 up to 15; u16 and isCatalogRel u8
+    # since 16), offsets from byte 8 on. Blocks: 0 page, 1 metapage.
+    t.need_main(8)
+    count = u16(t.p, t.main_at + 4) if t.version >= 16 else u32(t.p, t.main_at + 4)
+    if count * 2 > t.main_length - 8:
+        raise RedoError(f"{count} offsets in {t.main_length - 8} bytes")
+    check_page(t)
+    if t.block_id == 0:
+        delete_items(t, t.main_at + 8, count * 2)
+        put16(t.page, 8188, u16(t.page, 8188) & 0xFF7F)
+        return 1
+    if t.block_id == 1:
+        put_f64(t.page, 32, f64(t.page, 32) - count)
+        return 1
+    return no_block(t)
