@@ -1,14 +1,500 @@
-"""Redo of the gin resource manager: not written yet, every record is refused by name."""
+"""Redo of GIN records for one page (ginxlog.c); the same in PostgreSQL 14 to 18.
+
+A GIN page has an 8-byte special space: rightlink u32, maxoff u16, flags u16. Three kinds of pages
+have no line pointers: the meta page (56 bytes of counters after the header), internal pages of a
+posting tree (after a right bound of 8 bytes, ``maxoff`` posting items of 10 bytes: child block,
+key), and its leaves (after the right bound, compressed segments up to pd_lower).
+
+A segment is a first item (block high u16, low u16, offset u16), a length u16, and that many bytes
+of varbyte-encoded differences, padded to an even length. An item counts as
+``block << 11 | offset``.
+
+An operation whose pages always travel as images (SPLIT, VACUUM_PAGE) has nothing to redo: a record
+of it without the image is an error, as it is in PostgreSQL.
+"""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import cython
 
-from walstream.errors import UnsupportedRecord
+from walstream.errors import RedoError, UnsupportedRecord
 
-if not cython.compiled:
+if TYPE_CHECKING:
     from walstream.redo.rules.target import Target
+    from walstream.wal.buffer import Bytes, Writable
+if not cython.compiled:
+    from walstream.redo.rules.page import (
+        add_item,
+        index_tuple_delete,
+        item_at,
+        item_length,
+        max_offset,
+        page_init,
+    )
+    from walstream.wal.buffer import move, put8, put16, put32, u8, u16, u32
+
+# Flags of the special space.
+DATA = 0x01
+LEAF = 0x02
+DELETED = 0x04
+META = 0x08
+LIST = 0x10
+LIST_FULLROW = 0x20
+INCOMPLETE_SPLIT = 0x40
+COMPRESSED = 0x80
+
+# Typed in the .pxd: a literal this large would be a Python object in compiled code.
+INVALID_BLOCK = 0xFFFFFFFF
 
 
 def gin_redo(t: Target) -> int:
-    raise UnsupportedRecord("no rule for this operation")
+    """Applies a Gin record to one page; returns 1 where the page gets the record's LSN.
+
+    Raises:
+        RedoError: the record or the page is not what PostgreSQL writes.
+        UnsupportedRecord: the operation is unknown.
+    """
+    if t.op == 0x20:
+        return insert(t)
+    if t.op == 0x90:
+        if t.block_id != 0:
+            raise RedoError(f"unexpected block reference {t.block_id}")
+        return recompress(t)
+    if t.op == 0x60:
+        return update_meta(t)
+    if t.op == 0x70:
+        return insert_list_page(t)
+    if t.op == 0x80:
+        return delete_list_pages(t)
+    if t.op == 0x10:
+        return create_posting_tree(t)
+    if t.op == 0x50:
+        return delete_page(t)
+    if t.op == 0x30:
+        if t.block_id == 3:
+            return clear_incomplete_split(t)
+        raise RedoError(f"split without a full-page image of block reference {t.block_id}")
+    if t.op == 0x40:
+        raise RedoError("vacuum of an entry page without its full-page image")
+    raise UnsupportedRecord(f"unknown Gin operation {t.op}")
+
+
+def expect_flags(page: Bytes, mask: int, wanted: int) -> int:
+    """Raises unless the page is a GIN page whose flags under ``mask`` are ``wanted``."""
+    if u16(page, 16) != 8184:
+        raise RedoError(f"not a GIN page: expected pd_special 8184, got {u16(page, 16)}")
+    if (u16(page, 8190) & mask) != wanted:
+        raise RedoError(
+            f"wrong kind of GIN page: expected flags {wanted} under mask {mask}, "
+            f"got {u16(page, 8190)}"
+        )
+    return 0
+
+
+def gin_init(page: Writable, flags: int) -> int:
+    """Makes an empty page (GinInitPage)."""
+    page_init(page, 8)
+    put32(page, 8184, INVALID_BLOCK)
+    put16(page, 8190, flags)
+    return 0
+
+
+def meta_page(t: Target, metadata_at: int) -> int:
+    """Writes the whole meta page from the 56 bytes of GinMetaPageData in the record."""
+    gin_init(t.page, META)
+    move(t.page, 24, t.p, metadata_at, 56)
+    put16(t.page, 12, 80)
+    return 1
+
+
+def clear_incomplete_split(t: Target) -> int:
+    """The left child of a split whose downlink is now there (ginRedoClearIncompleteSplit)."""
+    expect_flags(t.page, 0, 0)
+    put16(t.page, 8190, u16(t.page, 8190) & ~INCOMPLETE_SPLIT & 0xFFFF)
+    return 1
+
+
+def create_posting_tree(t: Target) -> int:
+    """A posting tree of one leaf. Main data: size u32, segments."""
+    if t.block_id != 0:
+        raise RedoError(f"unexpected block reference {t.block_id}")
+    t.need_main(4)
+    size = u32(t.p, t.main_at)
+    if size > 8152:
+        raise RedoError(f"posting list too long: expected at most 8152 bytes, got {size}")
+    t.need_main(4 + size)
+    gin_init(t.page, DATA | LEAF | COMPRESSED)
+    move(t.page, 32, t.p, t.main_at + 4, size)
+    put16(t.page, 12, 32 + size)
+    return 1
+
+
+def insert(t: Target) -> int:
+    """Main data: flags u16 (1 data, 2 leaf); off a leaf also left and right child block."""
+    t.need_main(2)
+    flags = u16(t.p, t.main_at)
+    right = INVALID_BLOCK
+    if not flags & 2:
+        t.need_main(10)
+        right = u16(t.p, t.main_at + 6) << 16 | u16(t.p, t.main_at + 8)
+        if t.block_id == 1:
+            return clear_incomplete_split(t)
+    if t.block_id != 0:
+        raise RedoError(f"unexpected block reference {t.block_id}")
+    if not flags & 1:
+        return insert_entry(t, right)
+    if flags & 2:
+        return recompress(t)
+    return insert_posting_item(t, right)
+
+
+def insert_entry(t: Target, right: int) -> int:
+    """Block data: offset u16, is_delete u8, a pad byte, the tuple (ginRedoInsertEntry)."""
+    expect_flags(t.page, DATA, 0)
+    t.need_data(12)
+    offset = u16(t.p, t.data_at)
+    size = u16(t.p, t.data_at + 10) & 0x1FFF
+    if size < 8:
+        raise RedoError(f"index tuple too short: expected at least 8 bytes, got {size}")
+    t.need_data(4 + size)
+    if right != INVALID_BLOCK:
+        # The tuple at this place was the downlink of the page that was split; it now leads to the
+        # right half, and the new tuple to the left one.
+        at = item_at(t.page, offset)
+        if item_length(t.page, offset) < 8:
+            raise RedoError(f"index tuple {offset} on the page is shorter than 8 bytes")
+        put16(t.page, at, right >> 16)
+        put16(t.page, at + 2, right & 0xFFFF)
+        put16(t.page, at + 4, 0)
+    if u8(t.p, t.data_at + 2):
+        index_tuple_delete(t.page, offset)
+    if offset == 0:
+        raise RedoError("invalid offset number 0")
+    add_item(t.page, t.p, t.data_at + 4, size, offset, 0)
+    return 1
+
+
+def insert_posting_item(t: Target, right: int) -> int:
+    """Block data: offset u16, the posting item. Mirrors GinDataPageAddPostingItem."""
+    expect_flags(t.page, DATA | LEAF, DATA)
+    t.need_data(12)
+    offset = u16(t.p, t.data_at)
+    count = u16(t.page, 8188)
+    if offset < 1 or offset > count:
+        raise RedoError(f"invalid posting item {offset}: page has {count}")
+    if 32 + 10 * (count + 1) > 8184:
+        raise RedoError(f"no room for a posting item: page has {count}")
+    at = 22 + 10 * offset
+    put16(t.page, at, right >> 16)
+    put16(t.page, at + 2, right & 0xFFFF)
+    move(t.page, at + 10, t.page, at, 10 * (count - offset + 1))
+    move(t.page, at, t.p, t.data_at + 2, 10)
+    put16(t.page, 8188, count + 1)
+    put16(t.page, 12, 32 + 10 * (count + 1))
+    return 1
+
+
+def delete_posting_item(t: Target, offset: int) -> int:
+    """Mirrors GinPageDeletePostingItem."""
+    expect_flags(t.page, DATA | LEAF, DATA)
+    count = u16(t.page, 8188)
+    if offset < 1 or offset > count:
+        raise RedoError(f"invalid posting item {offset}: page has {count}")
+    if 32 + 10 * count > 8184:
+        raise RedoError(f"too many posting items: {count}")
+    at = 22 + 10 * offset
+    move(t.page, at, t.page, at + 10, 10 * (count - offset))
+    put16(t.page, 8188, count - 1)
+    put16(t.page, 12, 32 + 10 * (count - 1))
+    return 1
+
+
+def delete_page(t: Target) -> int:
+    """Main data: parent offset u16, 2 pad, right link u32, deletion xid u32.
+
+    Blocks: 0 the deleted page, 1 its parent, 2 its left sibling.
+    """
+    t.need_main(12)
+    if t.block_id == 1:
+        return delete_posting_item(t, u16(t.p, t.main_at))
+    expect_flags(t.page, DATA, DATA)
+    if t.block_id == 0:
+        put16(t.page, 8190, u16(t.page, 8190) | DELETED)
+        put32(t.page, 20, u32(t.p, t.main_at + 8))
+        return 1
+    if t.block_id == 2:
+        put32(t.page, 8184, u32(t.p, t.main_at + 4))
+        return 1
+    raise RedoError(f"unexpected block reference {t.block_id}")
+
+
+def add_tuples(t: Target, count: int) -> int:
+    """Appends the ``count`` index tuples that the block data consists of."""
+    at = t.data_at
+    end = at + t.data_length
+    offset = max_offset(t.page)
+    for i in range(count):
+        if end - at < 8:
+            raise RedoError(f"block data ends after {i} of {count} index tuples")
+        size = u16(t.p, at + 6) & 0x1FFF
+        if size < 8 or size > cython.cast(cython.uint, end - at):
+            raise RedoError(f"invalid length {size} of index tuple {i}: {end - at} bytes are left")
+        offset += 1
+        add_item(t.page, t.p, at, size, offset, 0)
+        at += size
+    if at != end:
+        raise RedoError(f"{end - at} bytes of block data follow {count} index tuples")
+    return 0
+
+
+def update_meta(t: Target) -> int:
+    """Main data: 12-byte relation id, 4 pad, metadata, previous tail, new right link, ntuples i32.
+
+    Block 0 is the meta page; block 1 the tail of the pending list, which either gets the tuples of
+    its block data (one more heap row) or a link to the new tail.
+    """
+    t.need_main(84)
+    if t.block_id == 0:
+        return meta_page(t, t.main_at + 16)
+    if t.block_id != 1:
+        raise RedoError(f"unexpected block reference {t.block_id}")
+    expect_flags(t.page, LIST, LIST)
+    count = u32(t.p, t.main_at + 80)
+    if count != 0 and not count >> 31:
+        add_tuples(t, count)
+        put16(t.page, 8188, u16(t.page, 8188) + 1 & 0xFFFF)
+        return 1
+    if u32(t.p, t.main_at + 72) == INVALID_BLOCK:
+        raise RedoError("a tail page is referenced, but there is neither a tuple nor a new tail")
+    put32(t.page, 8184, u32(t.p, t.main_at + 76))
+    return 1
+
+
+def insert_list_page(t: Target) -> int:
+    """A new page of the pending list. Main data: right link u32, ntuples i32."""
+    if t.block_id != 0:
+        raise RedoError(f"unexpected block reference {t.block_id}")
+    t.need_main(8)
+    right = u32(t.p, t.main_at)
+    gin_init(t.page, LIST)
+    put32(t.page, 8184, right)
+    if right == INVALID_BLOCK:
+        # The tail of a sublist holds the end of exactly one heap row.
+        put16(t.page, 8190, LIST | LIST_FULLROW)
+        put16(t.page, 8188, 1)
+    add_tuples(t, u32(t.p, t.main_at + 4))
+    return 1
+
+
+def delete_list_pages(t: Target) -> int:
+    """Main data: metadata, ndeleted i32. Block 0 is the meta page, the others are deleted."""
+    t.need_main(60)
+    if t.block_id == 0:
+        return meta_page(t, t.main_at)
+    if cython.cast(cython.uint, t.block_id) > u32(t.p, t.main_at + 56):
+        raise RedoError(
+            f"unexpected block reference {t.block_id}: {u32(t.p, t.main_at + 56)} pages are deleted"
+        )
+    gin_init(t.page, DELETED)
+    return 1
+
+
+def segment_size(p: Bytes, at: int, end: int) -> int:
+    """Returns the length of the segment at ``p[at]``, padding included; it lies before ``end``."""
+    if end - at < 8:
+        raise RedoError(f"posting list segment cut short: {end - at} bytes are left")
+    size = 8 + (u16(p, at + 6) + 1 & 0x1FFFE)
+    if size > end - at:
+        raise RedoError(f"posting list segment of {size} bytes: {end - at} bytes are left")
+    return size
+
+
+def recompress(t: Target) -> int:
+    """Replays the changes to the segments of a posting tree leaf (ginRedoRecompress).
+
+    Block data: number of actions u16, then per action: segment number u8, kind u8 (1 delete,
+    2 insert before, 3 replace, 4 add items), and the segment, or a count u16 and the items. Old
+    segments are read from a copy, since what is written may overtake what is read.
+    """
+    expect_flags(t.page, DATA | LEAF, DATA | LEAF)
+    t.need_data(2)
+    limit = u16(t.page, 14)
+    if limit > 8184:
+        raise RedoError(f"corrupted page pointers: upper = {limit}, special = 8184")
+    if not u16(t.page, 8190) & COMPRESSED:
+        convert_old_leaf(t, limit)
+    end = u16(t.page, 12)
+    if end < 32 or end > limit:
+        raise RedoError(f"corrupted page pointers: lower = {end}, upper = {limit}")
+    move(t.scratch, 32, t.page, 32, end - 32)
+    read = write = 32
+    segment = 0
+    cursor = t.data_at
+    stop = cursor + t.data_length
+    actions = u16(t.p, cursor)
+    cursor += 2
+    for i in range(actions):
+        if stop - cursor < 2:
+            raise RedoError(f"block data ends after {i} of {actions} segment actions")
+        number = u8(t.p, cursor)
+        action = u8(t.p, cursor + 1)
+        cursor += 2
+        payload_at = cursor
+        payload_size = count = 0
+        if action == 2 or action == 3:
+            payload_size = segment_size(t.p, cursor, stop)
+            cursor += payload_size
+        elif action == 4:
+            if stop - cursor < 2:
+                raise RedoError(f"block data ends in segment action {i}")
+            count = u16(t.p, cursor)
+            payload_at += 2
+            if stop - payload_at < 6 * cython.cast(cython.Py_ssize_t, count):
+                raise RedoError(f"block data ends in the {count} items of segment action {i}")
+            cursor += 2 + 6 * count
+        elif action != 1:
+            raise RedoError(f"unexpected GIN leaf action: {action}")
+
+        if number < segment:
+            raise RedoError(f"segment actions out of order: segment {number} after {segment}")
+        while segment < number:
+            size = segment_size(t.scratch, read, end)
+            if size > limit - write:
+                raise RedoError(f"no room for segment {segment}")
+            if write != read:
+                move(t.page, write, t.scratch, read, size)
+            write += size
+            read += size
+            segment += 1
+
+        if action == 2 or action == 3:
+            if payload_size > limit - write:
+                raise RedoError(f"no room for segment {number}")
+            move(t.page, write, t.p, payload_at, payload_size)
+            write += payload_size
+        elif action == 4:
+            segment_size(t.scratch, read, end)
+            write = merge_items(t.page, write, limit, t.scratch, read, t.p, payload_at, count)
+        if action != 2:
+            read += segment_size(t.scratch, read, end)
+            segment += 1
+    if cursor != stop:
+        raise RedoError(f"{stop - cursor} bytes of block data follow {actions} segment actions")
+    if read < end:
+        if end - read > limit - write:
+            raise RedoError("no room for the segments that stay")
+        if write != read:
+            move(t.page, write, t.scratch, read, end - read)
+        write += end - read
+    put16(t.page, 12, write)
+    return 1
+
+
+def convert_old_leaf(t: Target, limit: int) -> int:
+    """Compresses a leaf of before 9.4, where ``maxoff`` plain items follow the right bound."""
+    count = u16(t.page, 8188)
+    if 32 + 6 * count > 8184:
+        raise RedoError(f"too many items on an uncompressed leaf: {count}")
+    put16(t.page, 12, 32)
+    if count > 0:
+        move(t.scratch, 32, t.page, 32, 6 * count)
+        put16(t.page, 12, merge_items(t.page, 32, limit, t.scratch, -1, t.scratch, 32, count))
+    put16(t.page, 8190, u16(t.page, 8190) | COMPRESSED)
+    put16(t.page, 8188, 0)
+    return 0
+
+
+def item_value(p: Bytes, at: int) -> int:
+    """Returns the item of 6 bytes at ``p[at]`` as the 43-bit number that is encoded."""
+    offset = u16(p, at + 4)
+    if offset > 2047:
+        raise RedoError(f"offset number {offset} in a posting list: expected at most 2047")
+    value: int = cython.cast(cython.ulonglong, u16(p, at)) << 16
+    return (value | u16(p, at + 2)) << 11 | offset
+
+
+def merge_items(
+    page: Writable,
+    write: int,
+    limit: int,
+    old: Bytes,
+    old_at: int,
+    new: Bytes,
+    new_at: int,
+    count: int,
+) -> int:
+    """Writes a segment with the items of an old segment and ``count`` plain ones; returns its end.
+
+    The segment goes to ``page[write:limit]``. ``old[old_at]`` is a segment that was checked to lie
+    in its buffer, or -1; ``new[new_at]`` are items of 6 bytes. Both ascend; an item in both is kept
+    once. Mirrors ginPostingListDecode, ginMergeItemPointers and ginCompressPostingList in one pass.
+    """
+    if limit - write < 8:
+        raise RedoError("no room for a posting list segment")
+    out = write + 8
+    i = 0
+    first = True
+    have_old = old_at >= 0
+    older = newer = previous = 0
+    at = end = 0
+    if have_old:
+        older = item_value(old, old_at)
+        at = old_at + 8
+        end = at + u16(old, old_at + 6)
+    while have_old or i < count:
+        if i < count:
+            newer = item_value(new, new_at + 6 * i)
+        if have_old and (i == count or older <= newer):
+            value = older
+            if i < count and older == newer:
+                i += 1
+            if at < end:
+                delta = 0
+                shift = 0
+                while True:
+                    if at >= end or shift > 42:
+                        raise RedoError("malformed posting list segment on the page")
+                    c = u8(old, at)
+                    at += 1
+                    delta |= (c & 0x7F) << shift
+                    shift += 7
+                    if c < 0x80:
+                        break
+                older += delta
+                if older >> 43:
+                    raise RedoError("malformed posting list segment on the page: block too high")
+            else:
+                have_old = False
+        else:
+            value = newer
+            i += 1
+        if first:
+            first = False
+            put16(page, write, value >> 27)
+            put16(page, write + 2, (value >> 11) & 0xFFFF)
+            put16(page, write + 4, value & 0x7FF)
+        else:
+            if value <= previous:
+                raise RedoError("items of a posting list are out of order")
+            delta = value - previous
+            while delta > 0x7F:
+                if out >= limit:
+                    raise RedoError("no room for a posting list segment")
+                put8(page, out, 0x80 | delta & 0x7F)
+                out += 1
+                delta >>= 7
+            if out >= limit:
+                raise RedoError("no room for a posting list segment")
+            put8(page, out, delta)
+            out += 1
+        previous = value
+    length = out - write - 8
+    put16(page, write + 6, length)
+    if length & 1:
+        if out >= limit:
+            raise RedoError("no room for a posting list segment")
+        put8(page, out, 0)
+        out += 1
+    return out
