@@ -400,7 +400,8 @@ def pick_split(t: Target) -> int:
     Main data: root split u8, pad, deletes u16, inserts u16, init source u8, init destination u8,
     inner offset u16, init inner u8, nulls u8, inner is parent u8, pad, parent offset u16, node u16,
     2 pad, state; offsets to delete, offsets to insert, a page selector u8 for each insert (0
-    source, else destination), the inner tuple, leaf tuples. Blocks: 0 source (not when the root is split), 1 destination, 2 inner, 3 parent.
+    source, else destination), the inner tuple, leaf tuples. Blocks: 0 source (not when the root is
+    split), 1 destination, 2 inner, 3 parent.
     """
     t.need_main(28)
     m = t.main_at
