@@ -44,12 +44,16 @@ class WalError(WalstreamError):
     """Bytes of WAL that are not what PostgreSQL writes.
 
     ``lsn`` is where the offending structure starts (a page or a record), or None where the
-    bytes have no position.
+    bytes have no position. The decoder also sets ``reason`` (a ``wal.reason.Reason``),
+    ``expected`` and ``got``.
     """
 
     def __init__(self, message: str, lsn: int | None = None) -> None:
         super().__init__(message)
         self.lsn = lsn
+        self.reason: int | None = None
+        self.expected = 0
+        self.got = 0
 
 
 class PageHeaderError(WalError):

@@ -2,6 +2,7 @@
 # A kernel's own .pxd cimports what it uses; its .py imports the same names from buffer.py
 # under `if not cython.compiled`.
 
+from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memmove, memset
 
 ctypedef unsigned char byte
@@ -64,3 +65,9 @@ cdef inline void fill(byte* p, Py_ssize_t at, Py_ssize_t length, int value) noex
 cdef inline bint equal(const byte* a, Py_ssize_t a_at, const byte* b, Py_ssize_t b_at,
                        Py_ssize_t length) noexcept nogil:
     return memcmp(a + a_at, b + b_at, <size_t>length) == 0
+
+cdef inline byte* resize(byte* p, Py_ssize_t size) noexcept nogil:
+    return <byte*>realloc(p, <size_t>size)
+
+cdef inline void release(byte* p) noexcept nogil:
+    free(p)

@@ -83,3 +83,14 @@ def fill(p: Writable, at: int, length: int, value: int) -> None:
 def equal(a: Bytes, a_at: int, b: Bytes, b_at: int, length: int) -> bool:
     """Returns whether two ranges hold the same bytes (memcmp)."""
     return a[a_at : a_at + length] == b[b_at : b_at + length]
+
+
+def resize(p: bytearray, size: int) -> bytearray | None:
+    """Makes ``p`` at least ``size`` bytes long and returns it; compiled, None for no memory."""
+    if size > len(p):
+        p.extend(bytes(size - len(p)))
+    return p
+
+
+def release(p: bytearray) -> None:
+    """Frees memory that ``resize`` gave (realloc and free; uncompiled nothing to do)."""

@@ -1,0 +1,22 @@
+# Every kernel that cimports crc32c includes crc32c.h and calls walstream_crc_prepare() at import.
+
+from walstream.wal.buffer cimport byte, uint32
+
+cdef extern from "crc32c.h" nogil:
+    int walstream_crc_prepare() noexcept
+    uint32 walstream_crc32c(uint32 value, const byte* p, Py_ssize_t length) noexcept
+    uint32 walstream_crc32c_tables(uint32 value, const byte* p, Py_ssize_t length) noexcept
+
+cdef inline uint32 crc32c_of(uint32 value, const byte* p, Py_ssize_t at,
+                             Py_ssize_t length) noexcept nogil:
+    return walstream_crc32c(value, p + at, length)
+
+cdef inline uint32 crc32c_by_tables(uint32 value, const byte* p, Py_ssize_t at,
+                                    Py_ssize_t length) noexcept nogil:
+    return walstream_crc32c_tables(value, p + at, length)
+
+cdef inline int prepare_crc() noexcept nogil:
+    return walstream_crc_prepare()
+
+cpdef uint32 crc32c(const byte[::1] data, uint32 value=*)
+cpdef uint32 crc32c_tables(const byte[::1] data, uint32 value=*)

@@ -1,0 +1,42 @@
+"""CRC-32C of ranges of bytes: hardware or tables in kernels, the ``crc32c`` package otherwise."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import cython
+
+if TYPE_CHECKING:
+    from walstream.wal.buffer import Bytes
+if not cython.compiled:
+    import crc32c as _package
+
+    def prepare_crc() -> int:
+        """Makes the tables of ``crc32c.h``; nothing to do uncompiled."""
+        return 1
+
+    def crc32c_of(value: int, p: Bytes, at: int, length: int) -> int:
+        """Returns the CRC-32C of what came before (``value``) and ``p[at:at+length]``."""
+        return int(_package.crc32c(memoryview(p)[at : at + length], value))
+
+    crc32c_by_tables = crc32c_of
+
+prepare_crc()
+
+
+def crc32c(data: Bytes, value: int = 0) -> int:
+    """Returns the CRC-32C of ``data``, continuing ``value``."""
+    if len(data) == 0:
+        return value
+    if cython.compiled:
+        return crc32c_of(value, cython.address(data[0]), 0, len(data))
+    return crc32c_of(value, data, 0, len(data))
+
+
+def crc32c_tables(data: Bytes, value: int = 0) -> int:
+    """Returns the same from the tables, which processors without the instructions take."""
+    if len(data) == 0:
+        return value
+    if cython.compiled:
+        return crc32c_by_tables(value, cython.address(data[0]), 0, len(data))
+    return crc32c_by_tables(value, data, 0, len(data))

@@ -1,0 +1,69 @@
+cimport cython
+from walstream.wal.buffer cimport byte, move, release, resize, uint16, uint32, uint64
+from walstream.wal.record cimport RecordReader
+from walstream.wal.walk cimport Walker
+
+ctypedef long long int64
+
+cdef int MORE, RECORD, END_OF_WAL, DAMAGE, FULL, BAD_BLOCKS, NO_MEMORY
+
+@cython.final
+cdef class WalScanner:
+    cdef Walker walker
+    cdef RecordReader reader
+    cdef const byte[::1] piece
+    cdef Py_ssize_t end
+    cdef bint keep_records
+    cdef uint32 capacity
+    cdef uint32 block_capacity
+    cdef readonly uint64 feed_lsn
+    cdef readonly object lost
+    cdef readonly object end_of_wal
+    cdef object damage
+    cdef object lost_from
+    cdef uint32 n
+    cdef uint32 m
+    cdef byte* side
+    cdef Py_ssize_t side_size
+    cdef Py_ssize_t side_have
+    cdef list arrays
+
+    cdef uint64[::1] start_lsn
+    cdef uint64[::1] end_lsn
+    cdef uint64[::1] prev_lsn
+    cdef uint32[::1] total_length
+    cdef uint32[::1] xid
+    cdef byte[::1] rmgr
+    cdef byte[::1] info
+    cdef uint32[::1] fpi_length
+    cdef uint32[::1] block_begin
+    cdef byte[::1] blocks
+    cdef int64[::1] record_at
+    cdef int64[::1] main_at
+    cdef uint32[::1] main_length
+
+    cdef uint32[::1] block_record
+    cdef byte[::1] block_id
+    cdef uint32[::1] spc
+    cdef uint32[::1] db
+    cdef uint32[::1] rel
+    cdef byte[::1] fork
+    cdef uint32[::1] block
+    cdef byte[::1] flags
+    cdef uint16[::1] data_length
+    cdef uint16[::1] image_length
+    cdef uint16[::1] hole_offset
+    cdef uint16[::1] hole_length
+    cdef byte[::1] image
+
+    @cython.locals(code=int)
+    cdef int fill(self, Walker walker, RecordReader reader, const byte* p, Py_ssize_t end) noexcept nogil
+
+    @cython.locals(n=uint32, m=uint32, i=int, fpi=uint32, image=uint32, blocks=int, at=Py_ssize_t)
+    cdef int add_record(self, Walker walker, RecordReader reader) noexcept nogil
+
+    @cython.locals(size=Py_ssize_t, grown=cython.p_uchar, at=Py_ssize_t)
+    cdef Py_ssize_t put_aside(self, const byte* p, Py_ssize_t at, Py_ssize_t length) noexcept nogil
+
+    @cython.locals(code=int, walker=Walker, reader=RecordReader)
+    cpdef object poll_columns(self)

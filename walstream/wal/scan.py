@@ -1,0 +1,364 @@
+"""Reads many records at once into columns: the fast way through WAL.
+
+``WalScanner`` walks whole pieces of WAL (a segment, mapped or read) with every check of
+``stream.py``, takes block headers apart as ``record.py`` does, and gives ``RecordColumns``.
+Compiled it holds no lock of the interpreter while it walks, so that two threads scan two segments.
+"""
+
+from __future__ import annotations
+
+from array import array
+from typing import TYPE_CHECKING, Any
+
+import cython
+
+from walstream.errors import RecordError, WalError, WalGapError
+from walstream.wal.columns import RecordColumns
+from walstream.wal.model import format_lsn
+from walstream.wal.reason import Reason, damage_error
+from walstream.wal.segment import DEFAULT_SEGMENT_SIZE, is_valid_segment_size
+from walstream.wal.stream import LostWal
+
+if TYPE_CHECKING:
+    from walstream.wal.buffer import Bytes
+if not cython.compiled:
+    from walstream.wal.buffer import move, release, resize
+    from walstream.wal.record import RecordReader
+    from walstream.wal.walk import Walker
+
+MORE = 0
+RECORD = 1
+END_OF_WAL = 2
+DAMAGE = 3
+FULL = 4
+BAD_BLOCKS = 5
+NO_MEMORY = 6
+
+# Type codes of the columns, in the order of RecordColumns.
+_RECORD_CODES = "QQQIIBBIIBqqI"
+_BLOCK_CODES = "IBIIIBIBHHHHB"
+
+
+class WalScanner:
+    """Scans a stream of WAL into columns; see the module.
+
+    The arguments are those of ``WalStreamDecoder``, and:
+
+    Args:
+        keep_records: put the whole bytes of cut records into ``side``, not only their main data.
+        batch: records of one ``RecordColumns`` at most.
+
+    Use::
+
+        scanner = WalScanner(None, segment_size, start_lsn, find_record=True)
+        for each segment:
+            scanner.feed_bytes(lsn, mapped)
+            while (columns := scanner.poll_columns()) is not None:
+                ...  # offsets in columns are offsets in `mapped`
+
+    A record that goes on in the next piece is given with that piece. After a WalError
+    ``resync`` goes on behind the damage, as in ``WalStreamDecoder``; ``feed_lsn``, ``end_of_wal``,
+    ``lost``, ``verified_end_lsn``, ``version``, ``timeline`` and ``system_identifier`` mean the
+    same as there.
+    """
+
+    def __init__(
+        self,
+        version: int | None = None,
+        segment_size: int = DEFAULT_SEGMENT_SIZE,
+        start_lsn: int = 0,
+        *,
+        find_record: bool = False,
+        prev_lsn: int | None = None,
+        system_identifier: int | None = None,
+        timeline: int = 0,
+        keep_records: bool = False,
+        batch: int = 32768,
+    ) -> None:
+        if not is_valid_segment_size(segment_size):
+            raise ValueError(
+                f"segment_size: expected a power of two from 1 MB to 1 GB, got {segment_size}"
+            )
+        if not 1 <= batch <= 1 << 24:
+            raise ValueError(f"batch: expected 1 to {1 << 24}, got {batch}")
+        self.walker = Walker(
+            version or 0,
+            segment_size,
+            start_lsn,
+            find_record,
+            prev_lsn or 0,
+            system_identifier or 0,
+            timeline,
+        )
+        self.reader = RecordReader(version or 0)
+        self.piece: Bytes = b""
+        self.end = 0
+        self.keep_records = keep_records
+        self.capacity = batch
+        self.block_capacity = 2 * batch + 33
+        self.feed_lsn = start_lsn
+        self.lost: list[LostWal] = []
+        self.end_of_wal: WalError | None = None
+        self.damage: WalError | None = None
+        self.lost_from: tuple[int, WalError] | None = None
+        self.n = self.m = 0
+        self.side_size = self.side_have = 0
+        if not cython.compiled:
+            self.side = bytearray()
+
+    def __dealloc__(self) -> None:
+        release(self.side)
+
+    @property
+    def version(self) -> int:
+        return self.walker.version
+
+    @property
+    def timeline(self) -> int:
+        return self.walker.timeline
+
+    @property
+    def system_identifier(self) -> int:
+        return self.walker.system_identifier
+
+    @property
+    def verified_end_lsn(self) -> int:
+        return self.walker.verified_end
+
+    def feed_bytes(self, lsn: int, data: Bytes) -> None:
+        """Takes WAL ``[lsn, lsn + len(data))``; ``data`` is not copied and must not change.
+
+        Raises:
+            WalGapError: ``lsn`` is not ``feed_lsn``. Nothing was taken.
+            ValueError: the piece before is not done: ``poll_columns`` has not returned None.
+        """
+        if self.end != 0:
+            raise ValueError("feed_bytes: poll_columns has not returned None yet")
+        if lsn != self.feed_lsn:
+            raise WalGapError(
+                f"WAL to scan: expected bytes at {format_lsn(self.feed_lsn)}, "
+                f"got them at {format_lsn(lsn)}",
+                self.feed_lsn,
+            )
+        length = len(data)
+        if length:
+            self.piece = data
+            self.end = length
+            self.walker.at = 0
+            self.feed_lsn += length
+
+    def poll_columns(self) -> RecordColumns | None:
+        """Returns the next records, or None: the piece is done, feed the next.
+
+        What was read before damage is returned first.
+
+        Raises:
+            PageHeaderError, RecordError: as ``WalStreamDecoder.poll_decode``, and block headers
+                that contradict each other.
+        """
+        if self.damage is not None:
+            raise self.damage
+        if self.end == 0:
+            return None
+        self.begin()
+        walker = self.walker
+        reader = self.reader
+        if cython.compiled:
+            p = cython.address(self.piece[0])
+            with cython.nogil:
+                code = self.fill(walker, reader, p, self.end)
+        else:
+            code = self.fill(walker, reader, self.piece, self.end)
+        columns = self.take()
+        if code == DAMAGE:
+            self.damage = damage_error(
+                Reason(walker.reason), walker.error_lsn, walker.expected, walker.got
+            )
+            if walker.reason == Reason.ZERO_LENGTH:
+                self.end_of_wal = None
+        elif code == BAD_BLOCKS:
+            self.damage = RecordError(
+                f"{self.reader.message()} in record at {format_lsn(walker.start_lsn)}",
+                walker.start_lsn,
+            )
+            self.damage.reason = Reason.INVALID_BLOCKS
+        elif code == NO_MEMORY:
+            raise MemoryError
+        elif code == END_OF_WAL and self.end_of_wal is None:
+            self.end_of_wal = damage_error(Reason.ZERO_LENGTH, walker.error_lsn, 24, 0)
+        if columns.count and self.lost_from is not None:
+            self.lost.append(LostWal(self.lost_from[0], columns.start_lsn[0], self.lost_from[1]))
+            self.lost_from = None
+        if code in (MORE, END_OF_WAL):
+            self.piece = b""
+            self.end = 0
+        if columns.count:
+            return columns
+        if self.damage is not None:
+            raise self.damage
+        return None
+
+    def begin(self) -> None:
+        """Makes the arrays of the next batch."""
+        n = self.capacity
+        m = self.block_capacity
+        self.n = self.m = 0
+        self.side_have = 0
+        self.arrays = [array(code, bytes(array(code).itemsize * n)) for code in _RECORD_CODES]
+        self.arrays += [array(code, bytes(array(code).itemsize * m)) for code in _BLOCK_CODES]
+        (
+            self.start_lsn,
+            self.end_lsn,
+            self.prev_lsn,
+            self.total_length,
+            self.xid,
+            self.rmgr,
+            self.info,
+            self.fpi_length,
+            self.block_begin,
+            self.blocks,
+            self.record_at,
+            self.main_at,
+            self.main_length,
+            self.block_record,
+            self.block_id,
+            self.spc,
+            self.db,
+            self.rel,
+            self.fork,
+            self.block,
+            self.flags,
+            self.data_length,
+            self.image_length,
+            self.hole_offset,
+            self.hole_length,
+            self.image,
+        ) = self.arrays
+
+    def take(self) -> RecordColumns:
+        """Returns the batch, its arrays cut to what they hold."""
+        # An array cannot shrink while a view of it is held.
+        none: Any = None
+        self.start_lsn = self.end_lsn = self.prev_lsn = self.total_length = self.xid = none
+        self.rmgr = self.info = self.fpi_length = self.block_begin = self.blocks = none
+        self.record_at = self.main_at = self.main_length = none
+        self.block_record = self.block_id = self.spc = self.db = self.rel = self.fork = none
+        self.block = self.flags = self.data_length = self.image_length = none
+        self.hole_offset = self.hole_length = self.image = none
+        arrays: list[Any] = self.arrays
+        records = len(_RECORD_CODES)
+        for column in arrays[:records]:
+            del column[self.n :]
+        for column in arrays[records:]:
+            del column[self.m :]
+        side = bytes(self.side[: self.side_have]) if self.side_have else b""
+        self.arrays = []
+        values: list[Any] = [self.n, *arrays[:records], self.m, *arrays[records:], side]
+        return RecordColumns(*values)
+
+    def fill(self, walker: Walker, reader: RecordReader, p: Bytes, end: int) -> int:
+        """Adds records until the batch is full or ``p`` is done; returns why it ended."""
+        while self.n < self.capacity and self.m + 33 <= self.block_capacity:
+            code = walker.advance(p, end)
+            if code != RECORD:
+                return code
+            code = self.add_record(walker, reader)
+            if code != 0:
+                return code
+        return FULL
+
+    def add_record(self, walker: Walker, reader: RecordReader) -> int:
+        """Adds the walker's record; returns 0, BAD_BLOCKS or NO_MEMORY."""
+        reader.version = walker.version
+        if reader.read(walker.record_p, walker.record_at, walker.total) != 0:
+            return BAD_BLOCKS
+        n = self.n
+        m = self.m
+        self.start_lsn[n] = walker.start_lsn
+        self.end_lsn[n] = walker.end_lsn
+        self.prev_lsn[n] = reader.prev
+        self.total_length[n] = reader.total_length
+        self.xid[n] = reader.xid
+        self.rmgr[n] = reader.rmgr
+        self.info[n] = reader.info
+        self.main_length[n] = reader.main_length
+        if walker.cut:
+            if self.keep_records:
+                at = self.put_aside(walker.record_p, 0, walker.total)
+                self.record_at[n] = ~at
+                self.main_at[n] = ~(at + reader.main_at)
+            else:
+                at = self.put_aside(walker.record_p, reader.main_at, reader.main_length)
+                self.record_at[n] = -1
+                self.main_at[n] = ~at
+            if at < 0:
+                return NO_MEMORY
+        else:
+            self.record_at[n] = walker.record_at
+            self.main_at[n] = reader.main_at
+        blocks = reader.block_count
+        self.block_begin[n] = m
+        self.blocks[n] = blocks
+        fpi = 0
+        for i in range(blocks):
+            self.block_record[m] = n
+            self.block_id[m] = reader.block_id[i]
+            self.spc[m] = reader.block_spc[i]
+            self.db[m] = reader.block_db[i]
+            self.rel[m] = reader.block_rel[i]
+            self.fork[m] = reader.block_fork[i]
+            self.block[m] = reader.block_number[i]
+            self.flags[m] = reader.block_flags[i]
+            self.data_length[m] = reader.data_length[i]
+            if reader.block_flags[i] & 0x10:
+                fpi += reader.image_length[i]
+                image = 1 | reader.image_compression[i] << 4
+                if reader.image_apply[i]:
+                    image |= 2
+                if reader.image_info[i] & 1:
+                    image |= 4
+                self.image[m] = image
+                self.image_length[m] = reader.image_length[i]
+                self.hole_offset[m] = reader.hole_offset[i]
+                self.hole_length[m] = reader.hole_length[i]
+            m += 1
+        self.fpi_length[n] = fpi
+        self.m = m
+        self.n = n + 1
+        return 0
+
+    def put_aside(self, p: Bytes, at: int, length: int) -> int:
+        """Copies ``p[at:at+length]`` to the end of ``side``; returns where to, -1: no memory."""
+        size = self.side_have + length
+        if size > self.side_size:
+            if size < 2 * self.side_size:
+                size = 2 * self.side_size
+            grown = resize(self.side, size)
+            if not grown:
+                return -1
+            self.side = grown
+            self.side_size = size
+        move(self.side, self.side_have, p, at, length)
+        self.side_have += length
+        return self.side_have - length
+
+    def resync(self) -> None:
+        """After a WalError: goes on at the next page (or record) that allows it."""
+        if self.damage is None:
+            return
+        if self.lost_from is None:
+            self.lost_from = (self.walker.verified_end, self.damage)
+        self.damage = None
+        self.end_of_wal = None
+        self.walker.resume()
+
+    def seek(self, lsn: int, *, find_record: bool = False) -> None:
+        """Goes on at ``lsn`` with nothing pending, as if made anew there; keeps what is known."""
+        self.piece = b""
+        self.end = 0
+        self.damage = None
+        self.end_of_wal = None
+        self.lost_from = None
+        self.feed_lsn = lsn
+        self.walker.jump(lsn, find_record)
+        self.walker.verified_end = lsn

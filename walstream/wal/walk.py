@@ -1,0 +1,510 @@
+"""Walks through WAL bytes page by page and record by record, however they were cut.
+
+``Walker`` is the kernel below ``stream.py`` and ``scan.py``: a state machine that mirrors
+XLogDecodeNextRecord of xlogreader.c, with its checks in its order (page header before record
+header, header before length, length before memory, CRC last), but that is given bytes instead of
+asking for pages. It copies only what a page or a piece of input cuts in two. It knows nothing of
+what a record holds, except XLOG_SWITCH and OVERWRITE_CONTRECORD, which change the walk.
+
+A record under way survives the end of a piece; memory grows with what has arrived of it, at most
+doubling, never with what its header claims. The error of a check is the same however the input
+was cut.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import cython
+
+if TYPE_CHECKING:
+    from walstream.wal.buffer import Bytes
+if not cython.compiled:
+    from walstream.wal.buffer import move, release, resize, u8, u16, u32, u64
+    from walstream.wal.crc import crc32c_of, prepare_crc
+
+prepare_crc()
+
+# What ``advance`` returns.
+MORE = 0
+RECORD = 1
+END_OF_WAL = 2
+DAMAGE = 3
+
+# States. FINDING looks for a page on which a record starts, SKIPPING passes padding and what
+# follows an XLOG_SWITCH, ENDED met a zero length and watches whether WAL goes on after it.
+FINDING = 0
+READING = 1
+SKIPPING = 2
+ENDED = 3
+FAILED = 4
+
+# ``reason.Reason`` says what they mean.
+INVALID_MAGIC = 10
+INVALID_INFO = 11
+NO_LONG_HEADER = 12
+OTHER_SYSTEM = 13
+OTHER_SEGMENT_SIZE = 14
+OTHER_BLOCK_SIZE = 15
+UNEXPECTED_PAGEADDR = 16
+OUT_OF_SEQUENCE_TIMELINE = 17
+UNEXPECTED_CONTRECORD = 18
+NO_CONTRECORD = 19
+INVALID_CONTRECORD_LENGTH = 20
+ZERO_LENGTH = 30
+INVALID_LENGTH = 31
+TOO_LONG = 32
+INVALID_RMGR = 33
+INCORRECT_PREV = 34
+INCORRECT_CHECKSUM = 35
+NO_OVERWRITE_CONTRECORD = 36
+OTHER_OVERWRITTEN = 37
+NO_MEMORY = 39
+
+
+def magic_of(version: int) -> int:
+    """Returns XLOG_PAGE_MAGIC of a major version, 0 for an unknown one."""
+    if version == 14:
+        return 0xD10D
+    if version == 15:
+        return 0xD110
+    if version == 16:
+        return 0xD113
+    if version == 17:
+        return 0xD116
+    if version == 18:
+        return 0xD118
+    return 0
+
+
+def version_of(magic: int) -> int:
+    """Returns the major version that a page magic belongs to, 0 for an unknown one."""
+    for version in range(14, 19):
+        if magic_of(version) == cython.cast(cython.int, magic):
+            return version
+    return 0
+
+
+class Walker:
+    """The walk through one stream of WAL; see the module.
+
+    ``version`` 0 takes that of the first page, ``system_identifier`` 0 that of the first long
+    header, ``timeline`` is the lowest that may come. ``prev`` is the start of the record before
+    ``lsn``, 0 for not known. With ``collect`` off only the first 64 bytes of a record that is cut
+    are kept, for callers that only verify.
+
+    Use: set ``at`` to the offset of byte ``lsn`` in a piece, call ``advance(p, end)`` until it
+    returns MORE; then the piece is done and may go. After RECORD the record is at
+    ``record_p[record_at:]``, valid until the next call, its length ``total``; ``cut`` says whether
+    it had to be put together, or stands in the piece as it is.
+    """
+
+    def __init__(
+        self,
+        version: int,
+        segment_size: int,
+        lsn: int,
+        find_record: bool,
+        prev: int,
+        system_identifier: int,
+        timeline: int,
+    ) -> None:
+        if version != 0 and magic_of(version) == 0:
+            raise ValueError(f"version: expected 14 to 18, got {version}")
+        self.version = version
+        self.segment_size = segment_size
+        self.system_identifier = system_identifier
+        self.timeline = self.first_timeline = timeline
+        self.collect = True
+        self.at = 0
+        self.kept_size = 0
+        if not cython.compiled:
+            self.header = bytearray(40)
+            self.kept = bytearray()
+            self.record_p: Bytes = b""
+        self.record_at = 0
+        self.cut = False
+        self.start_lsn = self.end_lsn = self.total = 0
+        self.reason = 0
+        self.error_lsn = self.expected = self.got = 0
+        self.page_lsn = self.page_info = self.rem_len = 0
+        self.jump(lsn, find_record)
+        self.prev = prev
+        self.verified_end = lsn
+
+    def __dealloc__(self) -> None:
+        release(self.kept)
+
+    def jump(self, lsn: int, find_record: bool) -> None:
+        """Goes on at ``lsn``, where a record starts, or is to be found, forgetting what was."""
+        self.lsn = lsn
+        self.timeline = self.first_timeline
+        self.prev = 0
+        self.aborted = 0
+        self.have = 0
+        self.header_have = 0
+        self.skip_to = lsn
+        self.crc = 0
+        self.record_lsn = 0
+        self.tolerant = False
+        self.state = FINDING if find_record else READING
+
+    def fail(self, reason: int, lsn: int, expected: int, got: int) -> int:
+        self.state = FAILED
+        self.reason = reason
+        self.error_lsn = lsn
+        self.expected = expected
+        self.got = got
+        return DAMAGE
+
+    def advance(self, p: Bytes, end: int) -> int:
+        """Goes on to the next event in ``p[at:end]``; returns MORE, RECORD, END_OF_WAL or DAMAGE.
+
+        After END_OF_WAL bytes are still taken: only a later page whose header is right turns the
+        end into DAMAGE (ZERO_LENGTH), for then WAL goes on and the zeros are a hole in it. After
+        DAMAGE nothing is taken until ``resume``.
+        """
+        while True:
+            if self.state == FAILED:
+                return DAMAGE
+            if self.state == SKIPPING:
+                left = self.skip_to - self.lsn
+                if left > cython.cast(cython.ulonglong, end - self.at):
+                    self.lsn += end - self.at
+                    self.at = end
+                    return MORE
+                self.lsn += left
+                self.at += left
+                self.state = READING
+            if self.at >= end:
+                return END_OF_WAL if self.state == ENDED else MORE
+            page_at = self.lsn & 8191
+            if page_at == 0 or self.header_have != 0:
+                code = self.take_page_header(p, end)
+                if code == DAMAGE:
+                    return DAMAGE
+                continue
+            at = self.at
+            room = end - at
+            if cython.cast(cython.ulonglong, room) > 8192 - page_at:
+                room = 8192 - page_at
+            if self.state != READING:
+                self.at += room
+                self.lsn += room
+                continue
+
+            if self.have == 0 and room >= 24:
+                # The common case: a record that is here as a whole.
+                total = u32(p, at)
+                code = self.check_header(p, at, self.lsn, total)
+                if code != 0:
+                    return code
+                if total <= cython.cast(cython.ulonglong, room):
+                    self.total = total
+                    crc = crc32c_of(crc32c_of(0, p, at + 24, total - 24), p, at, 20)
+                    self.record_lsn = self.lsn
+                    self.at += total
+                    self.lsn += total
+                    return self.finish(p, at, crc, False)
+            if self.have < 24:
+                code = self.take_header(p, room)
+                if code != 0:
+                    return code
+                if self.have == 24 and self.total == 24:
+                    return self.finish(self.kept, 0, crc32c_of(self.crc, self.kept, 0, 20), True)
+                continue
+            left = self.total - self.have
+            step = room
+            if left < cython.cast(cython.ulonglong, room):
+                step = left
+            if self.keep(p, at, step) != 0:
+                return self.fail(NO_MEMORY, self.record_lsn, 0, self.total)
+            self.crc = crc32c_of(self.crc, p, at, step)
+            self.have += step
+            self.at += step
+            self.lsn += step
+            if self.have == self.total:
+                return self.finish(self.kept, 0, crc32c_of(self.crc, self.kept, 0, 20), True)
+
+    def keep(self, p: Bytes, at: int, length: int) -> int:
+        """Appends ``p[at:at+length]`` to the record under way; returns 0, or -1: no memory."""
+        n = length
+        if not self.collect:
+            limit = 64 - cython.cast(cython.Py_ssize_t, self.have)
+            if limit <= 0:
+                return 0
+            if n > limit:
+                n = limit
+        size = cython.cast(cython.Py_ssize_t, self.have) + n
+        if size > self.kept_size:
+            if size < 2 * self.kept_size:
+                size = 2 * self.kept_size
+            if size < 1024:
+                size = 1024
+            grown = resize(self.kept, size)
+            if not grown:
+                return -1
+            self.kept = grown
+            self.kept_size = size
+        move(self.kept, self.have, p, at, n)
+        return 0
+
+    def take_header(self, p: Bytes, room: int) -> int:
+        """Takes what is there of a record header that is cut in two; returns 0 or an event.
+
+        As in PostgreSQL the length is checked on the first page, the rest only when the next
+        page has proved to go on with this record.
+        """
+        have = self.have
+        step = 24 - have
+        if room < step:
+            step = room
+        if have == 0:
+            self.record_lsn = self.lsn
+            self.crc = 0
+        if self.keep(p, self.at, step) != 0:
+            return self.fail(NO_MEMORY, self.lsn, 0, 24)
+        self.have += step
+        self.at += step
+        self.lsn += step
+        if have < 4 and self.have >= 4:
+            total = u32(self.kept, 0)
+            self.total = total
+            if total < 24:
+                self.have = 0
+                return self.short_length(self.record_lsn, total)
+        if self.have == 24:
+            return self.check_header(self.kept, 0, self.record_lsn, self.total)
+        return 0
+
+    def short_length(self, lsn: int, total: int) -> int:
+        """Returns END_OF_WAL for a zero length, else DAMAGE."""
+        if total == 0:
+            self.reason = ZERO_LENGTH
+            self.error_lsn = lsn
+            self.expected = 24
+            self.got = 0
+            self.state = ENDED
+            return END_OF_WAL
+        return self.fail(INVALID_LENGTH, lsn, 24, total)
+
+    def check_header(self, p: Bytes, at: int, lsn: int, total: int) -> int:
+        """Checks the 24 bytes of a record header (ValidXLogRecordHeader); returns 0 or an event."""
+        if total < 24:
+            return self.short_length(lsn, total)
+        rmgr = u8(p, at + 17)
+        # Custom resource managers exist from 15 on.
+        if rmgr > 21 and (rmgr < 128 or self.version == 14):
+            return self.fail(INVALID_RMGR, lsn, 21, rmgr)
+        prev = u64(p, at + 8)
+        if self.prev != 0:
+            if prev != self.prev:
+                return self.fail(INCORRECT_PREV, lsn, self.prev, prev)
+        elif prev >= lsn:
+            return self.fail(INCORRECT_PREV, lsn, 0, prev)
+        # XLogRecordMaxSize from 16 on, before that what palloc gives.
+        if self.version >= 16 or self.version == 0:
+            if total > 1069547520:
+                return self.fail(TOO_LONG, lsn, 1069547520, total)
+        elif total > 1073741823:
+            return self.fail(TOO_LONG, lsn, 1073741823, total)
+        return 0
+
+    def finish(self, p: Bytes, at: int, crc: int, cut: bool) -> int:
+        """Ends the record at ``p[at:at+total]``, which the walk has just passed."""
+        self.have = 0
+        self.cut = cut
+        end = (self.lsn + 7) & -8
+        if crc != u32(p, at + 20):
+            # The chain of pages agreed with the length, so the walk may go on after the record.
+            self.skip_to = end
+            self.start_lsn = self.record_lsn
+            return self.fail(INCORRECT_CHECKSUM, self.record_lsn, u32(p, at + 20), crc)
+        # XLOG_SWITCH: the rest of the segment is no record.
+        if u8(p, at + 17) == 0 and (u8(p, at + 16) & 0xF0) == 0x40:
+            end = (end + self.segment_size - 1) & -self.segment_size
+        self.skip_to = end
+        self.start_lsn = self.record_lsn
+        if self.aborted != 0 and self.check_overwrite(p, at) != 0:
+            return DAMAGE
+        self.end_lsn = end
+        self.prev = self.start_lsn
+        self.verified_end = end
+        self.record_p = p
+        self.record_at = at
+        self.state = SKIPPING
+        return RECORD
+
+    def check_overwrite(self, p: Bytes, at: int) -> int:
+        """Checks that the record names the one that it voids (VerifyOverwriteContrecord)."""
+        overwritten = self.aborted
+        self.aborted = 0
+        rmgr = u8(p, at + 17)
+        if (
+            rmgr != 0
+            or (u8(p, at + 16) & 0xF0) != 0xD0
+            or self.total < 34
+            or u8(p, at + 24) != 255
+            or u8(p, at + 25) < 8
+        ):
+            return self.fail(NO_OVERWRITE_CONTRECORD, self.start_lsn, overwritten, rmgr)
+        if u64(p, at + 26) != overwritten:
+            return self.fail(OTHER_OVERWRITTEN, self.start_lsn, overwritten, u64(p, at + 26))
+        return 0
+
+    def take_page_header(self, p: Bytes, end: int) -> int:
+        """Takes what is there of a page header; returns 0, or DAMAGE."""
+        if self.header_have == 0:
+            self.page_lsn = self.lsn
+        need = 24
+        if self.header_have >= 24 and u16(self.header, 2) & 0x0002:
+            need = 40
+        step = need - self.header_have
+        if end - self.at < step:
+            step = end - self.at
+        move(self.header, self.header_have, p, self.at, step)
+        self.header_have += step
+        self.at += step
+        self.lsn += step
+        if self.header_have < need:
+            return 0
+        if need == 24:
+            long_header = (u16(self.header, 2) & 0x0002) != 0
+            if long_header and u16(self.header, 2) & 0xFFF0 == 0 and self.known_magic() != 0:
+                # Judged as a whole, with the 16 bytes that are to come.
+                return 0
+        self.header_have = 0
+        code = self.check_page_header(self.header, need)
+        if code != 0:
+            # After an end of WAL, or when looking for a page, a wrong one is not news.
+            if self.state == ENDED or (self.state == FINDING and self.tolerant):
+                return 0
+            return self.fail(code, self.page_lsn, self.expected, self.got)
+        return self.enter_page()
+
+    def known_magic(self) -> int:
+        """Returns the version of the page header under way if it is the right one, else 0."""
+        version = version_of(u16(self.header, 0))
+        if self.version != 0 and version != self.version:
+            return 0
+        return version
+
+    def check_page_header(self, p: Bytes, size: int) -> int:
+        """Returns 0, or why the page header is wrong (XLogReaderValidatePageHeader)."""
+        magic = u16(p, 0)
+        version = self.known_magic()
+        if version == 0:
+            self.expected = magic_of(self.version if self.version != 0 else 18)
+            self.got = magic
+            return INVALID_MAGIC
+        info = u16(p, 2)
+        self.got = info
+        if info & 0xFFF0:
+            self.expected = 0x000F
+            return INVALID_INFO
+        if info & 0x0002:
+            value = u64(p, 24)
+            if self.system_identifier != 0 and value != self.system_identifier:
+                self.expected = self.system_identifier
+                self.got = value
+                return OTHER_SYSTEM
+            if u32(p, 32) != self.segment_size:
+                self.expected = self.segment_size
+                self.got = u32(p, 32)
+                return OTHER_SEGMENT_SIZE
+            if u32(p, 36) != 8192:
+                self.expected = 8192
+                self.got = u32(p, 36)
+                return OTHER_BLOCK_SIZE
+        elif self.page_lsn & (self.segment_size - 1) == 0:
+            self.expected = 0x0002
+            return NO_LONG_HEADER
+        value = u64(p, 8)
+        if value != self.page_lsn:
+            self.expected = self.page_lsn
+            self.got = value
+            return UNEXPECTED_PAGEADDR
+        timeline = u32(p, 4)
+        if timeline < self.timeline:
+            self.expected = self.timeline
+            self.got = timeline
+            return OUT_OF_SEQUENCE_TIMELINE
+        self.timeline = timeline
+        self.version = version
+        if info & 0x0002:
+            self.system_identifier = u64(p, 24)
+        self.page_info = info
+        self.rem_len = u32(p, 16)
+        return 0
+
+    def enter_page(self) -> int:
+        """Goes on after a right page header, as the state wants it; returns 0 or DAMAGE."""
+        if self.state == FINDING:
+            self.find_on_page()
+            return 0
+        if self.state == ENDED:
+            return self.fail(ZERO_LENGTH, self.error_lsn, 24, 0)
+        if self.have == 0:
+            if self.page_info & 0x0001:
+                return self.fail(UNEXPECTED_CONTRECORD, self.page_lsn, 0, self.rem_len)
+            return 0
+        if self.page_info & 0x0008:
+            # The server crashed in the middle of the record and gave it up.
+            self.aborted = self.record_lsn
+            self.have = 0
+            return 0
+        if not self.page_info & 0x0001:
+            return self.fail(NO_CONTRECORD, self.page_lsn, self.record_lsn, 0)
+        if self.rem_len != self.total - self.have or self.rem_len == 0:
+            return self.fail(
+                INVALID_CONTRECORD_LENGTH, self.page_lsn, self.total - self.have, self.rem_len
+            )
+        return 0
+
+    def find_on_page(self) -> None:
+        """Goes on where the first record of this page starts, or looks on (XLogFindNextRecord)."""
+        self.have = 0
+        self.aborted = 0
+        if self.page_info & 0x0001:
+            size = (cython.cast(cython.ulonglong, self.rem_len) + 7) & -8
+            left = 8192 - (self.lsn & 8191)
+            if size >= left:
+                # The record goes on on the next page, or ends with this one.
+                self.state = FINDING
+                return
+            self.skip_to = self.lsn + size
+            self.state = SKIPPING
+        else:
+            self.state = READING
+        self.tolerant = False
+
+    def resume(self) -> int:
+        """Goes on after DAMAGE at the next place that allows it; returns whether there was any.
+
+        After a wrong CRC that is the next record; after a right page header that contradicts the
+        record under way, that page; else the next page with a right header.
+        """
+        if self.state != FAILED:
+            return 0
+        self.prev = 0
+        self.have = 0
+        self.header_have = 0
+        self.aborted = 0
+        if (
+            self.reason == INCORRECT_CHECKSUM
+            or self.reason == NO_OVERWRITE_CONTRECORD
+            or self.reason == OTHER_OVERWRITTEN
+        ):
+            self.state = SKIPPING
+            self.prev = self.start_lsn
+            return 1
+        self.tolerant = True
+        self.state = FINDING
+        if (
+            self.reason == UNEXPECTED_CONTRECORD
+            or self.reason == NO_CONTRECORD
+            or self.reason == INVALID_CONTRECORD_LENGTH
+            or self.reason == ZERO_LENGTH
+        ):
+            self.find_on_page()
+        return 1
