@@ -5,7 +5,7 @@ from walstream.redo.rules.brin cimport brin_redo
 from walstream.redo.rules.btree cimport btree_redo
 from walstream.redo.rules.generic cimport generic_redo
 from walstream.redo.rules.gin cimport gin_redo
-from walstream.redo.rules.gist cimport gist_redo
+from walstream.redo.rules.gist cimport gist_after_image, gist_redo
 from walstream.redo.rules.hash cimport hash_redo
 from walstream.redo.rules.heap cimport heap_redo
 from walstream.redo.rules.heap2 cimport heap2_redo

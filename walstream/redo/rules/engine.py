@@ -26,7 +26,7 @@ if not cython.compiled:
     from walstream.redo.rules.btree import btree_redo
     from walstream.redo.rules.generic import generic_redo
     from walstream.redo.rules.gin import gin_redo
-    from walstream.redo.rules.gist import gist_redo
+    from walstream.redo.rules.gist import gist_after_image, gist_redo
     from walstream.redo.rules.hash import hash_redo
     from walstream.redo.rules.heap import heap_redo
     from walstream.redo.rules.heap2 import heap2_redo
@@ -240,6 +240,8 @@ class Engine:
             # A page that is still new keeps LSN 0, as XLogReadBufferForRedoExtended leaves it.
             if u16(self.page, 14) != 0:
                 set_page_lsn(self.page, end_lsn)
+                if t.rmgr == 14:
+                    gist_after_image(t)
             self.applying = 0
             return 0
         if t.will_init:
