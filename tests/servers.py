@@ -94,7 +94,7 @@ class PostgresServer:
 
         Args:
             version: major version, 14 to 18.
-            segment_size: of the WAL, in bytes (of the backup's WAL, where there is one).
+            segment_size: of the WAL, in bytes.
             checksums: of the pages; None takes the version's default (on from 18).
             config: lines of postgresql.conf, over this module's defaults.
             initdb: further options of initdb, for example ``--locale=C``.
@@ -106,13 +106,7 @@ class PostgresServer:
         """
         self.version = version
         self.binaries: Binaries = find_binaries(version)
-        room = f"{max(80 << 20, 2 * segment_size) >> 20}MB"
-        self.config: dict[str, Setting] = {
-            **_DEFAULTS,
-            "min_wal_size": room,
-            **(config or {}),
-        }
-        self.segment_size = segment_size
+        self.config: dict[str, Setting] = {**_DEFAULTS, **(config or {})}
         self._initdb = _initdb_options(version, segment_size, checksums, initdb)
         self._unique = unique
         self._backup = backup
@@ -124,11 +118,7 @@ class PostgresServer:
         self.port = 0
 
     def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
+        self.start()
         return self
 
     def __exit__(
@@ -324,11 +314,7 @@ class PostgresServer:
             backup = self.base_backup(Path(scratch) / "data")
             settings: dict[str, Setting] = {"primary_conninfo": self.dsn, **(config or {})}
             with PostgresServer(
-                self.version,
-                segment_size=self.segment_size,
-                config=settings,
-                backup=backup,
-                signal_file="standby.signal",
+                self.version, config=settings, backup=backup, signal_file="standby.signal"
             ) as server:
                 yield server
 

@@ -8,6 +8,11 @@ walstream acts upon as typed values. Pure: bytes in, values and text out.
 from walstream.rmgr.database import DatabaseCreate as DatabaseCreate
 from walstream.rmgr.database import DatabaseDrop as DatabaseDrop
 from walstream.rmgr.database import parse_database as parse_database
+from walstream.rmgr.describe import describe as describe
+from walstream.rmgr.describe import describer as describer
+from walstream.rmgr.describe import fields as fields
+from walstream.rmgr.describe import identify as identify
+from walstream.rmgr.describe import operation_name as operation_name
 from walstream.rmgr.storage import StorageCreate as StorageCreate
 from walstream.rmgr.storage import StorageTruncate as StorageTruncate
 from walstream.rmgr.storage import parse_storage as parse_storage

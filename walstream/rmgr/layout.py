@@ -3,7 +3,8 @@
 A layout is one line of ``name kind`` pairs, in the order of the C struct: ``"xmax xid, off u16,
 infobits u8, flags u8"``. Fields sit where a C compiler on x86-64 puts them (natural alignment).
 ``kind[count]`` is the array at the end (a flexible array member), counted by an earlier field or,
-with ``*``, reaching as far as the bytes do. Knows nothing of resource managers.
+with ``*``, reaching as far as the bytes do. ``align8`` is where a nested struct begins or ends.
+Knows nothing of resource managers.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ KINDS = {
     "member": Kind(8, 4, "<II"),
     "lock": Kind(12, 4, "<III"),
     "message": Kind(16, 4, "<16s"),
+    "state": Kind(8, 4, "<IB3x"),
+    "blockid": Kind(4, 2, "<HH"),
     "byte": Kind(1, 1, "<B"),
     "text": Kind(0, 1, ""),
 }
@@ -71,6 +74,9 @@ def read_value(data: bytes, at: int, kind: str) -> Value:
         return values[0] != 0
     if kind == "locator":
         return RelFileLocator(*struct.unpack_from("<III", data, at))
+    if kind == "blockid":
+        high, low = struct.unpack_from("<HH", data, at)
+        return high << 16 | low  # type: ignore[no-any-return]
     if kind == "tid":
         high, low, offset = struct.unpack_from("<HHH", data, at)
         return (high << 16 | low, offset)
@@ -84,6 +90,9 @@ class Layout:
         self.fields: list[Field] = []
         at = 0
         for part in filter(None, map(str.strip, declaration.split(","))):
+            if part == "align8":
+                at += -at % 8
+                continue
             name, kind = part.split()
             kind, _, count = kind.removesuffix("]").partition("[")
             at += -at % KINDS[kind].align

@@ -78,7 +78,7 @@ class WalChunk(NamedTuple):
     """
 
     start_lsn: int
-    data: bytes | memoryview
+    data: bytes
     server_end_lsn: int
     send_time_us: int
 

@@ -1,1 +1,0 @@
-"""Redo children that answer without redoing anything, and fail on request."""

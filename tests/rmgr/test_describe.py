@@ -1,0 +1,147 @@
+"""Descriptions of arbitrary bodies: a text or a RecordError, the same compiled or not."""
+
+from __future__ import annotations
+
+import struct
+from types import ModuleType
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+import walstream.inspect.lines
+import walstream.rmgr.program
+import walstream.wal.record
+from tests.pure import pure
+from walstream import rmgr
+from walstream.errors import RecordError
+from walstream.rmgr.layout import Layout
+from walstream.rmgr.table import operations
+from walstream.wal.layout import VERSIONS
+from walstream.wal.model import RawRecord
+from walstream.wal.record import decode_wal_record
+
+PURE_RECORD = pure("walstream.wal.record")
+PURE_PROGRAM = pure("walstream.rmgr.program", {"walstream.wal.record": PURE_RECORD})
+PURE_LINES = pure(
+    "walstream.inspect.lines",
+    {"walstream.wal.record": PURE_RECORD, "walstream.rmgr.program": PURE_PROGRAM},
+)
+
+OPERATIONS = sorted({key for version in VERSIONS for key in operations(version)})
+
+
+def record_bytes(rmgr_id: int, info: int, body: bytes, data: bytes, fork: int = 0) -> bytes:
+    """Returns a record with one block reference, with block data where ``data`` is not empty."""
+    head = struct.pack("<BBH", 0, fork | (0x20 if data else 0), len(data))
+    head += struct.pack("<4I", 1663, 5, 16384, 7)
+    head += struct.pack("<BI", 254, len(body))
+    payload = head + data + body
+    return struct.pack("<IIQBBxxI", 24 + len(payload), 700, 0x1000028, info, rmgr_id, 0) + payload
+
+
+def line(lines: ModuleType, version: int, data: bytes, details: bool = False) -> str:
+    writer = lines.LineWriter(version, details)
+    writer.write_record(RawRecord(0x2000058, 0x2000090, data))
+    value = writer.text.value()
+    assert isinstance(value, bytes)
+    return value.decode("utf-8", "replace")
+
+
+counts = st.integers(0, 3).map(lambda n: struct.pack("<I", n))
+bodies = st.one_of(
+    st.binary(max_size=120),
+    # Small numbers make counts that fit.
+    st.lists(st.one_of(counts, st.sampled_from([b"\0", b"\1", b"\2\0", b"\x80"])), max_size=40).map(
+        b"".join
+    ),
+)
+
+
+@given(st.sampled_from(VERSIONS), st.sampled_from(OPERATIONS), bodies, bodies, st.booleans())
+@example(18, (10, 0x00), b"\1\0", b"", False)
+@example(18, (9, 0x50), b"\0\0\2\0\1\0\2\0", b"x", False)
+def test_any_body_compiled_and_not(
+    version: int, operation: tuple[int, int], body: bytes, data: bytes, details: bool
+) -> None:
+    raw = record_bytes(operation[0], operation[1], body, data)
+    text = line(walstream.inspect.lines, version, raw, details)
+    assert text == line(PURE_LINES, version, raw, details)
+    assert text.startswith("rmgr: ")
+    assert text.endswith("\n")
+    record = decode_wal_record(RawRecord(0, 0, raw), version)
+    try:
+        described = rmgr.describe(record, version)
+    except RecordError as error:
+        described = f"({error})"
+    assert described in text
+    try:
+        fields = rmgr.fields(record, version)
+    except RecordError:
+        return
+    assert all(isinstance(name, str) for name in fields)
+
+
+@pytest.mark.parametrize("rmgr_id", [22, 127, 128, 255])
+def test_unknown_resource_managers_are_raw(rmgr_id: int) -> None:
+    raw = record_bytes(rmgr_id, 0x30, b"whatever", b"")
+    text = line(walstream.inspect.lines, 15, raw)
+    assert f"desc: UNKNOWN (30) rmid: {rmgr_id}, blkref #0: rel 1663/5/16384 blk 7\n" in text
+    assert rmgr.identify(15, rmgr_id, 0x30) is None
+    assert rmgr.fields(decode_wal_record(RawRecord(0, 0, raw), 15), 15) == {}
+    if rmgr_id >= 128:
+        assert text.startswith(f"rmgr: custom{rmgr_id}   len")
+
+
+def test_names_follow_the_version() -> None:
+    assert rmgr.identify(14, 4, 0x10) == "DROP"
+    assert rmgr.identify(15, 4, 0x10) == "CREATE_WAL_LOG"
+    assert rmgr.identify(16, 9, 0x10) == "PRUNE"
+    assert rmgr.identify(17, 9, 0x10) == "PRUNE_ON_ACCESS"
+    assert rmgr.identify(16, 0, 0xE0) is None
+    assert rmgr.identify(17, 0, 0xE0) == "CHECKPOINT_REDO"
+    # A code without a name, whose body is described all the same.
+    assert rmgr.operation_name(18, 10, 0x90) == "UNKNOWN (90)"
+    body = struct.pack("<IHBB", 9, 3, 0x14, 0)
+    raw = record_bytes(10, 0x90, body, b"")
+    assert "UNKNOWN (90) xmax: 9, off: 3, infobits: [EXCL_LOCK, KEYS_UPDATED]" in line(
+        walstream.inspect.lines, 18, raw
+    )
+
+
+def test_times_before_2000_and_beyond_year_9999() -> None:
+    for time_us, text in (
+        (0, "2000-01-01 00:00:00.000000 "),
+        (-1, "2000-01-01 00:00:00.-00001 "),
+        (-(2**63), "-"),
+        (2**63 - 1, "294277-01-09 04:00:54.775807 UTC"),
+    ):
+        raw = record_bytes(1, 0x00, struct.pack("<q", time_us), b"")
+        assert text in rmgr.describe(decode_wal_record(RawRecord(0, 0, raw), 18), 18)
+        assert line(walstream.inspect.lines, 18, raw) == line(PURE_LINES, 18, raw)
+
+
+def test_layouts_lie_as_a_c_compiler_lays_structs() -> None:
+    layout = Layout("a u16, b u32, c u8, d u64, e u8[*]")
+    assert [field.offset for field in layout.fields] == [0, 4, 8, 16, 24]
+    assert layout.size == 24
+    assert layout.unpack(bytes(24) + b"\1\2")["e"] == (1, 2)
+    nested = Layout("locator locator, align8, head u32, tail i64, align8, last u32")
+    assert [field.offset for field in nested.fields] == [0, 16, 24, 32]
+    with pytest.raises(RecordError):
+        Layout("n i32, items u32[n]").unpack(struct.pack("<iI", 2, 1))
+    with pytest.raises(RecordError):
+        Layout("n i32, items u32[n]").unpack(struct.pack("<iI", -1, 1))
+
+
+# Sizes of the C structs, as the servers' headers give them.
+SIZES = {
+    (10, 0x20): 14, (10, 0x60): 8, (9, 0x70): 34, (11, 0x30): 10, (11, 0x80): 36, (11, 0xB0): 20,
+    (13, 0x30): 26, (13, 0x60): 84, (13, 0x80): 60, (14, 0x30): 21, (16, 0x30): 20, (16, 0x50): 28,
+    (17, 0x20): 14, (0, 0x60): 26,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("operation", SIZES)
+def test_sizes(operation: tuple[int, int]) -> None:
+    assert operations(18)[operation].layout.size == SIZES[operation]

@@ -1,0 +1,126 @@
+"""Our lines against those of pg_waldump of the same major version, on WAL of the workload."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from array import array
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.binaries import find_binaries
+from tests.rmgr.translate import SEGMENT, as_15, expected_of_14, without_prepare
+from tests.servers import PostgresServer
+from tests.workload import WORKLOAD_CONFIG, run_sql_files, run_workload
+from walstream.inspect.lines import LineWriter
+from walstream.rmgr.table import operations
+from walstream.wal.layout import rmgr_name
+from walstream.wal.model import format_lsn
+from walstream.wal.scan import WalScanner
+from walstream.wal.segment import parse_segment_file_name, segment_file_name
+
+_NAME = re.compile(r"^rmgr: (\S+) .* desc: (\S+)", re.MULTILINE)
+
+
+def read_wal(directory: Path) -> tuple[int, bytes]:
+    """Returns the WAL of a pg_wal directory and the LSN that it begins at."""
+    names = sorted(
+        path.name
+        for path in directory.iterdir()
+        if parse_segment_file_name(path.name, SEGMENT) is not None
+    )
+    first = parse_segment_file_name(names[0], SEGMENT)
+    assert first is not None
+    return first.segment_number * SEGMENT, b"".join((directory / n).read_bytes() for n in names)
+
+
+def our_lines(wal: bytes, start_lsn: int, details: bool) -> str:
+    scanner = WalScanner(None, SEGMENT, start_lsn, find_record=True, keep_records=True)
+    scanner.feed_bytes(start_lsn, wal)
+    writer = None
+    while (columns := scanner.poll_columns()) is not None:
+        writer = writer or LineWriter(scanner.version, details)
+        writer.write_rows(
+            array("I", range(columns.count)),
+            columns.start_lsn,
+            columns.record_at,
+            columns.total_length,
+            wal,
+            columns.side,
+        )
+    assert writer is not None
+    return writer.text.value().decode()
+
+
+def their_lines(program: Path, directory: Path, start_lsn: int, details: bool) -> str:
+    arguments = [str(program), "-p", str(directory), "-s", format_lsn(start_lsn)]
+    if details:
+        arguments.append("-b")
+    # It ends with an error, as ever: the end of WAL.
+    return subprocess.run(arguments, stdout=subprocess.PIPE, check=False).stdout.decode()
+
+
+def assert_same(ours: list[str], theirs: list[str]) -> None:
+    for number, (our, their) in enumerate(zip(ours, theirs, strict=False)):
+        assert our == their, f"line {number}"
+    assert len(ours) == len(theirs)
+
+
+def compare(version: int, directory: Path, tmp_path: Path) -> str:
+    """Compares short and detailed lines; returns ours."""
+    start_lsn, wal = read_wal(directory)
+    program = find_binaries(15 if version == 14 else version).client("pg_waldump")
+    assert program is not None
+    if version == 14:
+        directory = tmp_path
+        translated = as_15(wal, start_lsn)
+        for at in range(0, len(translated), SEGMENT):
+            name = segment_file_name(1, (start_lsn + at) // SEGMENT, SEGMENT)
+            (directory / name).write_bytes(translated[at : at + SEGMENT])
+    text = ""
+    for details in (True, False):
+        text = our_lines(wal, start_lsn, details)
+        theirs = their_lines(program, directory, start_lsn, details)
+        if version == 14:
+            assert_same(without_prepare(text), expected_of_14(theirs))
+        else:
+            assert_same(text.splitlines(), theirs.splitlines())
+    return text
+
+
+# What the workload cannot bring a server to write.
+NOT_SEEN = {
+    ("XLOG", "NOOP"),  # written by nothing since 9.x
+}
+
+
+def test_every_line_is_that_of_pg_waldump(pg_version: int, tmp_path: Path) -> None:
+    with PostgresServer(pg_version, config=WORKLOAD_CONFIG) as server:
+        run_workload(server)
+        server.stop()
+        text = compare(pg_version, server.wal_directory, tmp_path)
+    seen = Counter(_NAME.findall(text))
+    known = {
+        (rmgr_name(rmgr_id), op.name)
+        for (rmgr_id, _), op in operations(pg_version).items()
+        if op.name is not None
+    }
+    missing = sorted(known - set(seen) - NOT_SEEN)
+    print(f"PostgreSQL {pg_version}: {len(known & set(seen))} of {len(known)} operations seen")
+    print("not seen:", ", ".join("/".join(name) for name in missing) or "none")
+
+
+@pytest.mark.pg_versions(14, 15, 18)
+def test_compressed_images_and_images_for_verification(pg_version: int, tmp_path: Path) -> None:
+    config = {
+        **WORKLOAD_CONFIG,
+        "wal_compression": {14: "on", 15: "zstd", 18: "pglz"}[pg_version],
+        "wal_consistency_checking": "heap,btree,gin",
+    }
+    with PostgresServer(pg_version, config=config) as server:
+        run_sql_files(server, "other")
+        server.stop()
+        text = compare(pg_version, server.wal_directory, tmp_path)
+    assert " FPW for WAL verification" in text

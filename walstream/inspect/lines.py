@@ -1,0 +1,229 @@
+"""Prints records as the lines of pg_waldump, many at once (XLogDumpDisplayRecord).
+
+``LineWriter`` is a kernel: it takes rows of ``RecordColumns``, reads the records where they lie and
+puts the text into one buffer. What a record says comes from ``rmgr.program``.
+"""
+
+from __future__ import annotations
+
+from array import array
+from typing import TYPE_CHECKING
+
+import cython
+
+from walstream.errors import RecordError
+from walstream.rmgr.describe import operation_name
+from walstream.rmgr.program import Describer, Text
+from walstream.wal.layout import rmgr_name
+from walstream.wal.record import RecordReader
+
+if TYPE_CHECKING:
+    from walstream.wal.buffer import Bytes
+    from walstream.wal.model import RawRecord
+
+# 22 resource managers have names for their operations, all others UNKNOWN
+_RMGRS = 256
+
+
+class LineWriter:
+    """Writes the lines of one major version into ``text``.
+
+    Args:
+        version: major version (14 to 18) whose pg_waldump is imitated.
+        details: block references in full, one a line (``--bkp-details``).
+    """
+
+    def __init__(self, version: int, details: bool = False) -> None:
+        self.version = version
+        self.details = details
+        self.text = Text(1 << 20)
+        self.reader = RecordReader(version)
+        self.describer = Describer(version)
+        # Literal bytes: the head of a line per resource manager, then " desc: NAME " per
+        # operation; 2 numbers each (position, length).
+        pool = bytearray()
+        places = array("i")
+        for rmgr_id in range(_RMGRS):
+            piece = f"rmgr: {rmgr_name(rmgr_id):<11} len (rec/tot): ".encode()
+            places.extend((len(pool), len(piece)))
+            pool += piece
+        for rmgr_id in range(_RMGRS):
+            for op in range(0, 256, 16):
+                piece = f", desc: {operation_name(version, rmgr_id, op)} ".encode()
+                places.extend((len(pool), len(piece)))
+                pool += piece
+        self.places = places
+        self.pool = bytes(pool)
+        self.attach(self.pool)
+
+    def attach(self, view: bytes) -> None:
+        if cython.compiled:
+            self.literals = cython.address(view[0])
+        else:
+            self.literals = view
+
+    def write_record(self, raw: RawRecord) -> None:
+        """Appends the line of one record.
+
+        Raises:
+            RecordError: its block headers contradict one another.
+        """
+        self.write_bytes(raw.data, raw.start_lsn)
+
+    def write_bytes(self, data: Bytes, start_lsn: int) -> int:
+        if cython.compiled:
+            return self.write(cython.address(data[0]), 0, len(data), start_lsn)
+        return self.write(data, 0, len(data), start_lsn)
+
+    def write_rows(
+        self,
+        rows: array[int],
+        start_lsn: array[int],
+        record_at: array[int],
+        total_length: array[int],
+        piece: Bytes,
+        side: Bytes,
+    ) -> None:
+        """Appends the lines of some rows of ``RecordColumns``.
+
+        ``record_at`` counts from the start of ``piece``, or, when negative, is the complement of
+        an offset in ``side`` (WalScanner with ``keep_records``).
+        """
+        for i in range(len(rows)):
+            row = rows[i]
+            at = record_at[row]
+            if cython.compiled:
+                if at >= 0:
+                    self.write(cython.address(piece[0]), at, total_length[row], start_lsn[row])
+                else:
+                    self.write(cython.address(side[0]), -1 - at, total_length[row], start_lsn[row])
+            elif at >= 0:
+                self.write(piece, at, total_length[row], start_lsn[row])
+            else:
+                self.write(side, -1 - at, total_length[row], start_lsn[row])
+
+    def write(self, p: Bytes, at: int, length: int, start_lsn: int) -> int:
+        reader = self.reader
+        out = self.text
+        if reader.read(p, at, length) != 0:
+            raise RecordError(reader.message(), start_lsn)
+        fpi = 0
+        for i in range(reader.block_count):
+            if reader.block_flags[i] & 0x10:
+                fpi += reader.image_length[i]
+        place = 2 * reader.rmgr
+        out.put(self.literals, self.places[place], self.places[place + 1])
+        out.put_unsigned(reader.total_length - fpi, 6)
+        out.put_byte(47)
+        out.put_unsigned(reader.total_length, 6)
+        self.put_literal(b", tx: ", out)
+        out.put_unsigned(reader.xid, 10)
+        self.put_literal(b", lsn: ", out)
+        out.put_lsn(start_lsn, 8)
+        self.put_literal(b", prev ", out)
+        out.put_lsn(reader.prev, 8)
+        place = 512 + 2 * (reader.rmgr * 16 + (reader.info >> 4))
+        out.put(self.literals, self.places[place], self.places[place + 1])
+        self.describe(p, at, out)
+        if self.details:
+            self.put_details(out)
+        else:
+            self.put_blocks(out)
+        return out.put_byte(10)
+
+    def describe(self, p: Bytes, at: int, out: Text) -> int:
+        """Appends the description; of a body that is too short, a note instead."""
+        mark = out.used
+        try:
+            self.describer.describe(self.reader, p, at, out)
+        except RecordError as error:
+            out.cut(mark)
+            out.put_bytes(f"({error})".encode())
+        return 0
+
+    def put_literal(self, data: bytes, out: Text) -> int:
+        out.put_bytes(data)
+        return 0
+
+    def put_reference(self, i: int, out: Text) -> int:
+        """Appends ``blkref #0: rel 1663/5/16384``."""
+        reader = self.reader
+        self.put_literal(b"blkref #", out)
+        out.put_unsigned(reader.block_id[i], 0)
+        self.put_literal(b": rel ", out)
+        out.put_unsigned(reader.block_spc[i], 0)
+        out.put_byte(47)
+        out.put_unsigned(reader.block_db[i], 0)
+        out.put_byte(47)
+        return out.put_unsigned(reader.block_rel[i], 0)
+
+    def put_fork(self, fork: int, out: Text) -> int:
+        if fork == 0:
+            return self.put_literal(b" fork main", out)
+        if fork == 1:
+            return self.put_literal(b" fork fsm", out)
+        if fork == 2:
+            return self.put_literal(b" fork vm", out)
+        if fork == 3:
+            return self.put_literal(b" fork init", out)
+        # forkNames has no such entry; PostgreSQL would print what lies behind it.
+        self.put_literal(b" fork ", out)
+        return out.put_unsigned(fork, 0)
+
+    def put_blocks(self, out: Text) -> int:
+        """Appends the block references in short."""
+        reader = self.reader
+        for i in range(reader.block_count):
+            out.put_byte(44)
+            out.put_byte(32)
+            self.put_reference(i, out)
+            if reader.block_fork[i] != 0:
+                self.put_fork(reader.block_fork[i], out)
+            self.put_literal(b" blk ", out)
+            out.put_unsigned(reader.block_number[i], 0)
+            if reader.block_flags[i] & 0x10:
+                self.put_literal(b" FPW", out)
+                if not reader.image_apply[i]:
+                    self.put_literal(b" for WAL verification", out)
+        return 0
+
+    def put_details(self, out: Text) -> int:
+        """Appends the block references one a line, with their images."""
+        reader = self.reader
+        for i in range(reader.block_count):
+            out.put_byte(10)
+            out.put_byte(9)
+            self.put_reference(i, out)
+            self.put_fork(reader.block_fork[i], out)
+            self.put_literal(b" blk ", out)
+            out.put_unsigned(reader.block_number[i], 0)
+            if reader.block_flags[i] & 0x10:
+                self.put_image(i, out)
+        return 0
+
+    def put_image(self, i: int, out: Text) -> int:
+        reader = self.reader
+        self.put_literal(b" (FPW", out)
+        if not reader.image_apply[i]:
+            self.put_literal(b" for WAL verification", out)
+        self.put_literal(b"); hole: offset: ", out)
+        out.put_unsigned(reader.hole_offset[i], 0)
+        self.put_literal(b", length: ", out)
+        out.put_unsigned(reader.hole_length[i], 0)
+        compression = reader.image_compression[i]
+        if compression != 0:
+            self.put_literal(b", compression saved: ", out)
+            # An unsigned 32-bit difference in PostgreSQL, too.
+            saved = 8192 - reader.hole_length[i] - reader.image_length[i]
+            if not cython.compiled:
+                saved &= 0xFFFFFFFF
+            out.put_unsigned(saved, 0)
+            if self.version >= 15:
+                self.put_literal(b", method: ", out)
+                if compression == 1:
+                    self.put_literal(b"pglz", out)
+                elif compression == 2:
+                    self.put_literal(b"lz4", out)
+                else:
+                    self.put_literal(b"zstd", out)
+        return 0

@@ -1,0 +1,18 @@
+"""CLOG: pages of commit status (clog.h, clogdesc.c). 17 made page numbers 64 bits."""
+
+from __future__ import annotations
+
+from walstream.rmgr.layout import Layout
+from walstream.rmgr.op import Op
+
+_TRUNCATE = "page {page}; oldestXact {oldest_xact}"
+OPS = {
+    0x00: (
+        Op(14, "ZEROPAGE", Layout("page i32"), "page {page}"),
+        Op(17, "ZEROPAGE", Layout("page i64"), "page {page}"),
+    ),
+    0x10: (
+        Op(14, "TRUNCATE", Layout("page i32, oldest_xact xid, oldest_xact_db oid"), _TRUNCATE),
+        Op(17, "TRUNCATE", Layout("page i64, oldest_xact xid, oldest_xact_db oid"), _TRUNCATE),
+    ),
+}

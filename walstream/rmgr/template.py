@@ -1,0 +1,99 @@
+"""Compiles the templates of operations (op.py) into the instructions that program.py runs.
+
+An instruction is six integers: what to do, where in the main data, and four arguments. The
+numbers are those of ``Describer.describe``.
+"""
+
+from __future__ import annotations
+
+import re
+
+from walstream.rmgr.layout import KINDS, Layout
+from walstream.rmgr.op import BIT_NAMES, VALUE_NAMES
+
+END, LITERAL, UNSIGNED, SIGNED, HEX2, LSN, FULLXID, LOCATOR, TID, TIME = range(10)
+CHOICE, BITS, ARRAY, TEXT, DOUBLE, NEEDS_DATA, CALL, NAME = range(10, 18)
+WIDTH = 6
+
+Instruction = tuple[int, int, int, int, int, int]
+
+_PLACE = re.compile(r"\{([^{}]*)\}")
+_EXPRESSION = re.compile(r"(?P<name>\w*)(?:&(?P<mask>\d+))?(?::(?P<how>.*))?", re.DOTALL)
+_SIGNED = {"i8", "i32", "i64"}
+_BY_KIND = {
+    "lsn": LSN,
+    "fullxid": FULLXID,
+    "locator": LOCATOR,
+    "tid": TID,
+    "time": TIME,
+    "text": TEXT,
+    "f64": DOUBLE,
+}
+
+
+class Pool:
+    """The literal bytes of all templates, each kept once."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self._places: dict[bytes, int] = {}
+
+    def add(self, text: str) -> tuple[int, int]:
+        """Returns position and length of ``text``."""
+        raw = text.encode()
+        if raw not in self._places:
+            self._places[raw] = len(self.data)
+            self.data += raw
+        return self._places[raw], len(raw)
+
+
+def compile_template(text: str, layout: Layout, pool: Pool) -> list[Instruction]:
+    """Returns the instructions for a template, END included."""
+    code: list[Instruction] = []
+    at = 0
+    for match in _PLACE.finditer(text):
+        if match.start() > at:
+            code.append((LITERAL, 0, *pool.add(text[at : match.start()]), 0, 0))
+        code += place(match[1], layout, pool)
+        at = match.end()
+    if at < len(text):
+        code.append((LITERAL, 0, *pool.add(text[at:]), 0, 0))
+    return [*code, (END, 0, 0, 0, 0, 0)]
+
+
+def place(expression: str, layout: Layout, pool: Pool) -> list[Instruction]:
+    """Returns the instructions for what stands between braces."""
+    match = _EXPRESSION.fullmatch(expression)
+    assert match is not None, expression
+    how = match["how"] or ""
+    if how == "block0":
+        return [(NEEDS_DATA, 0, 0, 0, 0, 0)]
+    field = layout[match["name"]]
+    size = KINDS[field.kind].size
+    if how == "[]":
+        counter = layout[field.counted_by]
+        counter_size = KINDS[counter.kind].size
+        return [(ARRAY, field.offset, size, counter.offset, counter_size, 0)]
+    if how == "02X":
+        return [(HEX2, field.offset, 0, 0, 0, 0)]
+    if "|" in how:
+        yes, no = how.split("|")
+        mask = int(match["mask"] or 0xFF)
+        # A choice is followed by its two literals, of which one is run.
+        literals: list[Instruction] = [
+            (LITERAL, 0, *pool.add(yes), 0, 0),
+            (LITERAL, 0, *pool.add(no), 0, 0),
+        ]
+        return [(CHOICE, field.offset, mask, 0, 0, 0), *literals]
+    if how.startswith("@"):
+        names: tuple[str, ...] = VALUE_NAMES[how[1:]]
+        known: list[Instruction] = [(LITERAL, 0, *pool.add(name), 0, 0) for name in (*names, "?")]
+        return [(NAME, field.offset, len(names), 0, 0, 0), *known]
+    if how:
+        style = how[-1]
+        names = BIT_NAMES[how[:-1]]
+        known = [(LITERAL, 0, *pool.add(name), 0, 0) for name in names]
+        return [(BITS, field.offset, len(names), int(style == ","), 0, 0), *known]
+    if field.kind in _BY_KIND:
+        return [(_BY_KIND[field.kind], field.offset, 0, 0, 0, 0)]
+    return [(SIGNED if field.kind in _SIGNED else UNSIGNED, field.offset, size, 0, 0, 0)]
