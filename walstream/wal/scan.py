@@ -20,6 +20,8 @@ from walstream.wal.segment import DEFAULT_SEGMENT_SIZE, is_valid_segment_size
 from walstream.wal.stream import LostWal
 
 if TYPE_CHECKING:
+    from mmap import mmap
+
     from walstream.wal.buffer import Bytes
 if not cython.compiled:
     from walstream.wal.buffer import move, release, resize
@@ -73,7 +75,7 @@ class WalScanner:
         system_identifier: int | None = None,
         timeline: int = 0,
         keep_records: bool = False,
-        batch: int = 32768,
+        batch: int = 8192,
     ) -> None:
         if not is_valid_segment_size(segment_size):
             raise ValueError(
@@ -105,6 +107,7 @@ class WalScanner:
         self.side_size = self.side_have = 0
         if not cython.compiled:
             self.side = bytearray()
+        self.make_arrays()
 
     def __dealloc__(self) -> None:
         release(self.side)
@@ -125,7 +128,7 @@ class WalScanner:
     def verified_end_lsn(self) -> int:
         return self.walker.verified_end
 
-    def feed_bytes(self, lsn: int, data: Bytes) -> None:
+    def feed_bytes(self, lsn: int, data: Bytes | mmap) -> None:
         """Takes WAL ``[lsn, lsn + len(data))``; ``data`` is not copied and must not change.
 
         Raises:
@@ -142,7 +145,7 @@ class WalScanner:
             )
         length = len(data)
         if length:
-            self.piece = data
+            self.piece = data  # type: ignore[assignment]
             self.end = length
             self.walker.at = 0
             self.feed_lsn += length
@@ -160,7 +163,8 @@ class WalScanner:
             raise self.damage
         if self.end == 0:
             return None
-        self.begin()
+        self.n = self.m = 0
+        self.side_have = 0
         walker = self.walker
         reader = self.reader
         if cython.compiled:
@@ -198,14 +202,13 @@ class WalScanner:
             raise self.damage
         return None
 
-    def begin(self) -> None:
-        """Makes the arrays of the next batch."""
+    def make_arrays(self) -> None:
+        """Makes the arrays that every batch is put together in."""
         n = self.capacity
         m = self.block_capacity
-        self.n = self.m = 0
-        self.side_have = 0
-        self.arrays = [array(code, bytes(array(code).itemsize * n)) for code in _RECORD_CODES]
-        self.arrays += [array(code, bytes(array(code).itemsize * m)) for code in _BLOCK_CODES]
+        arrays = [array(code, bytes(array(code).itemsize * n)) for code in _RECORD_CODES]
+        arrays += [array(code, bytes(array(code).itemsize * m)) for code in _BLOCK_CODES]
+        self.arrays = arrays
         (
             self.start_lsn,
             self.end_lsn,
@@ -233,27 +236,15 @@ class WalScanner:
             self.hole_offset,
             self.hole_length,
             self.image,
-        ) = self.arrays
+        ) = arrays
 
     def take(self) -> RecordColumns:
-        """Returns the batch, its arrays cut to what they hold."""
-        # An array cannot shrink while a view of it is held.
-        none: Any = None
-        self.start_lsn = self.end_lsn = self.prev_lsn = self.total_length = self.xid = none
-        self.rmgr = self.info = self.fpi_length = self.block_begin = self.blocks = none
-        self.record_at = self.main_at = self.main_length = none
-        self.block_record = self.block_id = self.spc = self.db = self.rel = self.fork = none
-        self.block = self.flags = self.data_length = self.image_length = none
-        self.hole_offset = self.hole_length = self.image = none
-        arrays: list[Any] = self.arrays
+        """Returns the batch, copied out of the arrays that the next one will use."""
         records = len(_RECORD_CODES)
-        for column in arrays[:records]:
-            del column[self.n :]
-        for column in arrays[records:]:
-            del column[self.m :]
+        values: list[Any] = [column[: self.n] for column in self.arrays[:records]]
+        blocks: list[Any] = [column[: self.m] for column in self.arrays[records:]]
         side = bytes(self.side[: self.side_have]) if self.side_have else b""
-        self.arrays = []
-        values: list[Any] = [self.n, *arrays[:records], self.m, *arrays[records:], side]
+        values = [self.n, *values, self.m, *blocks, side]
         return RecordColumns(*values)
 
     def fill(self, walker: Walker, reader: RecordReader, p: Bytes, end: int) -> int:
@@ -321,6 +312,9 @@ class WalScanner:
                 self.image_length[m] = reader.image_length[i]
                 self.hole_offset[m] = reader.hole_offset[i]
                 self.hole_length[m] = reader.hole_length[i]
+            else:
+                self.image[m] = 0
+                self.image_length[m] = self.hole_offset[m] = self.hole_length[m] = 0
             m += 1
         self.fpi_length[n] = fpi
         self.m = m

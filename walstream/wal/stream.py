@@ -19,6 +19,8 @@ from walstream.wal.reason import Reason, damage_error
 from walstream.wal.segment import DEFAULT_SEGMENT_SIZE, is_valid_segment_size
 
 if TYPE_CHECKING:
+    from mmap import mmap
+
     from walstream.wal.buffer import Bytes
 if not cython.compiled:
     from walstream.wal.walk import Walker
@@ -113,7 +115,7 @@ class WalStreamDecoder:
     def verified_end_lsn(self) -> int:
         return self.walker.verified_end
 
-    def feed_bytes(self, lsn: int, data: Bytes) -> None:
+    def feed_bytes(self, lsn: int, data: Bytes | mmap) -> None:
         """Takes WAL ``[lsn, lsn + len(data))``; ``data`` is not copied and must not change.
 
         It is let go when ``poll_decode`` has passed it.
@@ -129,7 +131,7 @@ class WalStreamDecoder:
             )
         length = len(data)
         if length:
-            self.pending.append((length, data))
+            self.pending.append((length, data))  # type: ignore[arg-type]
             self.feed_lsn += length
 
     def advance(self) -> int:
@@ -189,7 +191,7 @@ class WalStreamDecoder:
         self.damage = error
         return error
 
-    def verify_bytes(self, lsn: int, data: Bytes) -> int:
+    def verify_bytes(self, lsn: int, data: Bytes | mmap) -> int:
         """Checks WAL as it arrives, without making records; returns ``verified_end_lsn``.
 
         Cheaper than ``poll_decode``: nothing is copied but the heads of cut records. For a

@@ -1,0 +1,195 @@
+"""The scanner: the same records as the stream decoder and record reader, as columns."""
+
+from __future__ import annotations
+
+import mmap
+import struct
+import threading
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.strategies import cuts, written_wal
+from tests.wal.builds import IDS, SCANS, STREAMS
+from tests.wal.reading import decode, scan_batches
+from tests.walgen import SEGMENT, WalWriter, record_body
+from walstream.wal.columns import RecordColumns
+from walstream.wal.model import RawRecord
+from walstream.wal.reason import Reason
+from walstream.wal.record import decode_wal_record
+from walstream.wal.scan import WalScanner
+
+builds = pytest.mark.parametrize("scan", SCANS, ids=IDS)
+
+
+def check(batch: RecordColumns, piece: bytes, records: list[RawRecord], version: int) -> None:
+    """Compares a batch with the records that it must hold."""
+    row = 0
+    for i, raw in enumerate(records):
+        decoded = decode_wal_record(raw, version)
+        assert batch.start_lsn[i] == raw.start_lsn
+        assert batch.end_lsn[i] == raw.end_lsn
+        assert batch.prev_lsn[i] == decoded.prev_lsn
+        assert batch.total_length[i] == len(raw.data)
+        assert (batch.xid[i], batch.rmgr[i], batch.info[i]) == (
+            decoded.xid,
+            decoded.rmgr_id,
+            decoded.info,
+        )
+        at = batch.record_at[i]
+        source, at = (piece, at) if at >= 0 else (batch.side, ~at)
+        assert source[at : at + len(raw.data)] == raw.data
+        at = batch.main_at[i]
+        source, at = (piece, at) if at >= 0 else (batch.side, ~at)
+        assert source[at : at + batch.main_length[i]] == decoded.main_data
+        assert batch.block_begin[i] == row
+        assert batch.blocks[i] == len(decoded.blocks)
+        fpi = 0
+        for block in decoded.blocks:
+            assert batch.block_record[row] == i
+            assert batch.block_id[row] == block.id
+            assert (
+                batch.spc[row],
+                batch.db[row],
+                batch.rel[row],
+                batch.fork[row],
+                batch.block[row],
+            ) == block.tag
+            assert batch.flags[row] == block.flags
+            assert batch.data_length[row] == len(block.data)
+            if block.image is None:
+                assert batch.image[row] == batch.image_length[row] == 0
+                assert batch.hole_length[row] == batch.hole_offset[row] == 0
+            else:
+                fpi += len(block.image.data)
+                assert batch.image_length[row] == len(block.image.data)
+                assert batch.hole_offset[row] == block.image.hole_offset
+                assert batch.hole_length[row] == block.image.hole_length
+                assert batch.image[row] == (
+                    1
+                    | (2 if block.image.apply else 0)
+                    | (4 if block.image.hole_offset else 0)
+                    | block.image.compression << 4
+                )
+            row += 1
+        assert batch.fpi_length[i] == fpi
+    assert batch.block_count == row == len(batch.image)
+
+
+@builds
+@given(wal=written_wal(), data=st.data())
+@settings(max_examples=40, deadline=None)
+def test_columns_are_the_records(scan: ModuleType, wal: WalWriter, data: st.DataObject) -> None:
+    written = bytes(wal.data)
+    errors, batches = scan_batches(
+        scan,
+        written,
+        wal.start_lsn,
+        wal.segment_size,
+        data.draw(cuts(len(written))),
+        batch=data.draw(st.integers(1, 20)),
+        keep_records=True,
+    )
+    assert errors == []
+    done = 0
+    for batch, piece in batches:
+        check(batch, piece, wal.records[done : done + batch.count], wal.version)
+        done += batch.count
+    assert done == len(wal.records)
+
+
+@given(wal=written_wal(), data=st.data())
+@settings(max_examples=40, deadline=None)
+def test_damage_is_the_decoders_damage(wal: WalWriter, data: st.DataObject) -> None:
+    written = bytearray(wal.data)
+    if not written:
+        return
+    for _ in range(data.draw(st.integers(1, 3))):
+        written[data.draw(st.integers(0, len(written) - 1))] ^= data.draw(st.integers(1, 255))
+    args = (bytes(written), wal.start_lsn, wal.segment_size)
+    results = []
+    for scan in SCANS:
+        errors, batches = scan_batches(scan, *args, data.draw(cuts(len(written))))
+        records = [lsn for batch, _ in batches for lsn in batch.start_lsn]
+        results.append((errors, records))
+    assert results[0] == results[1]
+    events = decode(STREAMS[0], *args)
+    assert results[0][1] == [event.start_lsn for event in events if isinstance(event, RawRecord)]
+    assert [error[1:] for error in results[0][0]] == [
+        # The words that only the decoder adds.
+        (event[0], event[1].partition(", but WAL")[0], *event[2:])
+        for event in events[:-1]
+        if not isinstance(event, RawRecord)
+    ]
+
+
+@builds
+def test_contradicting_block_headers(scan: ModuleType) -> None:
+    wal = WalWriter()
+    wal.add_of_length(100)
+    wrong = wal.add(10, 0, 1, struct.pack("<BBH", 0, 0x20, 0) + bytes(30))
+    last = wal.add_of_length(100)
+    errors, batches = scan_batches(scan, bytes(wal.data), SEGMENT, SEGMENT)
+    ((before, kind, message, lsn, reason, *_),) = errors
+    assert (before, kind, lsn) == (1, "RecordError", wrong.start_lsn)
+    assert reason == Reason.INVALID_BLOCKS
+    assert "BKPBLOCK_HAS_DATA set, but no data included in record at" in message
+    assert [list(batch.start_lsn) for batch, _ in batches][-1] == [last.start_lsn]
+
+
+@builds
+def test_main_data_of_cut_records_without_keeping_them(scan: ModuleType) -> None:
+    wal = WalWriter()
+    wal.fill_page(96)
+    main_data = bytes(range(200))
+    wal.add(10, 0, 7, record_body(18, (), main_data))
+    _, batches = scan_batches(scan, bytes(wal.data), SEGMENT, SEGMENT)
+    batch, _ = batches[-1]
+    assert batch.record_at[-1] == -1
+    assert batch.main_at[-1] < 0
+    at = ~batch.main_at[-1]
+    assert batch.side[at : at + batch.main_length[-1]] == main_data
+
+
+@builds
+def test_a_piece_must_be_done_before_the_next(scan: ModuleType) -> None:
+    wal = WalWriter()
+    wal.add_of_length(100)
+    scanner = scan.WalScanner(18, SEGMENT, SEGMENT)
+    scanner.feed_bytes(SEGMENT, bytes(wal.data))
+    with pytest.raises(ValueError, match="not returned None"):
+        scanner.feed_bytes(wal.lsn, b"x")
+    assert scanner.poll_columns() is not None
+    assert scanner.poll_columns() is None
+    scanner.feed_bytes(wal.lsn, b"x")
+
+
+def test_threads_scan_a_mapped_file(tmp_path: Path) -> None:
+    wal = WalWriter()
+    for _ in range(3000):
+        wal.add_of_length(120)
+    path = tmp_path / "segment"
+    path.write_bytes(wal.close())
+    counts = []
+
+    def count() -> None:
+        with (
+            path.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+        ):
+            scanner = WalScanner(None, SEGMENT, SEGMENT)
+            scanner.feed_bytes(SEGMENT, mapped)
+            found = 0
+            while (batch := scanner.poll_columns()) is not None:
+                found += batch.count
+            counts.append((found, scanner.end_of_wal is not None))
+
+    threads = [threading.Thread(target=count) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert counts == [(3000, True)] * 3
