@@ -43,7 +43,7 @@ def kernels() -> list[Extension]:
             source.removesuffix(".py").replace("/", "."),
             [source],
             include_dirs=["walstream/wal"],
-            extra_compile_args=["-O3"],
+            extra_compile_args=["-O3", "-g0"],
             optional=True,
         )
         for source in sources

@@ -94,7 +94,7 @@ class PostgresServer:
 
         Args:
             version: major version, 14 to 18.
-            segment_size: of the WAL, in bytes.
+            segment_size: of the WAL, in bytes (of the backup's WAL, where there is one).
             checksums: of the pages; None takes the version's default (on from 18).
             config: lines of postgresql.conf, over this module's defaults.
             initdb: further options of initdb, for example ``--locale=C``.
@@ -106,7 +106,13 @@ class PostgresServer:
         """
         self.version = version
         self.binaries: Binaries = find_binaries(version)
-        self.config: dict[str, Setting] = {**_DEFAULTS, **(config or {})}
+        room = f"{max(80 << 20, 2 * segment_size) >> 20}MB"
+        self.config: dict[str, Setting] = {
+            **_DEFAULTS,
+            "min_wal_size": room,
+            **(config or {}),
+        }
+        self.segment_size = segment_size
         self._initdb = _initdb_options(version, segment_size, checksums, initdb)
         self._unique = unique
         self._backup = backup
@@ -118,7 +124,11 @@ class PostgresServer:
         self.port = 0
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def __exit__(
@@ -314,7 +324,11 @@ class PostgresServer:
             backup = self.base_backup(Path(scratch) / "data")
             settings: dict[str, Setting] = {"primary_conninfo": self.dsn, **(config or {})}
             with PostgresServer(
-                self.version, config=settings, backup=backup, signal_file="standby.signal"
+                self.version,
+                segment_size=self.segment_size,
+                config=settings,
+                backup=backup,
+                signal_file="standby.signal",
             ) as server:
                 yield server
 

@@ -124,15 +124,35 @@ class RedoError(WalstreamError):
 
 
 class RedoProcessDied(RedoError):
-    """The redo child ended, or was poisoned, while the request was in flight."""
+    """The redo child ended, or was poisoned, while the request was in flight.
+
+    ``cause`` is one word of ``redo.process.CAUSES``. ``suspect``: the child may have died of this
+    very request; false for one that only waited behind it. ``dump`` is the file that holds the
+    input that was in flight, if one was written.
+    """
+
+    def __init__(
+        self, message: str, *, cause: str = "", suspect: bool = False, dump: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.cause = cause
+        self.suspect = suspect
+        self.dump = dump
 
 
 class RedoTimeout(RedoError):
-    """The redo child did not answer before the deadline."""
+    """The request did not reach the redo child before its deadline: the queue was too long."""
 
 
 class RedoQuarantined(RedoError):
-    """The request killed more than one redo child; it is not tried again."""
+    """The request killed more than one redo child; it is not tried again.
+
+    ``dump`` is the file that holds the request, for ``walstream redo replay``.
+    """
+
+    def __init__(self, message: str, *, dump: str | None = None) -> None:
+        super().__init__(message)
+        self.dump = dump
 
 
 class UnsupportedRecord(RedoError):

@@ -7,7 +7,7 @@ CREATE TABLE gist_box (id int, area box) WITH (fillfactor = 10);
 CREATE INDEX gist_box_area ON gist_box USING gist (area);
 INSERT INTO gist_box
 SELECT i, box(point(i * 7919 % 1000, i * 104729 % 1000), point(i * 7919 % 1000 + 3, i * 104729 % 1000 + 3))
-FROM generate_series(1, 3000) i;
+FROM generate_series(1, 1800) i;
 
 -- Wide keys: few tuples a page, deep tree, splits into more than two pages.
 CREATE TABLE gist_wide (id int, doc tsvector) WITH (fillfactor = 10);
@@ -42,7 +42,7 @@ SELECT txid_current();
 VACUUM (INDEX_CLEANUP on) gist_box;
 INSERT INTO gist_box
 SELECT i, box(point(i * 7919 % 1000, i * 104729 % 1000), point(i * 7919 % 1000 + 3, i * 104729 % 1000 + 3))
-FROM generate_series(3001, 6000) i;
+FROM generate_series(3001, 4500) i;
 
 -- Builds: sorted (point has sort support) and buffered, both logged as page images.
 CREATE TABLE gist_point AS SELECT i AS id, point(i % 100, i / 100) AS at FROM generate_series(1, 2000) i;

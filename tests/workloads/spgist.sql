@@ -63,6 +63,16 @@ INSERT INTO spg_inet SELECT i, ('10.' || i % 3 || '.' || i * 7 % 256 || '.' || i
 DELETE FROM spg_inet WHERE id % 4 = 0;
 VACUUM (INDEX_CLEANUP on) spg_inet;
 
+-- Chains that are dead to the last tuple: the next tuple takes the place of the head, or where its page is full
+-- the chain moves without it.
+CREATE TABLE spg_dead (id int, name text) WITH (fillfactor = 10);
+CREATE INDEX spg_dead_name ON spg_dead USING spgist (name);
+INSERT INTO spg_dead SELECT i, chr(65 + i % 30) || md5(i::text) FROM generate_series(1, 700) i;
+DELETE FROM spg_dead WHERE name < 'P';
+VACUUM (INDEX_CLEANUP on) spg_dead;
+INSERT INTO spg_dead SELECT i, chr(80 + i % 3) || md5('full' || i) FROM generate_series(1, 200) i;
+INSERT INTO spg_dead SELECT i, chr(65 + i % 15) || repeat(md5(i::text), 30) FROM generate_series(701, 760) i;
+
 -- A build is logged as page images; what follows on it is not.
 CREATE INDEX spg_text_built ON spg_text USING spgist (name);
 INSERT INTO spg_text SELECT i, 'a long common prefix of many names ' || md5('built' || i) FROM generate_series(1, 300) i;

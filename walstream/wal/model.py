@@ -78,7 +78,7 @@ class WalChunk(NamedTuple):
     """
 
     start_lsn: int
-    data: bytes
+    data: bytes | memoryview
     server_end_lsn: int
     send_time_us: int
 

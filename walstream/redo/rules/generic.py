@@ -1,14 +1,34 @@
-"""Redo of the generic resource manager: not written yet, every record is refused by name."""
+"""Redo of generic WAL: pieces of the new page, and a hole of zeros (generic_redo)."""
 
 from __future__ import annotations
 
 import cython
 
-from walstream.errors import UnsupportedRecord
+from walstream.errors import RedoError, UnsupportedRecord
 
 if not cython.compiled:
+    from walstream.redo.rules.page import check_pointers
     from walstream.redo.rules.target import Target
+    from walstream.wal.buffer import fill, move, u16
 
 
 def generic_redo(t: Target) -> int:
-    raise UnsupportedRecord("no rule for this operation")
+    """Block data, repeated: offset u16, length u16, bytes."""
+    if t.op != 0x00:
+        raise UnsupportedRecord("the operation has no redo rule")
+    at = t.data_at
+    end = at + t.data_length
+    while at < end:
+        if end - at < 4:
+            raise RedoError("delta ends inside a piece's header")
+        offset = u16(t.p, at)
+        length = u16(t.p, at + 2)
+        at += 4
+        if end - at < length or offset + length > 8192:
+            raise RedoError(f"delta piece of {length} bytes at {offset}, {end - at} bytes left")
+        move(t.page, offset, t.p, at, length)
+        at += length
+    # The delta does not say what is in the hole.
+    check_pointers(t.page)
+    fill(t.page, u16(t.page, 12), u16(t.page, 14) - u16(t.page, 12), 0)
+    return 1

@@ -1,14 +1,19 @@
-"""Redo of the xlog resource manager: not written yet, every record is refused by name."""
+"""Redo of XLOG records that carry page images. The engine restores an image that is to be applied
+before any rule runs, so only references without one arrive here."""
 
 from __future__ import annotations
 
 import cython
 
-from walstream.errors import UnsupportedRecord
+from walstream.errors import RedoError, UnsupportedRecord
 
 if not cython.compiled:
     from walstream.redo.rules.target import Target
 
 
 def xlog_redo(t: Target) -> int:
-    raise UnsupportedRecord("no rule for this operation")
+    if t.op == 0xA0:  # FPI_FOR_HINT without full_page_writes: nothing to do
+        return 0
+    if t.op == 0xB0:
+        raise RedoError("XLOG_FPI record did not contain full-page image")
+    raise UnsupportedRecord("the operation has no redo rule")

@@ -1,0 +1,1 @@
+"""Redo children that answer without redoing anything, and fail on request."""

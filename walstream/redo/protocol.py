@@ -1,0 +1,144 @@
+"""The redo protocol: what a request looks like on a redo child's stdin.
+
+This is the protocol of Neon's ``postgres --wal-redo``, byte for byte. All integers are big-endian.
+A message is a type byte, a u32 length that counts itself and the payload, and the payload; a tag
+is fork u8, spcNode u32, dbNode u32, relNode u32, block u32::
+
+    B  begin   tag                   21    no reply
+    P  push    tag, 8192 page bytes  8213  no reply
+    A  apply   u64 end LSN, record   12+n  no reply
+    G  get     tag                   21    8192 page bytes, no header
+    H  ping                          4     8192 zero bytes
+
+One request is B, an optional P, A oldest first, G. Replies carry no name: only their order tells
+whose they are. This module knows bytes only; pipes are ``process.py``'s and ``child.py``'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from struct import Struct
+from typing import NamedTuple
+
+from walstream.errors import RedoProtocolError
+from walstream.wal.layout import RECORD_HEADER
+from walstream.wal.model import BLCKSZ, BufferTag
+
+PING = b"H\x00\x00\x00\x04"
+PING_REPLY = bytes(BLCKSZ)
+
+MAX_RECORD = 128 * 1024 * 1024
+"""Longest record that a request may carry; the longest that names blocks stays far below it."""
+MAX_MESSAGE = MAX_RECORD + 13
+MAX_REQUEST = 256 * 1024 * 1024
+
+_TAGGED = Struct(">BIBIIII")
+_APPLY = Struct(">BIQ")
+_HEADER = Struct(">BI")
+_BEGIN, _PUSH, _RECORD, _GET, _PING = b"BPAGH"
+_TAG_LENGTH = 17
+_TAGGED_LENGTH = 4 + _TAG_LENGTH
+_PUSH_LENGTH = _TAGGED_LENGTH + BLCKSZ
+_RECORD_PREFIX = 12
+
+
+class RedoRequest(NamedTuple):
+    """Everything that a child needs to rebuild one page.
+
+    ``base_page`` is the page to start from (8192 bytes), or None where the first record
+    initialises it. ``records`` are (end LSN, whole record) pairs, oldest first.
+    """
+
+    tag: BufferTag
+    base_page: bytes | None
+    records: tuple[tuple[int, bytes], ...]
+
+
+def encode_request(request: RedoRequest) -> bytes:
+    """Returns the bytes B, P, A..., G of one request.
+
+    Raises:
+        RedoProtocolError: a page or a record has an impossible length, or the whole is longer
+            than MAX_REQUEST.
+    """
+    (spc_oid, db_oid, rel_number, fork, block), base_page, records = request
+    parts = [_TAGGED.pack(_BEGIN, _TAGGED_LENGTH, fork, spc_oid, db_oid, rel_number, block)]
+    if base_page is not None:
+        if len(base_page) != BLCKSZ:
+            raise RedoProtocolError(f"base page: expected {BLCKSZ} bytes, got {len(base_page)}")
+        parts.append(_TAGGED.pack(_PUSH, _PUSH_LENGTH, fork, spc_oid, db_oid, rel_number, block))
+        parts.append(base_page)
+    for end_lsn, record in records:
+        length = len(record)
+        if not RECORD_HEADER <= length <= MAX_RECORD:
+            raise RedoProtocolError(
+                f"record length: expected {RECORD_HEADER} to {MAX_RECORD}, got {length}"
+            )
+        parts.append(_APPLY.pack(_RECORD, _RECORD_PREFIX + length, end_lsn))
+        parts.append(record)
+    parts.append(_TAGGED.pack(_GET, _TAGGED_LENGTH, fork, spc_oid, db_oid, rel_number, block))
+    data = b"".join(parts)
+    if len(data) > MAX_REQUEST:
+        raise RedoProtocolError(f"request length: expected at most {MAX_REQUEST}, got {len(data)}")
+    return data
+
+
+def decode_requests(data: bytes) -> Iterator[RedoRequest | None]:
+    """Yields the requests in ``data``, which must end where a request ends; None is a ping.
+
+    The reverse of ``encode_request``, for dumps. Stricter than a child: the tags of one request
+    agree, and nothing but pings stands between G and B.
+
+    Raises:
+        RedoProtocolError: anything else; the message names the offset.
+    """
+    view = memoryview(data)
+    at = 0
+    tag: BufferTag | None = None
+    base_page: bytes | None = None
+    records: list[tuple[int, bytes]] = []
+    while at < len(view):
+        kind, payload = _message(view, at)
+        if kind == _PING and tag is None and not payload:
+            yield None
+        elif kind == _RECORD and tag is not None and len(payload) >= 8 + RECORD_HEADER:
+            records.append((int.from_bytes(payload[:8], "big"), bytes(payload[8:])))
+        elif kind == _BEGIN and tag is None and len(payload) == _TAG_LENGTH:
+            tag = _tag(payload)
+        elif kind == _PUSH and len(payload) == _TAG_LENGTH + BLCKSZ and _tag(payload) == tag:
+            if base_page is not None or records:
+                raise RedoProtocolError(f"a base page that does not follow B at offset {at}")
+            base_page = bytes(payload[_TAG_LENGTH:])
+        elif kind == _GET and len(payload) == _TAG_LENGTH and _tag(payload) == tag:
+            assert tag is not None
+            yield RedoRequest(tag, base_page, tuple(records))
+            tag, base_page, records = None, None, []
+        else:
+            raise RedoProtocolError(
+                f"message {chr(kind)!r} with {len(payload)} payload bytes does not fit"
+                f" {'inside' if tag else 'outside'} a request at offset {at}"
+            )
+        at += 5 + len(payload)
+    if tag is not None:
+        raise RedoProtocolError(f"the data ends inside a request at offset {at}")
+
+
+def _message(view: memoryview, at: int) -> tuple[int, memoryview]:
+    if len(view) - at < _HEADER.size:
+        raise RedoProtocolError(f"the data ends inside a message header at offset {at}")
+    kind, length = _HEADER.unpack_from(view, at)
+    if not 4 <= length < MAX_MESSAGE:
+        raise RedoProtocolError(
+            f"message length: expected 4 to {MAX_MESSAGE - 1}, got {length} at offset {at}"
+        )
+    if len(view) - at - 1 < length:
+        raise RedoProtocolError(
+            f"message {chr(kind)!r} of {length} bytes is cut after"
+            f" {len(view) - at - 1} at offset {at}"
+        )
+    return kind, view[at + 5 : at + 1 + length]
+
+
+def _tag(payload: memoryview) -> BufferTag:
+    _, _, fork, spc_oid, db_oid, rel_number, block = _TAGGED.unpack(bytes(5) + payload[:17])
+    return BufferTag(spc_oid, db_oid, rel_number, fork, block)

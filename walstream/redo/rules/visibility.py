@@ -1,0 +1,128 @@
+"""The visibility map: two bits a heap block, 32672 heap blocks a map page (visibilitymap.c).
+
+Only Heap2/VISIBLE names a map page. Heap records clear bits through flags in their main data, and
+a relation's truncation clears the tail of its last map page: both change the map page without a
+block reference, whatever its LSN, and leave that LSN alone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import cython
+
+from walstream.errors import RedoError
+
+if TYPE_CHECKING:
+    from walstream.wal.buffer import Writable
+if not cython.compiled:
+    from walstream.redo.rules.page import page_init
+    from walstream.redo.rules.target import Target
+    from walstream.wal.buffer import fill, put8, u8, u16, u32
+
+
+def visibility_set(page: Writable, heap_block: int, flags: int) -> int:
+    """Sets bits of a heap block (visibilitymap_set); returns 1 where the page changed."""
+    at = 24 + heap_block % 32672 // 4
+    shift = heap_block % 4 * 2
+    bits = u8(page, at)
+    if (bits >> shift) & 3 == flags:
+        return 0
+    put8(page, at, bits | flags << shift)
+    return 1
+
+
+def visibility_clear(page: Writable, heap_block: int, flags: int) -> int:
+    """Clears bits of a heap block (visibilitymap_clear)."""
+    at = 24 + heap_block % 32672 // 4
+    shift = heap_block % 4 * 2
+    put8(page, at, u8(page, at) & ~(flags << shift) & 0xFF)
+    return 0
+
+
+def visibility_redo(t: Target, spc: int, db: int, rel: int) -> int:
+    """Applies what a record does to a map page that it does not name.
+
+    Raises:
+        RedoError: the record does nothing to this page.
+    """
+    r = t.reader
+    if u16(t.page, 14) == 0:
+        page_init(t.page, 0)
+    if t.rmgr == 2 and t.op == 0x20:
+        return truncate_tail(t, spc, db, rel)
+    cleared = 0
+    last = r.block_count - 1
+    if t.rmgr == 10:
+        if t.op == 0x00 or t.op == 0x80:  # INSERT: offset u16, flags
+            t.need_main(3)
+            if u8(t.p, t.main_at + 2) & 1:
+                cleared = clear_for(t, 0, 3, spc, db, rel)
+        elif t.op == 0x10:  # DELETE: xmax u32, offset u16, infobits, flags
+            t.need_main(8)
+            if u8(t.p, t.main_at + 7) & 1:
+                cleared = clear_for(t, 0, 3, spc, db, rel)
+        elif t.op & 0x70 == 0x20 or t.op & 0x70 == 0x40:  # UPDATE, flags at 7
+            t.need_main(14)
+            flags = u8(t.p, t.main_at + 7)
+            # The new page is reference 0, the old one the last reference.
+            if flags & 1:
+                cleared = clear_for(t, last, 3, spc, db, rel)
+            if flags & 2:
+                cleared |= clear_for(t, 0, 3, spc, db, rel)
+        elif t.op == 0x60:  # LOCK: xmax u32, offset u16, infobits, flags
+            t.need_main(8)
+            if u8(t.p, t.main_at + 7) & 1:
+                cleared = clear_for(t, 0, 2, spc, db, rel)
+    elif t.rmgr == 9:
+        if t.op == 0x50 or t.op == 0xD0:  # MULTI_INSERT: flags
+            t.need_main(4)
+            if u8(t.p, t.main_at) & 1:
+                cleared = clear_for(t, 0, 3, spc, db, rel)
+        elif t.op == 0x60:  # LOCK_UPDATED: as LOCK
+            t.need_main(8)
+            if u8(t.p, t.main_at + 7) & 1:
+                cleared = clear_for(t, 0, 2, spc, db, rel)
+    if cleared == 0:
+        raise RedoError("the record neither refers to this block nor clears bits in it")
+    return 0
+
+
+def clear_for(t: Target, i: int, flags: int, spc: int, db: int, rel: int) -> int:
+    """Clears the bits of the heap block of reference ``i``; returns 0 where it is elsewhere."""
+    r = t.reader
+    if (
+        i < 0
+        or i >= r.block_count
+        or r.block_rel[i] != rel
+        or r.block_db[i] != db
+        or r.block_spc[i] != spc
+        or r.block_fork[i] != 0
+        or r.block_number[i] // 32672 != t.block
+    ):
+        return 0
+    visibility_clear(t.page, r.block_number[i], flags)
+    return 1
+
+
+def truncate_tail(t: Target, spc: int, db: int, rel: int) -> int:
+    """Clears the bits of blocks that Storage/TRUNCATE cuts off (visibilitymap_prepare_truncate).
+
+    Main data: block count u32, relation id 12 bytes, flags u32 (1 heap, 2 map, 4 FSM).
+    """
+    t.need_main(20)
+    blocks = u32(t.p, t.main_at)
+    if (
+        u32(t.p, t.main_at + 4) != spc
+        or u32(t.p, t.main_at + 8) != db
+        or u32(t.p, t.main_at + 12) != rel
+        or u32(t.p, t.main_at + 16) & 2 == 0
+        or blocks // 32672 != t.block
+    ):
+        raise RedoError("the truncation does not touch this block")
+    rest = blocks % 32672
+    if rest != 0:
+        at = 24 + rest // 4
+        put8(t.page, at, u8(t.page, at) & ((1 << rest % 4 * 2) - 1))
+        fill(t.page, at + 1, 8192 - at - 1, 0)
+    return 0

@@ -1,0 +1,632 @@
+"""libpq, driven from Trio: connections in replication mode, commands, COPY in both directions.
+
+The only file that knows psycopg. It uses ``psycopg.pq`` (libpq's own functions, non-blocking) and
+waits for the socket with Trio. It knows commands and answers (``messages.py``), not what is done
+with WAL. libpq's errors leave as ours: ``ConnectionLost`` where a new connection may help,
+``ServerRefused`` where it will not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket as stdlib_socket
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+import psycopg
+import trio
+from psycopg import pq
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from walstream.errors import ConnectionLost, ReplicationProtocolError, ServerRefused
+from walstream.replication.messages import (
+    NextTimeline,
+    Row,
+    SlotPosition,
+    SystemIdentity,
+    base_backup_command,
+    create_slot_command,
+    parse_identify_system,
+    parse_next_timeline,
+    parse_position,
+    parse_read_replication_slot,
+    parse_size,
+    parse_timeline_history,
+    quote_identifier,
+    start_replication_command,
+)
+
+# SQLSTATEs that a later attempt may not meet again: connection trouble, shutdown, start-up, limits.
+_PASSING = ("08", "57P", "53", "55006", "40")
+
+ConnInfo = dict[str, str]
+
+
+class Attempt(NamedTuple):
+    """One address to try: a libpq connection string and how to name it to people."""
+
+    conninfo: str
+    name: str
+
+
+class Tablespace(NamedTuple):
+    """One row of BASE_BACKUP's second answer; ``oid`` is 0 for the main data directory."""
+
+    oid: int
+    location: str
+
+
+class BackupStart(NamedTuple):
+    """First answers of BASE_BACKUP."""
+
+    start_lsn: int
+    timeline: int
+    tablespaces: tuple[Tablespace, ...]
+
+
+class ArchiveBegin(NamedTuple):
+    """A tar archive begins; ``tablespace`` is 0 for the main data directory."""
+
+    tablespace: int
+
+
+class ManifestBegin(NamedTuple):
+    """The backup manifest begins."""
+
+
+class BackupData(NamedTuple):
+    """Bytes of the archive or manifest that began last; valid until the next event."""
+
+    data: memoryview
+
+
+class BackupEnd(NamedTuple):
+    """Last answer of BASE_BACKUP: WAL up to ``stop_lsn`` makes the backup consistent."""
+
+    stop_lsn: int
+    timeline: int
+
+
+BackupEvent = BackupStart | ArchiveBegin | ManifestBegin | BackupData | BackupEnd
+
+
+def _refusal(result: pq.abc.PGresult, what: str) -> ConnectionLost | ServerRefused:
+    """Returns the error that a failed result stands for."""
+    field = pq.DiagnosticField
+    state_bytes = result.error_field(field.SQLSTATE)
+    primary = result.error_field(field.MESSAGE_PRIMARY) or result.error_message
+    message = (primary or b"").decode("utf-8", "replace").strip()
+    for extra in (field.MESSAGE_DETAIL, field.MESSAGE_HINT):
+        found = result.error_field(extra)
+        if found:
+            message += f" ({found.decode('utf-8', 'replace').strip()})"
+    text = f"{what}: {message}"
+    state = state_bytes.decode() if state_bytes else None
+    if state is None or state.startswith(_PASSING):
+        return ConnectionLost(text)
+    return ServerRefused(text, state)
+
+
+def _rows(result: pq.abc.PGresult) -> list[Row]:
+    return [
+        tuple(
+            None if (value := result.get_value(row, column)) is None else value.decode()
+            for column in range(result.nfields)
+        )
+        for row in range(result.ntuples)
+    ]
+
+
+def parse_conninfo(conninfo: str) -> ConnInfo:
+    """Returns the parameters of a libpq connection string or URI.
+
+    Raises:
+        ServerRefused: it is not one.
+    """
+    try:
+        return {key: str(value) for key, value in conninfo_to_dict(conninfo).items()}
+    except psycopg.ProgrammingError as exc:
+        raise ServerRefused(f"connection string: {str(exc).strip()}") from exc
+
+
+def with_parameters(conninfo: str, **parameters: str | None) -> str:
+    """Returns a connection string with parameters added or replaced; None leaves one alone.
+
+    Raises:
+        ServerRefused: ``conninfo`` is not a connection string.
+    """
+    merged = parse_conninfo(conninfo)
+    merged |= {key: value for key, value in parameters.items() if value is not None}
+    return make_conninfo("", **merged)
+
+
+def _defaults() -> ConnInfo:
+    """Returns what libpq takes from the environment and the service file."""
+    return {
+        option.keyword.decode(): option.val.decode()
+        for option in pq.Conninfo.get_defaults()
+        if option.val is not None
+    }
+
+
+async def _addresses(host: str, port: str) -> list[str]:
+    infos = await trio.socket.getaddrinfo(host, int(port or "5432"), type=stdlib_socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(info[4][0]) for info in infos))
+
+
+async def resolve(conninfo: str, *, application_name: str = "walstream") -> list[Attempt]:
+    """Returns the addresses that a connection string stands for, in the order to try them.
+
+    Host names are resolved here, by Trio, and passed on as ``hostaddr``: libpq would block.
+    ``target_session_attrs=prefer-standby`` becomes two rounds, as in libpq. A ``service`` without
+    a host in the string is left to libpq.
+
+    Raises:
+        ConnectionLost: no host name could be resolved.
+        ServerRefused: not a connection string.
+    """
+    given = parse_conninfo(conninfo)
+    defaults = _defaults()
+    base = {
+        "dbname": "replication",
+        "fallback_application_name": application_name,
+        **given,
+        "replication": "true",
+    }
+    if "service" in given:
+        hosts_text, addresses_text = given.get("host", ""), given.get("hostaddr", "")
+    else:
+        hosts_text = given.get("host", defaults.get("host", ""))
+        addresses_text = given.get("hostaddr", defaults.get("hostaddr", ""))
+    hosts = hosts_text.split(",")
+    hostaddrs = addresses_text.split(",") if addresses_text else [""] * len(hosts)
+    if not hosts_text:
+        hosts = [""] * len(hostaddrs)
+    ports = given.get("port", "" if "service" in given else defaults.get("port", "")).split(",")
+    if len(ports) == 1:
+        ports *= len(hosts)
+    if not len(hosts) == len(hostaddrs) == len(ports):
+        raise ServerRefused(
+            f"connection string: {len(hosts)} hosts, {len(hostaddrs)} addresses, {len(ports)} ports"
+        )
+    plain: list[tuple[ConnInfo, str]] = []
+    problems = []
+    for host, hostaddr, port in zip(hosts, hostaddrs, ports, strict=True):
+        one = dict(base)
+        for key, value in (("host", host), ("port", port)):
+            one.pop(key, None)
+            if value:
+                one[key] = value
+        one.pop("hostaddr", None)
+        if hostaddr:
+            found = [hostaddr]
+        elif not host or host.startswith(("/", "@")):
+            plain.append((one, f"{host or 'local'}:{port or 5432}"))
+            continue
+        else:
+            try:
+                found = await _addresses(host, port)
+            except (OSError, ValueError) as exc:
+                problems.append(f"could not resolve host {host!r}: {exc}")
+                continue
+        plain += [({**one, "hostaddr": a}, f"{host or a}:{port or 5432}") for a in found]
+    if not plain:
+        raise ConnectionLost("; ".join(problems))
+    wish = given.get("target_session_attrs", "any")
+    rounds = ("standby", "any") if wish == "prefer-standby" else (wish,)
+    return [  # noqa: ASYNC910
+        Attempt(make_conninfo("", **{**one, "target_session_attrs": wanted}), name)
+        for wanted in rounds
+        for one, name in plain
+    ]
+
+
+class ReplicationConnection:
+    """One connection in physical replication mode.
+
+    Made by ``connect``; used as ``with connection:``. Commands are sequential. While COPY runs,
+    one task reads (``poll_copy``, ``wait_input``) and another may send (``send_copy``).
+    """
+
+    def __init__(self, pgconn: pq.abc.PGconn, name: str) -> None:
+        self._pgconn = pgconn
+        self._eof: ConnectionLost | None = None
+        self.name = name
+        self.copy_ended = False
+
+    def __enter__(self) -> ReplicationConnection:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the socket. Tasks that wait for it get ``trio.ClosedResourceError``."""
+        with contextlib.suppress(psycopg.OperationalError):  # closed before
+            trio.lowlevel.notify_closing(self._pgconn.socket)
+        self._pgconn.finish()
+
+    @property
+    def server_version(self) -> int:
+        """The server's major version, for example 15."""
+        return self._pgconn.server_version // 10000
+
+    @property
+    def used_password(self) -> bool:
+        return bool(self._pgconn.used_password)
+
+    @property
+    def uses_tls(self) -> bool:
+        return bool(self._pgconn.ssl_in_use)
+
+    # -- commands
+
+    async def query(self, sql: str) -> list[pq.abc.PGresult]:
+        """Runs one command; returns its results, the last one possibly a COPY that began.
+
+        Raises:
+            ConnectionLost, ServerRefused: the command failed.
+
+        Cancellation: the connection is left in the middle of a command; close it.
+        """
+        what = sql.split(" ", 1)[0]
+        try:
+            self._pgconn.send_query(sql.encode())
+            await self._flush()
+            return await self._results(what)
+        except psycopg.OperationalError as exc:
+            raise ConnectionLost(f"{what}: {_one_line(exc)}") from exc
+
+    async def _results(self, what: str) -> list[pq.abc.PGresult]:
+        results: list[pq.abc.PGresult] = []
+        status = pq.ExecStatus
+        while True:  # noqa: ASYNC913
+            while self._pgconn.is_busy():
+                await trio.lowlevel.wait_readable(self._pgconn.socket)
+                try:
+                    self._pgconn.consume_input()
+                except psycopg.OperationalError:
+                    if results:  # a server that shuts down says COPY is over and closes
+                        return results
+                    raise
+            result = self._pgconn.get_result()
+            if result is None:
+                await trio.lowlevel.checkpoint()
+                return results
+            if result.status in (status.FATAL_ERROR, status.BAD_RESPONSE):
+                raise _refusal(result, what)
+            results.append(result)
+            if result.status in (status.COPY_BOTH, status.COPY_OUT, status.COPY_IN):
+                await trio.lowlevel.checkpoint()
+                return results
+
+    async def _flush(self) -> None:  # noqa: ASYNC910
+        while self._pgconn.flush():
+            await trio.lowlevel.wait_writable(self._pgconn.socket)
+
+    async def _tuples(self, sql: str) -> list[Row]:
+        results = await self.query(sql)
+        for result in results:
+            if result.status == pq.ExecStatus.TUPLES_OK:
+                return _rows(result)
+        raise ReplicationProtocolError(f"{sql.split(' ', 1)[0]}: the server answered without a row")
+
+    async def identify_system(self) -> SystemIdentity:
+        """Returns who the server is. Cancellation: as ``query``."""
+        return parse_identify_system(await self._tuples("IDENTIFY_SYSTEM"))
+
+    async def show(self, setting: str) -> str:
+        """Returns a setting as SHOW prints it. Cancellation: as ``query``."""
+        rows = await self._tuples(f"SHOW {quote_identifier(setting)}")
+        if len(rows) != 1 or not rows[0] or rows[0][0] is None:
+            raise ReplicationProtocolError(f"SHOW {setting}: expected one value")
+        return rows[0][0]
+
+    async def segment_size(self) -> int:
+        """Returns wal_segment_size in bytes. Cancellation: as ``query``."""
+        return parse_size("wal_segment_size", await self.show("wal_segment_size"))
+
+    async def read_replication_slot(self, slot: str) -> SlotPosition | None:
+        """Returns a slot's position, None where there is no such slot (server 15 or later).
+
+        Cancellation: as ``query``.
+        """
+        rows = await self._tuples(f"READ_REPLICATION_SLOT {quote_identifier(slot)}")
+        return parse_read_replication_slot(rows)
+
+    async def create_physical_slot(
+        self,
+        slot: str,
+        *,
+        reserve_wal: bool = True,
+        temporary: bool = False,
+        if_not_exists: bool = False,
+    ) -> bool:
+        """Creates a slot; returns False where it exists and ``if_not_exists`` was given.
+
+        Cancellation: as ``query``; the slot may have been created.
+        """
+        command = create_slot_command(
+            slot, self.server_version, reserve_wal=reserve_wal, temporary=temporary
+        )
+        try:
+            await self.query(command)
+        except ServerRefused as exc:
+            if if_not_exists and exc.sqlstate == "42710":
+                return False  # noqa: ASYNC910
+            raise
+        return True
+
+    async def drop_slot(self, slot: str) -> None:
+        """Drops a slot. Cancellation: as ``query``; the slot may have been dropped."""
+        await self.query(f"DROP_REPLICATION_SLOT {quote_identifier(slot)}")
+
+    async def timeline_history(self, timeline: int) -> str:
+        """Returns the content of a timeline's history file. Cancellation: as ``query``."""
+        rows = await self._tuples(f"TIMELINE_HISTORY {timeline}")
+        return parse_timeline_history(timeline, rows)
+
+    # -- COPY
+
+    async def start_replication(
+        self, slot: str | None, start_lsn: int, timeline: int
+    ) -> NextTimeline | None:
+        """Starts streaming; returns None when COPY runs.
+
+        A timeline that ended exactly at ``start_lsn`` has nothing to stream: the server answers
+        with the next timeline instead, and that is returned.
+
+        Cancellation: as ``query``.
+        """
+        command = start_replication_command(slot, start_lsn, timeline)
+        self.copy_ended = False
+        results = await self.query(command)
+        if results and results[-1].status == pq.ExecStatus.COPY_BOTH:
+            return None
+        return self._next_timeline(results)
+
+    def _next_timeline(self, results: list[pq.abc.PGresult]) -> NextTimeline:
+        for result in results:
+            if result.status == pq.ExecStatus.TUPLES_OK:
+                return parse_next_timeline(_rows(result))
+        raise ReplicationProtocolError("START_REPLICATION: expected COPY or the next timeline")
+
+    def poll_copy(self) -> memoryview | None:
+        """Returns the next CopyData that libpq holds; None where it holds none.
+
+        After None, ``copy_ended`` tells whether COPY is over or more may come (``wait_input``).
+
+        Raises:
+            ConnectionLost: the socket is at its end and nothing is left.
+        """
+        try:
+            length, view = self._pgconn.get_copy_data(1)
+        except psycopg.OperationalError as exc:
+            raise ConnectionLost(_one_line(exc)) from exc
+        if length > 0:
+            return view
+        if length < 0:
+            self.copy_ended = True
+        elif self._eof is not None:
+            raise self._eof
+        return None
+
+    async def wait_input(self) -> None:
+        """Waits until the socket is readable and takes what is there.
+
+        Cancellation: nothing is lost.
+        """
+        await trio.lowlevel.wait_readable(self._pgconn.socket)
+        self.take_input()
+
+    def take_input(self) -> None:
+        """Takes what the socket, or TLS below it, holds; never blocks."""
+        try:
+            self._pgconn.consume_input()
+        except psycopg.OperationalError as exc:
+            # What had arrived before is still to be read: a FATAL message tells more than the cut.
+            self._eof = ConnectionLost(_one_line(exc))
+
+    async def send_copy(self, message: bytes) -> None:
+        """Sends one CopyData.
+
+        Raises:
+            ConnectionLost: the socket is closed.
+
+        Cancellation: the message is queued in libpq, whole, and goes out with the next.
+        """
+        try:
+            while not self._pgconn.put_copy_data(message):
+                await trio.lowlevel.wait_writable(self._pgconn.socket)
+            await self._flush()
+        except psycopg.OperationalError as exc:
+            raise ConnectionLost(_one_line(exc)) from exc
+
+    async def finish_copy(self) -> NextTimeline | None:
+        """Ends COPY after ``copy_ended``; returns the next timeline where this one is over.
+
+        None: the server ended streaming in good order, as it does when it shuts down.
+
+        Raises:
+            ConnectionLost, ServerRefused: COPY ended with an error.
+
+        Cancellation: as ``query``.
+        """
+        try:
+            results = await self._results("streaming")
+            if results and results[-1].status == pq.ExecStatus.COPY_IN:
+                self._pgconn.put_copy_end()
+                await self._flush()
+                results = await self._results("streaming")
+            if any(result.status == pq.ExecStatus.TUPLES_OK for result in results):
+                return self._next_timeline(results)
+        except psycopg.OperationalError as exc:
+            raise ConnectionLost(_one_line(exc)) from exc
+        return None
+
+    async def stop_copy(self) -> None:
+        """Ends COPY from our side and reads to its end; what still arrives is dropped.
+
+        Cancellation: as ``query``.
+        """
+        try:
+            self._pgconn.put_copy_end()
+            await self._flush()
+            while not self.copy_ended:
+                if self.poll_copy() is None and not self.copy_ended:
+                    await self.wait_input()
+            await self._results("streaming")
+        except psycopg.OperationalError as exc:
+            raise ConnectionLost(_one_line(exc)) from exc
+
+    async def base_backup(
+        self,
+        take: Callable[[BackupEvent], Awaitable[None]],
+        label: str,
+        *,
+        checksum: str = "CRC32C",
+        fast: bool = True,
+    ) -> BackupEnd:
+        """Runs BASE_BACKUP with a manifest; gives what arrives to ``take``, in order.
+
+        The protocol changed in 15: one COPY whose messages carry a type, instead of one COPY for
+        each archive. Both become the same events.
+
+        Raises:
+            ConnectionLost, ServerRefused, ReplicationProtocolError: the server's side failed.
+
+        Cancellation: as ``query``.
+        """
+        command = base_backup_command(label, self.server_version, checksum=checksum, fast=fast)
+        results = await self.query(command)
+        tuples = [r for r in results if r.status == pq.ExecStatus.TUPLES_OK]
+        if len(tuples) != 2 or results[-1].status != pq.ExecStatus.COPY_OUT:
+            raise ReplicationProtocolError("BASE_BACKUP: expected two answers and COPY")
+        start_lsn, timeline = parse_position("BASE_BACKUP start", _rows(tuples[0]))
+        spaces = tuple(Tablespace(int(r[0] or 0), r[1] or "") for r in _rows(tuples[1]))
+        await take(BackupStart(start_lsn, timeline, spaces))
+        if self.server_version >= 15:
+            results = await self._copy_out(_backup_event, take)
+        else:
+            for space in spaces:
+                await take(ArchiveBegin(space.oid))
+                await self._copy_out(BackupData, take)
+            await take(ManifestBegin())
+            results = await self._copy_out(BackupData, take)
+        ends = [r for r in results if r.status == pq.ExecStatus.TUPLES_OK]
+        if not ends:
+            raise ReplicationProtocolError("BASE_BACKUP: expected the stop position")
+        end = BackupEnd(*parse_position("BASE_BACKUP stop", _rows(ends[-1])))
+        await take(end)
+        return end
+
+    async def _copy_out(
+        self,
+        event_of: Callable[[memoryview], BackupEvent | None],
+        take: Callable[[BackupEvent], Awaitable[None]],
+    ) -> list[pq.abc.PGresult]:
+        """Reads one COPY OUT to its end; returns the results that follow it."""
+        self.copy_ended = False
+        while True:
+            message = self.poll_copy()
+            if message is not None:
+                event = event_of(message)
+                if event is not None:
+                    await take(event)
+            elif self.copy_ended:
+                break
+            else:
+                await self.wait_input()
+        try:
+            return await self._results("BASE_BACKUP")
+        except psycopg.OperationalError as exc:
+            raise ConnectionLost(f"BASE_BACKUP: {_one_line(exc)}") from exc
+
+
+def _backup_event(message: memoryview) -> BackupEvent | None:
+    kind = bytes(message[:1])
+    if kind == b"d":
+        return BackupData(message[1:])
+    if kind == b"n":
+        name = bytes(message[1:]).split(b"\0", 1)[0].decode()
+        oid = name.split(".", 1)[0]
+        if oid != "base" and not oid.isdigit():
+            raise ReplicationProtocolError(f"BASE_BACKUP: unexpected archive name {name!r}")
+        return ArchiveBegin(0 if oid == "base" else int(oid))
+    if kind == b"m":
+        return ManifestBegin()
+    if kind == b"p":
+        return None
+    raise ReplicationProtocolError(f"BASE_BACKUP: unknown message type {kind!r}")
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+async def _connect_one(attempt: Attempt) -> ReplicationConnection:
+    pgconn = pq.PGconn.connect_start(attempt.conninfo.encode())
+    try:
+        while True:
+            if pgconn.status == pq.ConnStatus.BAD:
+                break
+            status = pgconn.connect_poll()
+            if status == pq.PollingStatus.OK:
+                pgconn.nonblocking = 1
+                return ReplicationConnection(pgconn, attempt.name)  # noqa: ASYNC910
+            if status == pq.PollingStatus.READING:
+                await trio.lowlevel.wait_readable(pgconn.socket)
+            elif status == pq.PollingStatus.WRITING:
+                await trio.lowlevel.wait_writable(pgconn.socket)
+            else:
+                break
+        message = " ".join(pgconn.get_error_message().split())
+    except BaseException:
+        pgconn.finish()
+        raise
+    pgconn.finish()
+    raise ConnectionLost(message)
+
+
+async def connect(
+    conninfo: str, *, application_name: str = "walstream", connect_timeout_s: float = 10.0
+) -> ReplicationConnection:
+    """Connects in physical replication mode to the first address that will have us.
+
+    ``connect_timeout`` in the connection string wins over ``connect_timeout_s``; both count for
+    each address.
+
+    Raises:
+        ConnectionLost: no address answered as wanted; the message tells what each one said.
+        ServerRefused: not a connection string, or a database was opened instead of the WAL.
+
+    Cancellation: the attempt is closed.
+    """
+    given = parse_conninfo(conninfo).get("connect_timeout", "")
+    timeout_s = float(given) if given.isdigit() and int(given) > 0 else connect_timeout_s
+    problems: list[str] = []
+    for attempt in await resolve(conninfo, application_name=application_name):
+        problem = f"no answer within {timeout_s:g} s"
+        with trio.move_on_after(timeout_s):  # noqa: ASYNC912
+            try:
+                return await _connect_one(attempt)
+            except ConnectionLost as exc:
+                problem = str(exc)
+        problems.append(f"{attempt.name}: {problem}")
+    raise ConnectionLost("could not connect: " + "; ".join(dict.fromkeys(problems)))
+
+
+__all__ = [
+    "ArchiveBegin",
+    "BackupData",
+    "BackupEnd",
+    "BackupEvent",
+    "BackupStart",
+    "ManifestBegin",
+    "ReplicationConnection",
+    "Tablespace",
+    "connect",
+    "parse_conninfo",
+    "resolve",
+    "with_parameters",
+]

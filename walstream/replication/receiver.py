@@ -1,0 +1,462 @@
+"""The receiver: one replication session after another, from a server into a sink.
+
+A session is a nursery with two tasks: the reader waits for the socket to be readable and hands
+WAL to the sink, the status sender waits for it to be writable and tells the server how far the
+sink is. So a slow disk stops the reader, never the heartbeat. What is done with WAL is the sink's
+business (``store/writer.py`` is one); the receiver knows no files.
+
+Mirrors ReceiveXlogStream of receivelog.c and WalReceiverMain of walreceiver.c.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import trio
+from trio_util import AsyncValue
+
+from walstream.errors import ConnectionLost, ReplicationProtocolError, ServerRefused
+from walstream.replication.libpq import ReplicationConnection, connect
+from walstream.replication.messages import (
+    UNIX_TO_PG_EPOCH_US,
+    NextTimeline,
+    PrimaryKeepAlive,
+    decode_copy_message,
+    encode_status_update,
+)
+from walstream.tasks.bell import Bell
+from walstream.tasks.supervise import Backoff, keep_running, single_error
+from walstream.tasks.watermark import Watermark
+from walstream.wal.model import WalChunk, format_lsn
+from walstream.wal.segment import is_valid_segment_size
+from walstream.wal.timeline import (
+    StartPoint,
+    TimelineHistory,
+    TimelinePart,
+    Upstream,
+    parse_history,
+)
+
+log = logging.getLogger("walstream.receiver")
+
+# How long a reply that the server asked for waits for the disk before it goes out as it stands.
+REPLY_GRACE_S = 1.0
+FAREWELL_S = 2.0
+
+
+class WalSink(Protocol):
+    """What the receiver gives WAL to. ``Writer`` of ``walstream.store`` is one.
+
+    ``received`` is the end of what was put, ``written`` of what the kernel has, ``flushed`` of
+    what is on disk.
+    """
+
+    received: Watermark
+    written: Watermark
+    flushed: Watermark
+
+    async def begin(self, upstream: Upstream) -> StartPoint:
+        """Compares what is held with the server; returns where to go on."""
+
+    async def follow(self, timeline: int, switch_lsn: int, history_text: str) -> StartPoint:
+        """Keeps the history file, ends the timeline; returns where the next one begins."""
+
+    async def put(self, chunk: WalChunk) -> None:
+        """Takes WAL in order; waits while there is no room."""
+
+    async def flush(self) -> None:
+        """Returns when everything put before is on disk."""
+
+    def request_flush(self) -> None:
+        """Asks for a flush soon, without waiting."""
+
+
+@dataclass(slots=True)
+class ReceiverState:
+    """What an operator wants to know of the connection. Times are ``time.time()``."""
+
+    phase: str = "not started"
+    host: str = ""
+    timeline: int = 0
+    server_end_lsn: int = 0
+    server_time: float = 0.0
+    last_message_at: float = 0.0
+    sessions: int = 0
+    slot_restart_lsn: int = 0
+    last_error: str = ""
+    last_error_at: float = 0.0
+
+
+class Receiver:
+    """Streams from the server that ``conninfo`` names into ``sink``, session after session.
+
+    A change of ``conninfo`` ends the session in good order and starts one with the new value.
+
+    Args:
+        conninfo: libpq connection string; several hosts are tried in order.
+        sink: takes the WAL.
+        slot: a physical slot that exists.
+        status_interval_s: time between status updates; 0 sends only those that are asked for.
+        receive_timeout_s: a server silent for that long is left; at half of it, it is pinged.
+            0 waits for ever.
+        report_flush: tell the server the flushed LSN. A flushed LSN makes us a candidate for
+            synchronous_standby_names and moves the slot. Default: when there is a slot.
+        applied: what to report as applied; None reports nothing.
+        end_lsn: stop when WAL up to there is on disk.
+        loop: try again after a lost connection.
+    """
+
+    def __init__(
+        self,
+        conninfo: AsyncValue[str],
+        sink: WalSink,
+        *,
+        slot: str | None = None,
+        status_interval_s: float = 10.0,
+        receive_timeout_s: float = 60.0,
+        connect_timeout_s: float = 10.0,
+        report_flush: bool | None = None,
+        applied: Watermark | None = None,
+        end_lsn: int | None = None,
+        loop: bool = True,
+        application_name: str = "walstream",
+        backoff: Backoff | None = None,
+        on_connected: Callable[[Upstream, ReplicationConnection], None] | None = None,
+    ) -> None:
+        self.state = ReceiverState()
+        self.disconnected = trio.Event()
+        """Set while there is no session; a new one puts a new event here."""
+        self.disconnected.set()
+        self._conninfo = conninfo
+        self._sink = sink
+        self._slot = slot
+        self._interval_s = status_interval_s
+        self._timeout_s = receive_timeout_s
+        self._connect_timeout_s = connect_timeout_s
+        self._report_flush = slot is not None if report_flush is None else report_flush
+        self._applied = applied
+        self._end_lsn = end_lsn
+        self._loop = loop
+        self._application_name = application_name
+        self._backoff = backoff or Backoff()
+        self._on_connected = on_connected
+        self._bell = Bell()
+        self._reply_wanted = False
+        self._finished = False
+        self._stopping = False
+        self._blocked = False
+        self._last_message = 0.0
+        self._session_scope: trio.CancelScope | None = None
+        self._wait_scope: trio.CancelScope | None = None
+        self._wake = trio.Event()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:  # noqa: ASYNC128
+        """Receives until ``stop``, ``end_lsn``, or an error that a new connection does not cure.
+
+        ``task_status`` is reported when the first session streams.
+
+        Raises:
+            ServerRefused, ProtocolError, WalError, StoreError, StorageError; ConnectionLost with
+            ``loop`` off.
+
+        Cancellation: the server is told what is flushed and that we stop; the socket is closed.
+        """
+        self._task_status: trio.TaskStatus[None] | None = task_status
+        try:
+            await keep_running(
+                self._attempt,
+                restart_on=(ConnectionLost,) if self._loop else (),
+                backoff=self._backoff,
+                on_end=self._note_end,
+                done=lambda: self._finished or self._stopping,
+                sleep=self._sleep,
+            )
+        except (ConnectionLost, ServerRefused) as exc:
+            self._note_error(exc)
+            raise
+        finally:
+            self.state.phase = "stopped"
+            self.disconnected.set()
+
+    def stop(self) -> None:
+        """Ends the session in good order; ``run`` then returns. Safe to call at any time."""
+        self._stopping = True
+        self._end_session()
+
+    def _end_session(self) -> None:
+        self._wake.set()
+        if self._session_scope is not None:
+            self._session_scope.cancel()
+
+    async def _sleep(self, delay_s: float) -> None:
+        self._wake = trio.Event()
+        with trio.move_on_after(delay_s):
+            await self._wake.wait()
+
+    def _note_error(self, error: Exception) -> None:
+        self.state.last_error = str(error)
+        self.state.last_error_at = time.time()
+
+    def _note_end(self, error: Exception | None, delay_s: float) -> None:
+        self.state.phase = "waiting to reconnect"
+        self.disconnected.set()
+        if error is None:
+            log.info("session ended; the next one begins in %.1f s", delay_s)
+            return
+        self._note_error(error)
+        log.warning("%s; trying again in %.1f s", error, delay_s)
+
+    # -- one session
+
+    async def _attempt(self) -> None:
+        try:
+            async with trio.open_nursery() as nursery:
+                self._session_scope = nursery.cancel_scope
+                nursery.start_soon(self._watch_conninfo, self._conninfo.value)
+                await self._session(self._conninfo.value)
+                nursery.cancel_scope.cancel()
+        except ExceptionGroup as group:
+            raise single_error(group, (ConnectionLost,)) from group
+        finally:
+            self._session_scope = None
+
+    async def _watch_conninfo(self, used: str) -> None:
+        await self._conninfo.wait_value(lambda value: value != used)
+        log.info("connection string changed")
+        self._backoff.reset()
+        self._end_session()
+
+    async def _session(self, conninfo: str) -> None:
+        self.state.phase = "connecting"
+        connection = await connect(
+            conninfo,
+            application_name=self._application_name,
+            connect_timeout_s=self._connect_timeout_s,
+        )
+        with connection:
+            upstream = await read_upstream(connection, self._slot)
+            self.disconnected = trio.Event()
+            self.state.host = connection.name
+            self.state.sessions += 1
+            self.state.server_end_lsn = upstream.flush_lsn
+            self.state.slot_restart_lsn = upstream.slot_restart_lsn
+            if self._on_connected is not None:
+                self._on_connected(upstream, connection)
+            start = await self._sink.begin(upstream)
+            while not self._at_end(start.start_lsn):
+                self.state.timeline = start.timeline
+                successor = await connection.start_replication(
+                    self._slot, start.start_lsn, start.timeline
+                )
+                if successor is None:
+                    log.info(
+                        "streaming from %s, timeline %d, at %s",
+                        connection.name,
+                        start.timeline,
+                        format_lsn(start.start_lsn),
+                    )
+                    self.state.phase = "streaming"
+                    successor = await self._stream(connection)
+                    if self._finished:
+                        return
+                    if successor is None:
+                        raise ConnectionLost("the server ended streaming (it is shutting down)")
+                if successor.timeline <= start.timeline:
+                    raise ReplicationProtocolError(
+                        f"next timeline: expected more than {start.timeline}, "
+                        f"got {successor.timeline}"
+                    )
+                history_text = await connection.timeline_history(successor.timeline)
+                start = await self._sink.follow(
+                    successor.timeline, successor.start_lsn, history_text
+                )
+                log.info(
+                    "timeline %d begins at %s",
+                    successor.timeline,
+                    format_lsn(successor.start_lsn),
+                )
+            self._finished = True
+
+    def _at_end(self, lsn: int) -> bool:
+        return self._end_lsn is not None and lsn >= self._end_lsn
+
+    async def _stream(self, connection: ReplicationConnection) -> NextTimeline | None:
+        self._last_message = trio.current_time()
+        self._reply_wanted = False
+        self._sink.flushed.listeners.append(self._bell.ring)
+        if self._task_status is not None:
+            self._task_status.started()
+            self._task_status = None
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._send_statuses, connection)
+                await self._read(connection)
+                nursery.cancel_scope.cancel()
+        except ExceptionGroup as group:
+            raise single_error(group, (ConnectionLost,)) from group
+        except trio.Cancelled:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + FAREWELL_S):
+                await self._farewell(connection)
+            raise
+        finally:
+            self._sink.flushed.listeners.remove(self._bell.ring)
+        if self._finished:
+            await self._farewell(connection)
+            return None
+        return await connection.finish_copy()
+
+    async def _farewell(self, connection: ReplicationConnection) -> None:  # noqa: ASYNC910
+        """Tells the server what is on disk and that we stop; a lost connection is no matter."""
+        try:
+            await self._sink.flush()
+            await self._send_status(connection)
+            await connection.stop_copy()
+        except ConnectionLost as exc:
+            log.info("%s", exc)
+
+    async def _read(self, connection: ReplicationConnection) -> None:
+        """Reads CopyData until COPY is over or ``end_lsn`` is reached."""
+        poll = connection.poll_copy
+        put = self._sink.put
+        taken = False
+        fresh = True
+        while True:
+            message = poll()
+            if message is None:
+                if connection.copy_ended:
+                    return  # noqa: ASYNC910
+                # The socket is asked before it is waited for: while WAL pours in, that saves a
+                # trip through the event loop for every message. The checkpoint is put's.
+                if taken:
+                    taken = False
+                    await self._wait_input(connection)
+                else:
+                    taken = True
+                    connection.take_input()
+                continue
+            taken = False
+            decoded = decode_copy_message(message)
+            state = self.state
+            state.server_end_lsn = decoded.server_end_lsn
+            state.server_time = (decoded.send_time_us + UNIX_TO_PG_EPOCH_US) / 1e6
+            self._last_message = trio.current_time()
+            if isinstance(decoded, PrimaryKeepAlive):
+                if decoded.reply_requested:
+                    self._reply_wanted = True
+                    self._bell.ring()
+                await trio.lowlevel.checkpoint()
+                continue
+            start_lsn, end_lsn, sent, data = decoded
+            self._blocked = True
+            await put(WalChunk(start_lsn, data, end_lsn, sent))
+            self._blocked = False
+            if fresh and len(data):
+                fresh = False
+                self._backoff.reset()
+            if self._at_end(start_lsn + len(data)):
+                self._finished = True
+                return
+
+    async def _wait_input(self, connection: ReplicationConnection) -> None:
+        if not connection.uses_tls:
+            await connection.wait_input()
+            return
+        # TLS may hold decrypted bytes while the socket is quiet: the timer looks after them.
+        with trio.CancelScope() as self._wait_scope:
+            await connection.wait_input()
+        self._wait_scope = None
+
+    async def _send_statuses(self, connection: ReplicationConnection) -> None:
+        """Sends status updates: by the clock, when asked, and when ``flushed`` moved."""
+        infinity = float("inf")
+        next_status = trio.current_time()
+        told = -1
+        pinged = False
+        while True:
+            due = next_status if self._interval_s else infinity
+            if self._timeout_s:
+                due = min(due, self._last_message + self._timeout_s / (1 if pinged else 2))
+            with trio.move_on_at(due):
+                await self._bell.wait()
+            now = trio.current_time()
+            if self._blocked:  # the disk keeps us, not the server
+                self._last_message = now
+            silent_s = now - self._last_message
+            if self._timeout_s and silent_s >= self._timeout_s:
+                raise ConnectionLost(f"no message from the server for {self._timeout_s:g} s")
+            pinged = pinged and silent_s >= self._timeout_s / 2
+            ping = bool(self._timeout_s) and silent_s >= self._timeout_s / 2 and not pinged
+            timer = bool(self._interval_s) and now >= next_status
+            if self._reply_wanted:
+                self._reply_wanted = False
+                with trio.move_on_after(REPLY_GRACE_S):
+                    await self._sink.flush()
+            elif timer:
+                self._sink.request_flush()
+            elif not ping and not (self._report_flush and self._sink.flushed.value != told):
+                continue
+            told = self._sink.flushed.value
+            await self._send_status(connection, reply_requested=ping)
+            pinged = pinged or ping
+            next_status = trio.current_time() + self._interval_s
+            if connection.uses_tls and self._wait_scope is not None:
+                self._wait_scope.cancel()
+
+    async def _send_status(
+        self, connection: ReplicationConnection, *, reply_requested: bool = False
+    ) -> None:
+        await connection.send_copy(
+            encode_status_update(
+                self._sink.written.value,
+                self._sink.flushed.value if self._report_flush else 0,
+                self._applied.value if self._applied is not None else 0,
+                int(time.time() * 1e6) - UNIX_TO_PG_EPOCH_US,
+                reply_requested,
+            )
+        )
+
+
+async def read_upstream(connection: ReplicationConnection, slot: str | None) -> Upstream:
+    """Asks a server for everything that decides where streaming can start.
+
+    Raises:
+        ServerRefused: the slot does not exist or is not physical.
+
+    Cancellation: the connection is left in the middle of a command; close it.
+    """
+    identity = await connection.identify_system()
+    segment_size = await connection.segment_size()
+    if not is_valid_segment_size(segment_size):
+        raise ReplicationProtocolError(f"wal_segment_size: got {segment_size}")
+    history_text = None
+    history = TimelineHistory((TimelinePart(1, 0, (1 << 64) - 1),))
+    if identity.timeline > 1:
+        history_text = await connection.timeline_history(identity.timeline)
+        history = parse_history(identity.timeline, history_text)
+    restart_lsn = restart_timeline = 0
+    if slot is not None and connection.server_version >= 15:
+        position = await connection.read_replication_slot(slot)
+        if position is None:
+            raise ServerRefused(
+                f"replication slot {slot!r} does not exist; create it with --create-slot", "42704"
+            )
+        if position.slot_type != "physical":
+            raise ServerRefused(
+                f"replication slot {slot!r} is {position.slot_type}, not physical", "55000"
+            )
+        restart_lsn, restart_timeline = position.restart_lsn, position.restart_timeline
+    return Upstream(
+        identity.system_id,
+        connection.server_version,
+        segment_size,
+        identity.timeline,
+        identity.flush_lsn,
+        history,
+        history_text,
+        restart_lsn,
+        restart_timeline,
+    )

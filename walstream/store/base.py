@@ -1,0 +1,352 @@
+"""Base backups of a store: unpacked as they arrive, verified by their manifest, found again.
+
+A backup is ``base/START-LSN/`` (16 hexadecimal digits), a plain directory as pg_basebackup -Fp
+would have written it, with ``backup_manifest``; tablespaces are directories in ``pg_tblspc``
+instead of links. ``base/START-LSN.toml`` beside it says what it needs of WAL. Until it is complete
+and on disk it is called ``START-LSN.tmp``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import json
+import os
+import re
+import shutil
+import tarfile
+import tomllib
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, NamedTuple
+
+import crc32c
+
+from walstream.errors import ReplicationProtocolError, StoreError
+from walstream.store.file_layer import FileLayer, storage_error, write_durably
+from walstream.wal.model import format_lsn, parse_lsn
+
+MANIFEST = "backup_manifest"
+_TAR_BLOCK = 512
+_CHECKPOINT = re.compile(r"^CHECKPOINT LOCATION: ([0-9A-F]+/[0-9A-F]+)$", re.MULTILINE)
+
+
+class BaseBackup(NamedTuple):
+    """A complete backup. It is consistent once WAL ``[start_lsn, stop_lsn)`` was replayed."""
+
+    path: Path
+    start_lsn: int
+    stop_lsn: int
+    checkpoint_lsn: int
+    timeline: int
+
+
+def list_base_backups(base_path: Path) -> list[BaseBackup]:
+    """Returns the complete backups below ``base/``, oldest first.
+
+    Raises:
+        StoreError: one of their descriptions is malformed.
+    """
+    found = []
+    for path in sorted(base_path.glob("*.toml")):
+        directory = path.with_suffix("")
+        if not directory.is_dir():
+            continue
+        try:
+            table = tomllib.loads(path.read_text())
+            found.append(
+                BaseBackup(
+                    directory,
+                    parse_lsn(table["start_lsn"]),
+                    parse_lsn(table["stop_lsn"]),
+                    parse_lsn(table["checkpoint_lsn"]),
+                    int(table["timeline"]),
+                )
+            )
+        except (tomllib.TOMLDecodeError, KeyError, ValueError, TypeError, AttributeError) as exc:
+            raise StoreError(f"{path}: missing or malformed {exc}") from exc
+    return found
+
+
+def remove_unfinished(base_path: Path) -> None:
+    """Removes what an interrupted backup left."""
+    for path in base_path.glob("*.tmp"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+class BackupWriter:
+    """Writes one backup; a ``BackupTarget`` of ``replication/backup.py``. Synchronous.
+
+    ``result`` is set when ``finish`` has returned.
+    """
+
+    def __init__(self, base_path: Path, files: FileLayer | None = None) -> None:
+        self.result: BaseBackup | None = None
+        self.bytes_written = 0
+        self._base = base_path
+        self._layer = files or FileLayer()
+        self._path = base_path / "unnamed.tmp"
+        self._start_lsn = self._timeline = 0
+        self._tar: _TarReader | None = None
+        self._manifest: bytearray | None = None
+        self._file: BinaryIO | None = None
+        self._name = ""
+        self._sums: dict[str, tuple[int, str, str]] = {}
+        self._sha = hashlib.sha256()
+        self._crc = 0
+        self._size = 0
+        self._directories: set[Path] = set()
+        self._prefix = PurePosixPath()
+
+    def begin(self, start_lsn: int, timeline: int) -> None:
+        self._start_lsn, self._timeline = start_lsn, timeline
+        self._path = self._base / f"{start_lsn:016X}.tmp"
+        if (self._base / f"{start_lsn:016X}").exists():
+            raise StoreError(f"there is a base backup at {format_lsn(start_lsn)} already")
+        try:
+            if self._path.exists():
+                shutil.rmtree(self._path)
+            self._make_directory(self._path)
+        except OSError as exc:
+            raise storage_error("create", self._path, exc) from exc
+
+    def archive(self, tablespace: int) -> None:
+        self._end_archive()
+        self._prefix = PurePosixPath(f"pg_tblspc/{tablespace}" if tablespace else ".")
+        self._make_directory(self._path / self._prefix)
+        self._tar = _TarReader(self)
+
+    def manifest(self) -> None:
+        self._end_archive()
+        self._manifest = bytearray()
+
+    def data(self, data: bytes | memoryview) -> None:
+        """Takes bytes of the archive or manifest that began last.
+
+        Raises:
+            ReplicationProtocolError: not what a tar archive of PostgreSQL looks like.
+            StorageError: a system call failed.
+        """
+        if self._manifest is not None:
+            self._manifest += data
+            return
+        if self._tar is None:
+            raise ReplicationProtocolError("BASE_BACKUP: data before the first archive")
+        try:
+            self._tar.feed(data)
+        except OSError as exc:
+            raise storage_error("write", self._path / self._name, exc) from exc
+
+    def finish(self, stop_lsn: int, timeline: int) -> None:
+        """Verifies the backup against its manifest and gives it its name, durably.
+
+        Raises:
+            StoreError: a file is missing, too much, or differs from the manifest.
+            StorageError: a system call failed.
+        """
+        del timeline  # a standby may be promoted during its backup: WAL tells, not the backup
+        self._end_archive()
+        if self._manifest is None:
+            raise ReplicationProtocolError("BASE_BACKUP: no manifest arrived")
+        manifest = bytes(self._manifest)
+        check_manifest(manifest, self._sums)
+        try:
+            label = (self._path / "backup_label").read_text()
+        except OSError as exc:
+            raise storage_error("read", self._path / "backup_label", exc) from exc
+        found = _CHECKPOINT.search(label)
+        if found is None:
+            raise StoreError(f"{self._path / 'backup_label'}: no CHECKPOINT LOCATION")
+        checkpoint_lsn = parse_lsn(found[1])
+        write_durably(self._layer, self._path / MANIFEST, manifest)
+        final = self._path.with_suffix("")
+        description = (
+            f'start_lsn = "{format_lsn(self._start_lsn)}"\n'
+            f'stop_lsn = "{format_lsn(stop_lsn)}"\n'
+            f'checkpoint_lsn = "{format_lsn(checkpoint_lsn)}"\n'
+            f"timeline = {self._timeline}\n"
+        )
+        try:
+            sync_filesystem(self._path)
+            for name in [*self._sums, MANIFEST]:
+                fd = self._layer.open(self._path / name, os.O_RDONLY)
+                try:
+                    self._layer.fsync(fd)
+                finally:
+                    self._layer.close(fd)
+            for directory in sorted(self._directories, reverse=True):
+                self._layer.fsync_directory(directory)
+            self._layer.rename(self._path, final)
+            self._layer.fsync_directory(self._base)
+        except OSError as exc:
+            raise storage_error("finish", final, exc) from exc
+        write_durably(self._layer, final.with_suffix(".toml"), description.encode())
+        self.result = BaseBackup(final, self._start_lsn, stop_lsn, checkpoint_lsn, self._timeline)
+
+    def abandon(self) -> None:
+        """Removes an unfinished backup."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        if self.result is None and self._path.suffix == ".tmp":
+            shutil.rmtree(self._path, ignore_errors=True)
+
+    # -- called by the tar reader
+
+    def _end_archive(self) -> None:
+        if self._tar is not None:
+            self._tar.end()
+            self._tar = None
+
+    def _make_directory(self, path: Path) -> None:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._directories |= {path, path.parent}
+
+    def begin_member(self, member: tarfile.TarInfo) -> None:
+        relative = self._prefix / member.name
+        if relative.is_absolute() or ".." in relative.parts:
+            raise ReplicationProtocolError(f"BASE_BACKUP: unsafe file name {member.name!r}")
+        path = self._path / relative
+        self._name = str(relative)
+        if member.isdir() or member.issym():
+            # A link is a tablespace's, or pg_wal's: its content comes as an archive of its own.
+            self._make_directory(path)
+            return
+        if not member.isreg():
+            raise ReplicationProtocolError(
+                f"BASE_BACKUP: {member.name!r} is neither file, directory nor link"
+            )
+        self._sha, self._crc, self._size = hashlib.sha256(), 0, 0
+        if path.parent not in self._directories:
+            self._make_directory(path.parent)
+        self._file = path.open("xb", buffering=0)
+
+    def member_data(self, data: memoryview) -> None:
+        assert self._file is not None
+        self._crc = crc32c.crc32c(data, self._crc)
+        self._sha.update(data)
+        self._size += len(data)
+        self.bytes_written += len(data)
+        done = 0
+        while done < len(data):
+            done += self._file.write(data[done:]) or 0
+
+    def end_member(self) -> None:
+        if self._file is None:
+            return
+        self._file.close()
+        self._file = None
+        crc = self._crc.to_bytes(4, "little").hex()
+        self._sums[self._name] = (self._size, crc, self._sha.hexdigest())
+
+
+class _TarReader:
+    """Takes a tar archive in any cuts; the ustar subset that PostgreSQL writes."""
+
+    def __init__(self, target: BackupWriter) -> None:
+        self._target = target
+        self._head = bytearray()
+        self._left = 0
+        self._padding = 0
+        self._in_member = False
+
+    def feed(self, data: bytes | memoryview) -> None:
+        view = memoryview(data)
+        while len(view):
+            if self._left:
+                piece = view[: self._left]
+                self._target.member_data(piece)
+                self._left -= len(piece)
+                view = view[len(piece) :]
+            elif self._padding:
+                size = min(self._padding, len(view))
+                self._padding -= size
+                view = view[size:]
+            else:
+                if self._in_member:
+                    self._end_member()
+                need = _TAR_BLOCK - len(self._head)
+                self._head += view[:need]
+                view = view[need:]
+                if len(self._head) == _TAR_BLOCK:
+                    self._member(bytes(self._head))
+                    self._head.clear()
+            if self._in_member and not self._left and not self._padding:
+                self._end_member()
+
+    def _end_member(self) -> None:
+        self._in_member = False
+        self._target.end_member()
+
+    def _member(self, block: bytes) -> None:
+        if not any(block):
+            return  # the two zero blocks at the end; 14 leaves them out
+        try:
+            member = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+        except tarfile.TarError as exc:
+            raise ReplicationProtocolError(f"BASE_BACKUP: tar header: {exc}") from exc
+        self._target.begin_member(member)
+        if member.isreg():
+            self._left = member.size
+            self._padding = -member.size % _TAR_BLOCK
+            self._in_member = True
+
+    def end(self) -> None:
+        if self._in_member and not self._left:
+            self._end_member()  # the padding of the last file may be left out
+        if self._left or self._head:
+            raise ReplicationProtocolError("BASE_BACKUP: an archive ends within a file")
+
+
+def sync_filesystem(path: Path) -> None:
+    """Has the kernel write everything at once, so that a thousand fsyncs later are cheap.
+
+    They remain what tells of errors, so nothing is checked here.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        ctypes.CDLL(None).syncfs(fd)
+    finally:
+        os.close(fd)
+
+
+def check_manifest(manifest: bytes, sums: dict[str, tuple[int, str, str]]) -> None:
+    """Compares files with a backup manifest.
+
+    Args:
+        manifest: its text.
+        sums: file name -> (size, CRC-32C as PostgreSQL prints it, SHA-256), of what there is.
+
+    Raises:
+        StoreError: the manifest is malformed, or a file is missing, too much, or differs.
+    """
+    body, _, last = manifest.rpartition(b'"Manifest-Checksum"')
+    claimed = re.match(rb'\s*:\s*"([0-9a-f]{64})"', last)
+    if claimed is None or hashlib.sha256(body).hexdigest().encode() != claimed[1]:
+        raise StoreError("backup manifest: its own checksum does not match")
+    try:
+        entries: list[dict[str, Any]] = json.loads(manifest)["Files"]
+        listed = {_manifest_path(entry): entry for entry in entries}
+        for name, entry in listed.items():
+            if name not in sums:
+                raise StoreError(f"backup manifest lists {name}, which did not arrive")
+            size, crc, sha = sums[name]
+            if size != entry["Size"]:
+                raise StoreError(f"{name}: size: manifest says {entry['Size']}, got {size}")
+            algorithm = entry.get("Checksum-Algorithm")
+            expected = {"CRC32C": crc, "SHA256": sha}.get(algorithm or "")
+            if algorithm is not None and expected is None:
+                raise StoreError(f"{name}: checksum algorithm {algorithm} is not known here")
+            if expected is not None and expected != entry["Checksum"]:
+                raise StoreError(
+                    f"{name}: {algorithm}: manifest says {entry['Checksum']}, got {expected}"
+                )
+    except (KeyError, ValueError, TypeError) as exc:
+        raise StoreError(f"backup manifest: malformed: {exc}") from exc
+    for name in sums.keys() - listed.keys():
+        raise StoreError(f"{name} arrived, but the backup manifest does not list it")
+
+
+def _manifest_path(entry: dict[str, Any]) -> str:
+    if "Encoded-Path" in entry:
+        return os.fsdecode(bytes.fromhex(entry["Encoded-Path"]))
+    return str(entry["Path"])

@@ -1,0 +1,192 @@
+"""A store on disk: whose cluster it is, who may write to it, where its parts are."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import NamedTuple
+
+from walstream.errors import StorageError, StoreError, WrongCluster
+from walstream.store.file_layer import DirectoryLock, FileLayer, storage_error, write_durably
+
+IDENTITY_FILE = "walstream.toml"
+FORMAT = 1
+PARTS = ("wal", "base", "index", "dumps")
+
+
+class StoreIdentity(NamedTuple):
+    """The cluster that a store belongs to. Sizes in bytes."""
+
+    system_id: int
+    version: int
+    segment_size: int
+    block_size: int
+    checksums: bool
+    wal_log_hints: bool
+
+    @property
+    def stamp_hints(self) -> bool:
+        """Whether hint bit changes are logged, so that redo stamps heap pages for them too."""
+        return self.checksums or self.wal_log_hints
+
+    def to_toml(self) -> str:
+        return (
+            "# The cluster that this store belongs to. Written once; do not edit.\n"
+            f"format = {FORMAT}\n"
+            f'system_id = "{self.system_id}"\n'
+            f"version = {self.version}\n"
+            f"segment_size = {self.segment_size}\n"
+            f"block_size = {self.block_size}\n"
+            f"checksums = {str(self.checksums).lower()}\n"
+            f"wal_log_hints = {str(self.wal_log_hints).lower()}\n"
+        )
+
+
+def parse_identity(text: str) -> StoreIdentity:
+    """Returns the identity that the text of a ``walstream.toml`` holds.
+
+    Raises:
+        StoreError: it is not one.
+    """
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as exc:
+        raise StoreError(f"{IDENTITY_FILE}: {exc}") from exc
+    if table.get("format") != FORMAT:
+        raise StoreError(
+            f"{IDENTITY_FILE}: format: expected {FORMAT}, got {table.get('format')!r}; "
+            "it was made by another release of walstream"
+        )
+    try:
+        return StoreIdentity(
+            int(table["system_id"]),
+            int(table["version"]),
+            int(table["segment_size"]),
+            int(table["block_size"]),
+            bool(table["checksums"]),
+            bool(table["wal_log_hints"]),
+        )
+    except (KeyError, ValueError, TypeError) as exc:
+        raise StoreError(f"{IDENTITY_FILE}: missing or malformed {exc}") from exc
+
+
+def _check_empty(path: Path) -> None:
+    if (path / IDENTITY_FILE).exists():
+        raise StoreError(f"{path} is a store already")
+    # A crash while a store was made leaves these, empty: it is made again.
+    ours = {"lock", IDENTITY_FILE + ".tmp", *PARTS}
+    strange = sorted(p.name for p in path.iterdir() if p.name not in ours)
+    if strange:
+        raise StoreError(f"{path} is not empty: it holds {strange[0]}")
+
+
+class Store:
+    """An opened store. ``close`` gives up the lock; use it as ``with store:``."""
+
+    def __init__(self, path: Path, identity: StoreIdentity, lock: DirectoryLock | None) -> None:
+        self.path = path
+        self.identity = identity
+        self._lock = lock
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    @property
+    def wal_path(self) -> Path:
+        return self.path / "wal"
+
+    @property
+    def base_path(self) -> Path:
+        return self.path / "base"
+
+    @property
+    def index_path(self) -> Path:
+        return self.path / "index"
+
+    @property
+    def dumps_path(self) -> Path:
+        return self.path / "dumps"
+
+    @property
+    def status_path(self) -> Path:
+        return self.path / "status.json"
+
+    @staticmethod
+    def exists(path: Path) -> bool:
+        """Returns whether a store was made at ``path``."""
+        return (path / IDENTITY_FILE).exists()
+
+    @classmethod
+    def create(cls, path: Path, identity: StoreIdentity) -> Store:
+        """Makes a store in a directory that is empty or not there; returns it locked.
+
+        Raises:
+            StoreError: the directory holds something, or another process works on it.
+            StorageError: a system call failed.
+        """
+        path = path.absolute()
+        try:
+            path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            lock = DirectoryLock(path / "lock", f"store {path}")
+            try:
+                _check_empty(path)
+                for name in PARTS:
+                    (path / name).mkdir(exist_ok=True, mode=0o700)
+                write_durably(FileLayer(), path / IDENTITY_FILE, identity.to_toml().encode())
+                FileLayer().fsync_directory(path.parent)
+            except BaseException:
+                lock.release()
+                raise
+        except OSError as exc:
+            raise storage_error("create store", path, exc) from exc
+        return cls(path, identity, lock)
+
+    @classmethod
+    def open(cls, path: Path, *, lock: bool = True) -> Store:
+        """Opens a store; without ``lock`` only for reading.
+
+        Raises:
+            StoreError: not a store, or another process holds its lock.
+            StorageError: it cannot be read.
+        """
+        path = path.absolute()
+        try:
+            text = (path / IDENTITY_FILE).read_text()
+        except (FileNotFoundError, NotADirectoryError):
+            raise StoreError(f"{path} is not a walstream store: no {IDENTITY_FILE}") from None
+        except (OSError, UnicodeDecodeError) as exc:
+            raise StorageError(f"read {path / IDENTITY_FILE}: {exc}", str(path)) from exc
+        identity = parse_identity(text)
+        return cls(path, identity, DirectoryLock(path / "lock", f"store {path}") if lock else None)
+
+    def check(self, identity: StoreIdentity) -> None:
+        """Compares a server with the cluster that the store belongs to.
+
+        Checksums may have been switched on or off offline; only the system identifier, the major
+        version and the sizes bind.
+
+        Raises:
+            WrongCluster: another cluster.
+            StoreError: the same cluster with another version or other sizes (pg_upgrade keeps none
+                of them usable).
+        """
+        mine = self.identity
+        if identity.system_id != mine.system_id:
+            raise WrongCluster(
+                f"{self.path} belongs to the cluster with system identifier {mine.system_id}, "
+                f"the server is {identity.system_id}"
+            )
+        for field in ("version", "segment_size", "block_size"):
+            if getattr(identity, field) != getattr(mine, field):
+                raise StoreError(
+                    f"{self.path}: {field}: expected {getattr(mine, field)}, "
+                    f"the server has {getattr(identity, field)}"
+                )

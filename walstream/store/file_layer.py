@@ -1,0 +1,134 @@
+"""The system calls that a store's files go through, as one object that tests can replace.
+
+Every durable effect of the receiver is a call here, so a test can fail or crash at each of them.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from walstream.errors import StorageError, StoreError
+
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+
+
+class NoSpace(StorageError):
+    """The disk or quota is full; the same write may succeed later."""
+
+
+def storage_error(action: str, path: Path | str, error: OSError) -> StorageError:
+    """Returns our error for a failed system call."""
+    kind = NoSpace if error.errno in NO_SPACE else StorageError
+    return kind(f"{action} {path}: {error.strerror or error}", str(path))
+
+
+class FileLayer:
+    """The real file system. Paths are absolute; file descriptors are the caller's to close."""
+
+    def open(self, path: Path, flags: int, mode: int = 0o600) -> int:
+        return os.open(path, flags | os.O_CLOEXEC, mode)
+
+    def close(self, fd: int) -> None:
+        os.close(fd)
+
+    def size(self, fd: int) -> int:
+        return os.fstat(fd).st_size
+
+    def allocate(self, fd: int, size: int) -> None:
+        """Gives the file ``size`` bytes that are really there, zeros where nothing was."""
+        os.posix_fallocate(fd, 0, size)
+
+    def truncate(self, fd: int, size: int) -> None:
+        os.ftruncate(fd, size)
+
+    def write(self, fd: int, buffers: Sequence[bytes | memoryview], offset: int) -> int:
+        return os.pwritev(fd, buffers, offset)
+
+    def read(self, fd: int, length: int, offset: int) -> bytes:
+        return os.pread(fd, length, offset)
+
+    def fdatasync(self, fd: int) -> None:
+        os.fdatasync(fd)
+
+    def fsync(self, fd: int) -> None:
+        os.fsync(fd)
+
+    def fsync_directory(self, path: Path) -> None:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def rename(self, old: Path, new: Path) -> None:
+        old.rename(new)
+
+    def unlink(self, path: Path) -> None:
+        path.unlink(missing_ok=True)
+
+
+def write_durably(files: FileLayer, path: Path, content: bytes, mode: int = 0o600) -> None:
+    """Writes a small file so that it is there whole or not at all: temporary name, fsync, rename.
+
+    Raises:
+        StorageError: a system call failed; the file is as it was.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        fd = files.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+        try:
+            done = 0
+            while done < len(content):
+                done += files.write(fd, [content[done:]], done)
+            files.fsync(fd)
+        finally:
+            files.close(fd)
+        files.rename(temporary, path)
+        files.fsync_directory(path.parent)
+    except OSError as exc:
+        raise storage_error("write", path, exc) from exc
+
+
+def replace_file(path: Path, content: bytes, mode: int = 0o644) -> None:
+    """Replaces a small file atomically but without fsync: for status, which a crash may lose.
+
+    Raises:
+        OSError: a system call failed.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_bytes(content)
+    temporary.chmod(mode)
+    temporary.replace(path)
+
+
+class DirectoryLock:
+    """An exclusive lock (flock) on a directory or file, held until ``release`` or process end."""
+
+    def __init__(self, path: Path, what: str) -> None:
+        """Takes the lock.
+
+        Raises:
+            StoreError: another process holds it.
+            StorageError: ``path`` cannot be opened.
+        """
+        try:
+            flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
+            self._fd = os.open(path, flags | os.O_CLOEXEC, 0o600)
+        except OSError as exc:
+            raise storage_error("open", path, exc) from exc
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as exc:
+            os.close(self._fd)
+            if exc.errno in (errno.EWOULDBLOCK, errno.EAGAIN):
+                raise StoreError(f"{what} is in use by another walstream process") from exc
+            raise storage_error("lock", path, exc) from exc
+
+    def release(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1

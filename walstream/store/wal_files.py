@@ -1,0 +1,205 @@
+"""WAL into segment files, in order: the synchronous half of the writer.
+
+Checks that each chunk goes on where the last one ended, compares what is sent twice, splits at
+segment ends, writes, flushes, completes. Runs in a worker thread, one call at a time. After
+``NoSpace`` the same object can be asked to go on; after any other error it cannot.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from walstream.errors import WalDivergedError, WalGapError
+from walstream.store.file_layer import FileLayer
+from walstream.store.segment_file import SegmentFile
+from walstream.store.verify import NoVerifier, Verifier
+from walstream.wal.model import WalChunk, format_lsn
+from walstream.wal.segment import segment_file_name
+
+OpenSegment = Callable[[str], SegmentFile]
+
+
+class WalFiles:
+    """The segments of one timeline from ``start_lsn`` on.
+
+    ``next_lsn`` is the end of what was fed, ``written_lsn`` of what the kernel took,
+    ``flushed_lsn`` of what is on disk.
+
+    Args:
+        files: the system calls.
+        directory: where segments live.
+        segment_size: in bytes.
+        timeline: of the file names.
+        start_lsn: a segment start, or a position within the open segment up to which ``.partial``
+            is known to hold the right bytes, durably.
+        verifier: sees every new byte once, before it is written.
+    """
+
+    def __init__(
+        self,
+        files: FileLayer,
+        directory: Path,
+        segment_size: int,
+        timeline: int,
+        start_lsn: int,
+        verifier: Verifier | None = None,
+        *,
+        sync: bool = True,
+        zero_fill: bool = False,
+        mode: int = 0o600,
+    ) -> None:
+        self._files = files
+        self._directory = directory
+        self._size = segment_size
+        self._timeline = timeline
+        self._verifier = verifier or NoVerifier()
+        self._sync = sync
+        self._zero_fill = zero_fill
+        self._mode = mode
+        self._pending: deque[bytes | memoryview] = deque()
+        self._segment: SegmentFile | None = None
+        self.next_lsn = self.written_lsn = self.flushed_lsn = start_lsn
+        self.sync_seconds = 0.0
+        self.syncs = 0
+        if start_lsn % segment_size:
+            self._open()
+
+    @property
+    def timeline(self) -> int:
+        return self._timeline
+
+    def feed(self, chunks: Sequence[WalChunk]) -> None:
+        """Takes chunks in order; nothing of them is written yet.
+
+        Raises:
+            WalGapError: a chunk begins after the end of the one before.
+            WalDivergedError: a chunk repeats an LSN with other content.
+            WalError, WrongCluster: the verifier refuses them.
+        """
+        for chunk in chunks:
+            start, data = chunk.start_lsn, chunk.data
+            if start > self.next_lsn:
+                raise WalGapError(
+                    f"WAL is missing: expected {format_lsn(self.next_lsn)}, "
+                    f"got {format_lsn(start)}",
+                    self.next_lsn,
+                )
+            if start < self.next_lsn:
+                self.write()
+                repeated = min(self.next_lsn - start, len(data))
+                self._compare(start, data[:repeated])
+                data = data[repeated:]
+                start += repeated
+            if len(data) == 0:
+                continue
+            self._verifier.feed(start, data)
+            self._pending.append(data)
+            self.next_lsn += len(data)
+
+    def _compare(self, start: int, data: bytes | memoryview) -> None:
+        """What is sent again must be what is stored; only the open segment can be looked at."""
+        begin = self.next_lsn - self.next_lsn % self._size
+        skip = max(0, begin - start)
+        if skip >= len(data) or self._segment is None:
+            return
+        start += skip
+        stored = self._segment.read(start % self._size, len(data) - skip)
+        if stored == data[skip:]:
+            return
+        same = next(i for i, (a, b) in enumerate(zip(stored, data[skip:], strict=False)) if a != b)
+        raise WalDivergedError(
+            f"the server sends other WAL than what is stored, from {format_lsn(start + same)} on, "
+            f"timeline {self._timeline}: it is not the server that this WAL came from",
+            start + same,
+        )
+
+    def write(self) -> None:
+        """Writes what was fed; completes segments that are full.
+
+        Raises:
+            NoSpace: the disk is full; what was written is kept, call again.
+            StorageError: a system call failed.
+        """
+        pending = self._pending
+        while pending:
+            if self._segment is None:
+                self._open()
+            assert self._segment is not None
+            offset = self.written_lsn % self._size
+            room = self._size - offset
+            buffers: list[bytes | memoryview] = []
+            for buffer in pending:
+                if len(buffer) >= room:
+                    buffers.append(buffer[:room] if len(buffer) > room else buffer)
+                    break
+                buffers.append(buffer)
+                room -= len(buffer)
+            self._taken(self._segment.write(offset, buffers))
+
+    def _taken(self, size: int) -> None:
+        self.written_lsn += size
+        pending = self._pending
+        while size:
+            buffer = pending.popleft()
+            if len(buffer) > size:
+                pending.appendleft(memoryview(buffer)[size:])
+                break
+            size -= len(buffer)
+        if self.written_lsn % self._size == 0:
+            assert self._segment is not None
+            started = time.perf_counter()
+            self._segment.complete()
+            self._note_sync(started)
+            self._segment = None
+            if self._sync:
+                self.flushed_lsn = self.written_lsn
+
+    def flush(self) -> None:
+        """Makes what was written durable.
+
+        Raises:
+            StorageError: fdatasync failed.
+        """
+        if self.flushed_lsn == self.written_lsn or not self._sync:
+            return
+        if self._segment is not None:
+            started = time.perf_counter()
+            self._segment.flush()
+            self._note_sync(started)
+        self.flushed_lsn = self.written_lsn
+
+    def _note_sync(self, started: float) -> None:
+        self.sync_seconds = time.perf_counter() - started
+        self.syncs += 1
+
+    def close(self) -> None:
+        """Flushes what was written and closes the file, which stays ``.partial``.
+
+        Raises:
+            StorageError: fdatasync failed.
+        """
+        try:
+            self.flush()
+        finally:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Closes the file without a flush."""
+        if self._segment is not None:
+            self._segment.close()
+            self._segment = None
+
+    def _open(self) -> None:
+        number = self.written_lsn // self._size
+        self._segment = SegmentFile(
+            self._files,
+            self._directory,
+            segment_file_name(self._timeline, number, self._size),
+            self._size,
+            sync=self._sync,
+            zero_fill=self._zero_fill,
+            mode=self._mode,
+        )

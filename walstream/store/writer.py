@@ -1,0 +1,493 @@
+"""The writer: takes WAL from a receiver, verifies it, keeps it, and says how far it is on disk.
+
+One task (``run``) owns the open segment. Everything that blocks happens in one worker thread that
+is the writer's own: a batch of chunks is verified, written and, where it is time, flushed in one
+hop. While a hop runs the next batch is received. A full disk pauses the writer until there is
+space; the receiver then stops reading, its status sender does not.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import trio
+
+from walstream.errors import (
+    StoreError,
+    WalDivergedError,
+    WrongCluster,
+)
+from walstream.store.file_layer import FileLayer, NoSpace, storage_error, write_durably
+from walstream.store.start import StartPlan, WalEntry, choose_start, parse_entry
+from walstream.store.verify import (
+    Expected,
+    Verifier,
+    VerifyLevel,
+    make_verifier,
+    read_long_header,
+)
+from walstream.store.wal_files import WalFiles
+from walstream.tasks.bell import Bell
+from walstream.tasks.watermark import Watermark
+from walstream.wal.layout import LONG_PAGE_HEADER, XLOG_BLCKSZ
+from walstream.wal.model import WalChunk, format_lsn
+from walstream.wal.segment import history_file_name
+from walstream.wal.timeline import StartPoint, TimelineHistory, Upstream, parse_history
+
+log = logging.getLogger("walstream.writer")
+
+T = TypeVar("T")
+
+# Chunks are at most 128 kB. The queue holds what arrives while one hop runs.
+QUEUE_BYTES = 4 << 20
+# A busy stream that asks for no flush is flushed at segment ends; one that asks, at least so often.
+FLUSH_BYTES = 16 << 20
+FULL_DISK_RETRY_S = (0.2, 5.0)
+DEAD_DIRECTORY = "dead"
+
+
+@dataclass(slots=True)
+class WriterState:
+    """What an operator wants to know of the writer. Times are ``time.time()``."""
+
+    timeline: int = 0
+    segment_size: int = 0
+    waiting_for_space: str = ""
+    fsyncs: int = 0
+    last_fsync_s: float = 0.0
+    slowest_fsync_s: float = 0.0
+    last_wal_at: float = 0.0
+    holes: list[str] = field(default_factory=list)
+    set_aside: list[str] = field(default_factory=list)
+
+
+class Writer:
+    """Keeps WAL in a directory as PostgreSQL's own segment files; a ``WalSink`` of the receiver.
+
+    ``received``, ``written`` and ``flushed`` say how far it is: taken, given to the kernel, on
+    disk. Only ``flushed`` is a promise.
+
+    Args:
+        directory: where segments and history files go; it exists and is locked by the caller.
+        start: (timeline, LSN) to begin with where the directory is empty.
+        synchronous: flush whenever no more input waits.
+        sync: False never calls fsync; ``flushed`` then never moves.
+        verify: what is checked before it is written.
+        resend: take up an unfinished segment at its beginning, so that all of it is compared.
+        allow_rewind: a dead branch is set aside and streaming goes on below what was flushed.
+            False raises, for users that have consumed what is now void.
+        version, segment_size, system_id: what the directory must belong to; None: whatever it is.
+        file_mode: permissions of new files.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        start: StartPoint | None = None,
+        synchronous: bool = False,
+        sync: bool = True,
+        verify: VerifyLevel = "headers",
+        allow_rewind: bool = True,
+        system_id: int | None = None,
+        files: FileLayer | None = None,
+        file_mode: int = 0o600,
+    ) -> None:
+        self.directory = directory
+        self.received = Watermark()
+        self.written = Watermark()
+        self.flushed = Watermark()
+        self.state = WriterState()
+        self._start = start
+        self._synchronous = synchronous
+        self._sync = sync
+        self._verify: VerifyLevel = verify
+        self._allow_rewind = allow_rewind
+        self._system_id = system_id
+        self._layer = files or FileLayer()
+        self._file_mode = file_mode
+        self._limiter = trio.CapacityLimiter(1)
+        self._queue: deque[WalChunk] = deque()
+        self._queued = 0
+        self._bell = Bell()
+        self._room = trio.Event()
+        self._idle = trio.Event()
+        self._idle.set()
+        self._flush_wanted = False
+        self._closing = False
+        self._files: WalFiles | None = None
+        self._upstream: Upstream | None = None
+        self._history: TimelineHistory | None = None
+
+    # -- the sink
+
+    async def put(self, chunk: WalChunk) -> None:  # noqa: ASYNC910
+        """Queues WAL; waits while the queue is full. Not a checkpoint while it has room.
+
+        Cancellation: the chunk was not taken.
+        """
+        while self._queued >= QUEUE_BYTES:
+            if self._room.is_set():
+                self._room = trio.Event()
+            await self._room.wait()
+        self._queue.append(chunk)
+        self._queued += len(chunk.data)
+        self.received.advance(chunk.start_lsn + len(chunk.data))
+        self._bell.ring()
+
+    def request_flush(self) -> None:
+        """Asks for a flush of what was put, soon."""
+        if self.flushed.value < self.received.value:
+            self._flush_wanted = True
+            self._bell.ring()
+
+    async def flush(self) -> None:
+        """Returns when everything put before is on disk (without ``sync``: in the kernel).
+
+        Cancellation: the flush that was asked for still happens.
+        """
+        target = self.received.value
+        self.request_flush()
+        await (self.flushed if self._sync else self.written).wait_for(target)
+
+    async def begin(self, upstream: Upstream) -> StartPoint:
+        """Compares the directory with a server; returns where streaming is to go on.
+
+        After the first time the open position is kept and only checked: streaming goes on at the
+        page of ``flushed``, and what is sent again is compared.
+
+        Raises:
+            WrongCluster: the directory belongs to another cluster.
+            StoreError: its segments have another size or version.
+            ServerRefused: the directory is ahead of the server.
+            WalDivergedError: our timeline ended before what we hold, and ``allow_rewind`` is off.
+            StorageError: a system call failed.
+
+        Cancellation: nothing was begun.
+        """
+        await self._until_idle()
+        if self._files is not None:
+            start = await self._go_on(upstream)
+            if start is not None:
+                return start
+        previous = self.flushed.value
+        plan = await self._in_thread(self._prepare, upstream)
+        if plan.start_lsn < previous - previous % upstream.segment_size:
+            if not self._allow_rewind:
+                raise WalDivergedError(
+                    f"the server's timeline {upstream.timeline} left ours before "
+                    f"{format_lsn(previous)}; what was read beyond that is void",
+                    plan.start_lsn,
+                )
+            for mark in (self.received, self.written, self.flushed):
+                mark.rewind(plan.start_lsn)
+        self._upstream = upstream
+        self._open(plan.timeline, plan.start_lsn)
+        self._report(plan)
+        return StartPoint(plan.timeline, plan.start_lsn)
+
+    async def follow(self, timeline: int, switch_lsn: int, history_text: str) -> StartPoint:
+        """Ends the timeline: keeps the new one's history file, then moves to its first segment.
+
+        Raises:
+            WalError: the history file is malformed or tells of another switch point.
+            WalDivergedError: we hold WAL past the switch point.
+            StorageError: a system call failed.
+
+        Cancellation: the history file may have been written.
+        """
+        await self._until_idle()
+        assert self._files is not None
+        assert self._upstream is not None
+        history = parse_history(timeline, history_text)
+        if self._files.next_lsn > switch_lsn:
+            raise WalDivergedError(
+                f"timeline {timeline} begins at {format_lsn(switch_lsn)}, timeline "
+                f"{self._files.timeline} was received to {format_lsn(self._files.next_lsn)}",
+                switch_lsn,
+            )
+        await self._in_thread(self._end_timeline, timeline, history_text)
+        size = self._upstream.segment_size
+        self._upstream = self._upstream._replace(
+            history=history, history_text=history_text, timeline=timeline
+        )
+        start_lsn = switch_lsn - switch_lsn % size
+        self._open(timeline, start_lsn)
+        return StartPoint(timeline, start_lsn)
+
+    # -- the task
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Writes what is put until ``close``; then flushes, closes the file and returns.
+
+        Raises:
+            WalError, WrongCluster: the WAL is wrong; nothing of the batch it came in was written.
+            StorageError: a system call failed, fsync among them; the directory is as it is after a
+                crash, and a new writer can take it up.
+
+        Cancellation: what the kernel has is flushed, the file is closed; what was queued is
+        dropped: it was never reported.
+        """
+        task_status.started()
+        try:
+            while True:
+                await self._bell.wait()
+                while self._queue or self._flush_wanted:
+                    await self._write_batch()
+                self._idle.set()
+                if self._closing:
+                    break
+        finally:
+            with trio.CancelScope(shield=True):
+                await self._shut()
+
+    def close(self) -> None:
+        """Ends ``run`` after everything that was put is on disk."""
+        self._closing = True
+        self._flush_wanted = True
+        self._bell.ring()
+
+    async def _until_idle(self) -> None:  # noqa: ASYNC910
+        while self._queue or not self._idle.is_set():
+            self._idle = trio.Event()
+            self._bell.ring()
+            await self._idle.wait()
+
+    async def _write_batch(self) -> None:
+        self._idle = trio.Event() if self._idle.is_set() else self._idle
+        batch = list(self._queue)
+        self._queue.clear()
+        self._queued = 0
+        self._room.set()
+        flush = self._flush_wanted or self._synchronous
+        self._flush_wanted = False
+        files = self._files
+        if files is None:
+            return  # noqa: ASYNC910
+        retry_s = FULL_DISK_RETRY_S[0]
+        fed = False
+
+        def work() -> None:
+            nonlocal fed
+            if not fed:
+                fed = True
+                files.feed(batch)
+            files.write()
+            if flush:
+                files.flush()
+
+        while True:
+            try:
+                await self._in_thread(work)
+            except NoSpace as exc:
+                if not self.state.waiting_for_space:
+                    log.warning("%s; waiting for space", exc)
+                self.state.waiting_for_space = str(exc)
+                self._publish(files)
+                await trio.sleep(retry_s)
+                retry_s = min(retry_s * 2, FULL_DISK_RETRY_S[1])
+                continue
+            break
+        if self.state.waiting_for_space:
+            log.info("there is space again")
+            self.state.waiting_for_space = ""
+        if batch:
+            self.state.last_wal_at = time.time()
+        self._publish(files)
+
+    def _publish(self, files: WalFiles) -> None:
+        if files.syncs:
+            self.state.fsyncs += files.syncs
+            files.syncs = 0
+            self.state.last_fsync_s = files.sync_seconds
+            self.state.slowest_fsync_s = max(self.state.slowest_fsync_s, files.sync_seconds)
+        self.written.advance(files.written_lsn)
+        self.flushed.advance(files.flushed_lsn)
+
+    async def _shut(self) -> None:
+        files, self._files = self._files, None
+        if files is None:
+            return  # noqa: ASYNC910
+        await self._in_thread(files.close)
+        self._publish(files)
+
+    async def _in_thread(self, function: Callable[..., T], *args: object) -> T:
+        return await trio.to_thread.run_sync(function, *args, limiter=self._limiter)
+
+    # -- positions
+
+    def _open(self, timeline: int, start_lsn: int) -> None:
+        assert self._upstream is not None
+        upstream = self._upstream
+        self._history = upstream.history
+        self._files = WalFiles(
+            self._layer,
+            self.directory,
+            upstream.segment_size,
+            timeline,
+            start_lsn,
+            self._make_verifier(upstream, timeline, start_lsn),
+            sync=self._sync,
+            zero_fill=self._synchronous,
+            mode=self._file_mode,
+        )
+        self.state.timeline = timeline
+        self.state.segment_size = upstream.segment_size
+        for mark in (self.received, self.written):
+            mark.advance(start_lsn)
+        if self._sync:
+            self.flushed.advance(start_lsn)
+
+    def _make_verifier(self, upstream: Upstream, timeline: int, start_lsn: int) -> Verifier:
+        timelines = tuple(p.timeline for p in upstream.history.parts if p.timeline <= timeline)
+        expected = Expected(upstream.system_id, upstream.version, upstream.segment_size, timelines)
+        return make_verifier(self._verify, expected, start_lsn)
+
+    async def _go_on(self, upstream: Upstream) -> StartPoint | None:
+        """Returns where to go on after a lost connection; None: the directory has to be planned."""
+        files, before = self._files, self._upstream
+        assert files is not None
+        assert before is not None
+        if upstream.system_id != before.system_id:
+            raise WrongCluster(
+                f"the server's system identifier is {upstream.system_id}, "
+                f"before it was {before.system_id}"
+            )
+        if (upstream.version, upstream.segment_size) != (before.version, before.segment_size):
+            raise StoreError(
+                f"the server is PostgreSQL {upstream.version} with segments of "
+                f"{upstream.segment_size} bytes, before it was {before.version} with "
+                f"{before.segment_size}"
+            )
+        await self._in_thread(files.flush)
+        self._publish(files)
+        part = upstream.history.part_of(files.timeline)
+        if part is None or files.next_lsn > part.end or upstream.timeline < files.timeline:
+            await self._shut()
+            return None
+        self._upstream = before._replace(flush_lsn=upstream.flush_lsn)
+        segment_start = files.next_lsn - files.next_lsn % upstream.segment_size
+        page_start = files.next_lsn - files.next_lsn % XLOG_BLCKSZ
+        return StartPoint(files.timeline, max(segment_start, page_start))
+
+    def _report(self, plan: StartPlan) -> None:
+        self.state.holes = [str(hole) for hole in plan.holes]
+        for hole in plan.holes:
+            log.warning("WAL is missing from %s: %s", self.directory, hole)
+        for entry in plan.dead:
+            log.warning("%s is of a branch the server has left: set aside", entry.name)
+        self.state.set_aside += [entry.name for entry in plan.dead]
+
+    # -- in the thread
+
+    def _prepare(self, upstream: Upstream) -> StartPlan:
+        """Scans the directory, refuses another cluster's, sets dead branches aside."""
+        entries = scan_directory(self.directory, upstream.segment_size)
+        self._check_cluster(entries, upstream)
+        if upstream.history_text is not None:
+            self._keep_history(upstream.timeline, upstream.history_text)
+        plan = choose_start(entries, upstream, empty_start=self._start)
+        self._set_aside(plan.dead)
+        return plan
+
+    def _check_cluster(self, entries: list[WalEntry], upstream: Upstream) -> None:
+        if self._system_id not in (None, upstream.system_id):
+            raise WrongCluster(
+                f"{self.directory} belongs to the cluster with system identifier "
+                f"{self._system_id}, the server's is {upstream.system_id}"
+            )
+        newest = sorted(entries, key=lambda e: (e.timeline, e.segment_number), reverse=True)
+        for entry in newest:
+            if entry.compression != "none":
+                continue
+            header = read_long_header(read_start(self.directory / entry.name))
+            if header is None:
+                continue
+            if header.system_id != upstream.system_id:
+                raise WrongCluster(
+                    f"{self.directory / entry.name} is of the cluster with system identifier "
+                    f"{header.system_id}, the server's is {upstream.system_id}"
+                )
+            if header.version != upstream.version:
+                raise StoreError(
+                    f"{self.directory / entry.name} is of PostgreSQL {header.version}, "
+                    f"the server is {upstream.version}"
+                )
+            return
+
+    def _keep_history(self, timeline: int, text: str) -> None:
+        path = self.directory / history_file_name(timeline)
+        content = text.encode()
+        try:
+            stored = path.read_bytes() if path.exists() else None
+        except OSError as exc:
+            raise storage_error("read", path, exc) from exc
+        if stored is None:
+            write_durably(self._layer, path, content, self._file_mode)
+        elif parse_history(timeline, stored.decode("utf-8", "replace")) != parse_history(
+            timeline, text
+        ):
+            raise WalDivergedError(
+                f"{path} tells of another timeline {timeline} than the server's: "
+                "two servers were promoted to the same timeline"
+            )
+
+    def _end_timeline(self, timeline: int, text: str) -> None:
+        assert self._files is not None
+        self._keep_history(timeline, text)
+        self._files.close()
+
+    def _set_aside(self, dead: tuple[WalEntry, ...]) -> None:
+        if not dead:
+            return
+        place = self.directory / DEAD_DIRECTORY
+        try:
+            place.mkdir(exist_ok=True, mode=0o700)
+            for entry in dead:
+                target = place / entry.name
+                number = 0
+                while target.exists():
+                    number += 1
+                    target = place / f"{entry.name}.{number}"
+                self._layer.rename(self.directory / entry.name, target)
+            self._layer.fsync_directory(place)
+            self._layer.fsync_directory(self.directory)
+        except OSError as exc:
+            raise storage_error("set aside into", place, exc) from exc
+
+
+def scan_directory(directory: Path, segment_size: int) -> list[WalEntry]:
+    """Returns the segment files of a directory.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    found = []
+    try:
+        for path in directory.iterdir():
+            if path.name[:1].isalnum() and path.is_file():
+                entry = parse_entry(path.name, path.stat().st_size, segment_size)
+                if entry is not None:
+                    found.append(entry)
+    except OSError as exc:
+        raise storage_error("read", directory, exc) from exc
+    return sorted(found)
+
+
+def read_start(path: Path) -> bytes:
+    """Returns the first bytes of a file, enough for a long page header.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return file.read(LONG_PAGE_HEADER)
+    except OSError as exc:
+        raise storage_error("read", path, exc) from exc
