@@ -63,13 +63,15 @@ def visibility_clears(rmgr_id: int, info: int, main_data: bytes) -> tuple[int, i
 def map_clears(record: XLogRecord) -> tuple[MapClear, ...]:
     """Returns every visibility map change that ``record`` implies; usually none.
 
-    Two heap blocks may share a map page: then two entries with the same ``tag``.
+    Two heap blocks may share a map page: then two entries with the same ``tag``. Late minor
+    releases of 18 also name the map pages that change, after the heap blocks.
     """
     new, old = visibility_clears(record.rmgr_id, record.info, record.main_data)
-    if not (new or old) or not record.blocks:
+    heap = [block for block in record.blocks if block.tag.fork == 0]
+    if not (new or old) or not heap:
         return ()
     clears: dict[BufferTag, int] = {}
-    for flags, block in ((new, record.blocks[0]), (old, record.blocks[-1])):
+    for flags, block in ((new, heap[0]), (old, heap[-1])):
         if flags:
             clears[block.tag] = clears.get(block.tag, 0) | flags
     return tuple(MapClear(map_page(tag), tag.block, flags) for tag, flags in clears.items())

@@ -274,11 +274,14 @@ class Engine:
             raise RedoError("no page to start from: the record does not initialise it")
         if u16(self.page, 14) != 0:
             self.check_page()
-        return visibility_redo(t, self.spc, self.db, self.rel)
+        visibility_redo(t, self.spc, self.db, self.rel)
+        return 0
 
     def dispatch(self, t: Target) -> int:
         """Calls the rule; returns 1 where the page gets the record's LSN."""
         rmgr = t.rmgr
+        if t.fork == 2 and (rmgr == 10 or (rmgr == 9 and t.op != 0x40)):
+            return visibility_redo(t, self.spc, self.db, self.rel)
         if rmgr == 10:
             return heap_redo(t)
         if rmgr == 11:

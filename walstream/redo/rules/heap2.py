@@ -82,7 +82,7 @@ def prune_redo(t: Target) -> int:
     set_lines(t, at, dead, 3)
     at += 2 * dead
     set_lines(t, at, rest // 2, 0)
-    repair_fragmentation(t.page, False)
+    repair_fragmentation(t.page, t.version >= 15)
     return 1
 
 

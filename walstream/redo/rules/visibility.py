@@ -1,8 +1,9 @@
 """The visibility map: two bits a heap block, 32672 heap blocks a map page (visibilitymap.c).
 
-Only Heap2/VISIBLE names a map page. Heap records clear bits through flags in their main data, and
-a relation's truncation clears the tail of its last map page: both change the map page without a
-block reference, whatever its LSN, and leave that LSN alone.
+Heap2/VISIBLE names the map page whose bits it sets. Heap records clear bits through flags in their
+main data. Servers up to 18.4 do not name the map page then: its bits are cleared whatever its LSN,
+which stays as it is. Later minor releases name it (fork 2) where a bit was set, and stamp it. A
+relation's truncation clears the tail of its last map page, again without naming it.
 """
 
 from __future__ import annotations
@@ -33,67 +34,70 @@ def visibility_set(page: Writable, heap_block: int, flags: int) -> int:
 
 
 def visibility_clear(page: Writable, heap_block: int, flags: int) -> int:
-    """Clears bits of a heap block (visibilitymap_clear)."""
+    """Clears bits of a heap block (visibilitymap_clear); returns 1 where the page changed."""
     at = 24 + heap_block % 32672 // 4
-    shift = heap_block % 4 * 2
-    put8(page, at, u8(page, at) & ~(flags << shift) & 0xFF)
-    return 0
+    bits = u8(page, at)
+    flags <<= heap_block % 4 * 2
+    put8(page, at, bits & ~flags & 0xFF)
+    return 1 if bits & flags else 0
 
 
 def visibility_redo(t: Target, spc: int, db: int, rel: int) -> int:
-    """Applies what a record does to a map page that it does not name.
+    """Clears the bits in a map page that a record's flags say; returns 1 where it changed.
 
     Raises:
         RedoError: the record does nothing to this page.
     """
-    r = t.reader
     if u16(t.page, 14) == 0:
         page_init(t.page, 0)
     if t.rmgr == 2 and t.op == 0x20:
         return truncate_tail(t, spc, db, rel)
-    cleared = 0
-    last = r.block_count - 1
+    op = t.op & 0x70
+    outcome = 0
     if t.rmgr == 10:
-        if t.op == 0x00 or t.op == 0x80:  # INSERT: offset u16, flags
+        if op == 0x00:  # INSERT: offset u16, flags
             t.need_main(3)
             if u8(t.p, t.main_at + 2) & 1:
-                cleared = clear_for(t, 0, 3, spc, db, rel)
-        elif t.op == 0x10:  # DELETE: xmax u32, offset u16, infobits, flags
+                outcome = clear_for(t, 0, 3, spc, db, rel)
+        elif op == 0x10:  # DELETE: xmax u32, offset u16, infobits, flags
             t.need_main(8)
             if u8(t.p, t.main_at + 7) & 1:
-                cleared = clear_for(t, 0, 3, spc, db, rel)
-        elif t.op & 0x70 == 0x20 or t.op & 0x70 == 0x40:  # UPDATE, flags at 7
+                outcome = clear_for(t, 0, 3, spc, db, rel)
+        elif op == 0x20 or op == 0x40:  # UPDATE: flags for the old page 1, for the new page 2
             t.need_main(14)
             flags = u8(t.p, t.main_at + 7)
-            # The new page is reference 0, the old one the last reference.
             if flags & 1:
-                cleared = clear_for(t, last, 3, spc, db, rel)
+                outcome = clear_for(t, 1 if t.reader.find_block(1) >= 0 else 0, 3, spc, db, rel)
             if flags & 2:
-                cleared |= clear_for(t, 0, 3, spc, db, rel)
-        elif t.op == 0x60:  # LOCK: xmax u32, offset u16, infobits, flags
+                outcome |= clear_for(t, 0, 3, spc, db, rel)
+        elif op == 0x60:  # LOCK, as DELETE: only the all-frozen bit
             t.need_main(8)
             if u8(t.p, t.main_at + 7) & 1:
-                cleared = clear_for(t, 0, 2, spc, db, rel)
+                outcome = clear_for(t, 0, 2, spc, db, rel)
     elif t.rmgr == 9:
-        if t.op == 0x50 or t.op == 0xD0:  # MULTI_INSERT: flags
+        if op == 0x50:  # MULTI_INSERT: flags
             t.need_main(4)
             if u8(t.p, t.main_at) & 1:
-                cleared = clear_for(t, 0, 3, spc, db, rel)
-        elif t.op == 0x60:  # LOCK_UPDATED: as LOCK
+                outcome = clear_for(t, 0, 3, spc, db, rel)
+        elif op == 0x60:  # LOCK_UPDATED, as LOCK
             t.need_main(8)
             if u8(t.p, t.main_at + 7) & 1:
-                cleared = clear_for(t, 0, 2, spc, db, rel)
-    if cleared == 0:
-        raise RedoError("the record neither refers to this block nor clears bits in it")
-    return 0
+                outcome = clear_for(t, 0, 2, spc, db, rel)
+    if outcome == 0:
+        raise RedoError("the record clears no bits in this map page")
+    return outcome >> 1
 
 
-def clear_for(t: Target, i: int, flags: int, spc: int, db: int, rel: int) -> int:
-    """Clears the bits of the heap block of reference ``i``; returns 0 where it is elsewhere."""
+def clear_for(t: Target, block_id: int, flags: int, spc: int, db: int, rel: int) -> int:
+    """Clears bits of the heap block of a reference.
+
+    Returns 0 where the block is not of this map page, 1 where its bits were clear, 3 where the page
+    changed.
+    """
     r = t.reader
+    i = r.find_block(block_id)
     if (
         i < 0
-        or i >= r.block_count
         or r.block_rel[i] != rel
         or r.block_db[i] != db
         or r.block_spc[i] != spc
@@ -101,8 +105,7 @@ def clear_for(t: Target, i: int, flags: int, spc: int, db: int, rel: int) -> int
         or r.block_number[i] // 32672 != t.block
     ):
         return 0
-    visibility_clear(t.page, r.block_number[i], flags)
-    return 1
+    return 3 if visibility_clear(t.page, r.block_number[i], flags) else 1
 
 
 def truncate_tail(t: Target, spc: int, db: int, rel: int) -> int:
