@@ -10,6 +10,7 @@ Mirrors ReceiveXlogStream of receivelog.c and WalReceiverMain of walreceiver.c.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -38,6 +39,7 @@ from walstream.wal.timeline import (
     TimelineHistory,
     TimelinePart,
     Upstream,
+    WalHole,
     parse_history,
 )
 
@@ -61,6 +63,12 @@ class WalSink(Protocol):
 
     async def begin(self, upstream: Upstream) -> StartPoint:
         """Compares what is held with the server; returns where to go on."""
+
+    def holes(self) -> list[WalHole]:
+        """Returns what is missing before the start, for the server to send again."""
+
+    async def fill(self, hole: WalHole, chunks: trio.MemoryReceiveChannel[WalChunk]) -> None:
+        """Takes the WAL of a hole, until it is filled or ``chunks`` ends."""
 
     async def follow(self, timeline: int, switch_lsn: int, history_text: str) -> StartPoint:
         """Keeps the history file, ends the timeline; returns where the next one begins."""
@@ -247,6 +255,8 @@ class Receiver:
             if self._on_connected is not None:
                 self._on_connected(upstream, connection)
             start = await self._sink.begin(upstream)
+            for hole in self._sink.holes():
+                await self._refetch(connection, hole)
             while not self._at_end(start.start_lsn):
                 self.state.timeline = start.timeline
                 successor = await connection.start_replication(
@@ -280,6 +290,53 @@ class Receiver:
                     format_lsn(successor.start_lsn),
                 )
             self._finished = True
+
+    async def _refetch(self, connection: ReplicationConnection, hole: WalHole) -> None:  # noqa: ASYNC910
+        """Asks for WAL that is missing from the middle; without our slot, which is past it.
+
+        The connection is good for the next command afterwards, also when the server has it no
+        more.
+        """
+        self.state.phase = "filling a hole"
+        try:
+            if await connection.start_replication(None, hole.begin, hole.timeline) is not None:
+                return
+            sender, receiver = trio.open_memory_channel[WalChunk](4)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._sink.fill, hole, receiver)
+                with contextlib.suppress(trio.BrokenResourceError):  # filled
+                    async with sender:
+                        await self._send_hole(connection, sender, hole.end)
+            if connection.copy_ended:
+                await connection.finish_copy()
+            else:
+                await connection.stop_copy()
+        except ServerRefused as exc:
+            log.warning("the server does not have it any more: %s", exc)
+        except ExceptionGroup as group:
+            raise single_error(group, (ConnectionLost,)) from group
+
+    async def _send_hole(  # noqa: ASYNC910
+        self,
+        connection: ReplicationConnection,
+        sender: trio.MemorySendChannel[WalChunk],
+        end_lsn: int,
+    ) -> None:
+        lsn = 0
+        while lsn < end_lsn and not connection.copy_ended:
+            message = connection.poll_copy()
+            if message is None:
+                if not connection.copy_ended:
+                    await connection.wait_input()
+                continue
+            decoded = decode_copy_message(message)
+            if isinstance(decoded, PrimaryKeepAlive):
+                if decoded.reply_requested:
+                    await self._send_status(connection)
+                continue
+            start_lsn, server_end_lsn, sent, data = decoded
+            lsn = start_lsn + len(data)
+            await sender.send(WalChunk(start_lsn, data, server_end_lsn, sent))
 
     def _at_end(self, lsn: int) -> bool:
         return self._end_lsn is not None and lsn >= self._end_lsn

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 from walstream.errors import StorageError
 from walstream.store.file_layer import FileLayer, NoSpace, storage_error
@@ -17,6 +18,18 @@ from walstream.store.file_layer import FileLayer, NoSpace, storage_error
 PARTIAL = ".partial"
 _ZEROS = bytes(1 << 20)
 _MAX_BUFFERS = 256
+
+
+class Segment(Protocol):
+    """A segment being written; ``comparable`` ones can be read back."""
+
+    comparable: bool
+
+    def write(self, offset: int, buffers: list[bytes | memoryview]) -> int: ...
+    def read(self, offset: int, length: int) -> bytes: ...
+    def flush(self) -> None: ...
+    def complete(self) -> None: ...
+    def close(self) -> None: ...
 
 
 class SegmentFile:
@@ -32,6 +45,8 @@ class SegmentFile:
             fdatasyncs then change data only: what a synchronous standby wants.
         mode: permissions of a new file.
     """
+
+    comparable = True
 
     def __init__(
         self,

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from walstream.errors import ServerRefused
 from walstream.wal.model import format_lsn
-from walstream.wal.segment import parse_segment_file_name, segment_file_name
-from walstream.wal.timeline import TimelineHistory, Upstream
+from walstream.wal.segment import parse_segment_file_name
+from walstream.wal.timeline import TimelineHistory, Upstream, WalHole
 
 PARTIAL = ".partial"
 SUFFIXES = {"": "none", ".gz": "gzip", ".lz4": "lz4", ".zst": "zstd"}
@@ -30,29 +30,19 @@ class WalEntry(NamedTuple):
     size: int
 
 
-class Hole(NamedTuple):
-    """WAL ``[begin, end)`` of a timeline that lies between files we hold, but is not held."""
-
-    timeline: int
-    begin: int
-    end: int
-
-    def __str__(self) -> str:
-        return f"{format_lsn(self.begin)} to {format_lsn(self.end)} on timeline {self.timeline}"
-
-
 class StartPlan(NamedTuple):
     """What to do before streaming starts.
 
-    ``partial``: the unfinished file to go on with, its segment begins at ``start_lsn``.
+    ``partials``: the unfinished files of the segment that begins at ``start_lsn``; more than one
+    where compression was changed.
     ``dead``: files of a branch that the server's history has left.
     """
 
     timeline: int
     start_lsn: int
-    partial: WalEntry | None
+    partials: tuple[WalEntry, ...]
     dead: tuple[WalEntry, ...]
-    holes: tuple[Hole, ...]
+    holes: tuple[WalHole, ...]
 
 
 def parse_entry(name: str, size: int, segment_size: int) -> WalEntry | None:
@@ -127,8 +117,13 @@ def choose_start(
                 f"{format_lsn(upstream.flush_lsn)}, timeline {timeline}: it is behind or was reset"
             )
         holes = find_holes(alive, history, position, size)
+        partials = tuple(
+            entry
+            for entry in held
+            if not entry.complete and (entry.timeline, entry.segment_number) == newest[1:3]
+        )
         return StartPlan(
-            timeline, position, None if newest.complete else newest, tuple(dead), tuple(holes)
+            timeline, position, () if newest.complete else partials, tuple(dead), tuple(holes)
         )
     if empty_start is not None:
         timeline, lsn = empty_start
@@ -136,12 +131,12 @@ def choose_start(
         timeline, lsn = upstream.slot_restart_timeline, upstream.slot_restart_lsn
     else:
         timeline, lsn = upstream.timeline, upstream.flush_lsn
-    return StartPlan(timeline, lsn - lsn % size, None, tuple(dead), ())
+    return StartPlan(timeline, lsn - lsn % size, (), tuple(dead), ())
 
 
 def find_holes(
     held: Iterable[tuple[int, int]], history: TimelineHistory, end: int, segment_size: int
-) -> list[Hole]:
+) -> list[WalHole]:
     """Returns what is missing between the oldest segment of ``held`` and ``end``.
 
     Args:
@@ -157,7 +152,7 @@ def find_holes(
     if not on_path:
         return []
     oldest = min(on_path)
-    holes: list[Hole] = []
+    holes: list[WalHole] = []
     # Walked by runs of missing numbers between held ones, not number by number: an old file and a
     # new one can be a billion segments apart.
     for part in history.parts:
@@ -169,12 +164,7 @@ def find_holes(
         expected = first
         for number in [*numbers, last]:
             if number > expected:
-                hole = Hole(part.timeline, expected * segment_size, number * segment_size)
+                hole = WalHole(part.timeline, expected * segment_size, number * segment_size)
                 holes.append(hole)
             expected = number + 1
     return holes
-
-
-def entry_base_name(entry: WalEntry, segment_size: int) -> str:
-    """Returns the plain segment file name of an entry."""
-    return segment_file_name(entry.timeline, entry.segment_number, segment_size)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Literal, NamedTuple, Protocol
 
-from walstream.errors import PageHeaderError, WalstreamError, WrongCluster
+from walstream.errors import PageHeaderError, WalError, WalstreamError, WrongCluster
 from walstream.wal.layout import (
     LONG_PAGE_HEADER,
     PAGE_MAGICS,
@@ -19,6 +19,9 @@ from walstream.wal.layout import (
     XLP_LONG_HEADER,
 )
 from walstream.wal.model import format_lsn
+from walstream.wal.reason import Reason
+from walstream.wal.record import COMPILED
+from walstream.wal.stream import WalStreamDecoder
 
 VerifyLevel = Literal["off", "headers", "records"]
 
@@ -147,8 +150,64 @@ class HeaderVerifier:
         )
 
 
-def make_verifier(level: VerifyLevel, expected: Expected, start_lsn: int) -> Verifier:
-    """Returns the verifier of a level for a stream that begins at ``start_lsn``."""
-    if level == "off":
-        return NoVerifier()
-    return HeaderVerifier(expected)
+class RecordVerifier:
+    """Checks every page header and every record: CRC, length, chain.
+
+    Args:
+        expected: what every page must say.
+        start_lsn: where the stream goes on.
+        prev_lsn: start of the record that ends at ``start_lsn``; 0: ``start_lsn`` begins a page
+            and the first record is to be found.
+        decoder: the one that walked what is stored, at ``start_lsn``; goes on with it.
+    """
+
+    def __init__(
+        self,
+        expected: Expected,
+        start_lsn: int,
+        prev_lsn: int = 0,
+        decoder: WalStreamDecoder | None = None,
+    ) -> None:
+        self._expected = expected
+        self._decoder = decoder or WalStreamDecoder(
+            expected.version,
+            expected.segment_size,
+            start_lsn,
+            find_record=prev_lsn == 0,
+            prev_lsn=prev_lsn or None,
+            system_identifier=expected.system_id,
+        )
+
+    def feed(self, lsn: int, data: bytes | memoryview) -> None:
+        """Raises PageHeaderError, RecordError or WrongCluster at the first thing wrong."""
+        decoder = self._decoder
+        try:
+            decoder.verify_bytes(lsn, data)
+        except WalError as exc:
+            if exc.reason in (Reason.OTHER_SYSTEM, Reason.OTHER_SEGMENT_SIZE):
+                raise WrongCluster(str(exc)) from exc
+            raise
+        if decoder.timeline not in self._expected.timelines and decoder.timeline:
+            raise PageHeaderError(
+                f"page header: timeline: expected one of {self._expected.timelines}, got "
+                f"{decoder.timeline} before {format_lsn(lsn + len(data))}",
+                lsn,
+            )
+
+
+def default_level() -> VerifyLevel:
+    """Returns ``records`` where the kernel that makes it cheap is compiled, else ``headers``."""
+    return "records" if COMPILED else "headers"
+
+
+def make_verifier(
+    level: VerifyLevel,
+    expected: Expected,
+    start_lsn: int,
+    prev_lsn: int = 0,
+    decoder: WalStreamDecoder | None = None,
+) -> Verifier:
+    """Returns the verifier of a level for a stream that goes on at ``start_lsn``."""
+    if level == "records":
+        return RecordVerifier(expected, start_lsn, prev_lsn, decoder)
+    return HeaderVerifier(expected) if level == "headers" else NoVerifier()

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from walstream.errors import WalDivergedError, WalGapError
+from walstream.store.compressed import NO_COMPRESSION, CompressedSegment, Compression
 from walstream.store.file_layer import FileLayer
-from walstream.store.segment_file import SegmentFile
+from walstream.store.segment_file import Segment, SegmentFile
 from walstream.store.verify import NoVerifier, Verifier
 from walstream.wal.model import WalChunk, format_lsn
 from walstream.wal.segment import segment_file_name
-
-OpenSegment = Callable[[str], SegmentFile]
 
 
 class WalFiles:
@@ -33,9 +32,11 @@ class WalFiles:
         directory: where segments live.
         segment_size: in bytes.
         timeline: of the file names.
-        start_lsn: a segment start, or a position within the open segment up to which ``.partial``
-            is known to hold the right bytes, durably.
+        start_lsn: a segment start, or a position within the open segment up to which its bytes
+            are known: ``.partial`` holds them, or ``prefix``.
         verifier: sees every new byte once, before it is written.
+        prefix: the known bytes of the open segment where a new file is to be made of them; None:
+            the plain ``.partial`` has them and is gone on with.
     """
 
     def __init__(
@@ -47,10 +48,13 @@ class WalFiles:
         start_lsn: int,
         verifier: Verifier | None = None,
         *,
+        prefix: Iterator[bytes] | None = None,
+        compression: Compression = NO_COMPRESSION,
         sync: bool = True,
         zero_fill: bool = False,
         mode: int = 0o600,
     ) -> None:
+        self._compression = compression
         self._files = files
         self._directory = directory
         self._size = segment_size
@@ -60,12 +64,17 @@ class WalFiles:
         self._zero_fill = zero_fill
         self._mode = mode
         self._pending: deque[bytes | memoryview] = deque()
-        self._segment: SegmentFile | None = None
+        self._segment: Segment | None = None
         self.next_lsn = self.written_lsn = self.flushed_lsn = start_lsn
         self.sync_seconds = 0.0
         self.syncs = 0
         if start_lsn % segment_size:
-            self._open()
+            segment = self._open(prefix)
+            if sync:
+                # The bytes may have been in the page cache only when an earlier process died.
+                segment.flush()
+        if sync:
+            files.fsync_directory(directory)
 
     @property
     def timeline(self) -> int:
@@ -103,7 +112,7 @@ class WalFiles:
         """What is sent again must be what is stored; only the open segment can be looked at."""
         begin = self.next_lsn - self.next_lsn % self._size
         skip = max(0, begin - start)
-        if skip >= len(data) or self._segment is None:
+        if skip >= len(data) or self._segment is None or not self._segment.comparable:
             return
         start += skip
         stored = self._segment.read(start % self._size, len(data) - skip)
@@ -125,9 +134,7 @@ class WalFiles:
         """
         pending = self._pending
         while pending:
-            if self._segment is None:
-                self._open()
-            assert self._segment is not None
+            segment = self._segment or self._open()
             offset = self.written_lsn % self._size
             room = self._size - offset
             buffers: list[bytes | memoryview] = []
@@ -137,7 +144,7 @@ class WalFiles:
                     break
                 buffers.append(buffer)
                 room -= len(buffer)
-            self._taken(self._segment.write(offset, buffers))
+            self._taken(segment.write(offset, buffers))
 
     def _taken(self, size: int) -> None:
         self.written_lsn += size
@@ -192,14 +199,39 @@ class WalFiles:
             self._segment.close()
             self._segment = None
 
-    def _open(self) -> None:
-        number = self.written_lsn // self._size
-        self._segment = SegmentFile(
+    @property
+    def comparable(self) -> bool:
+        """Whether what is sent again can be compared with what is stored."""
+        return self._segment is not None and self._segment.comparable
+
+    def _open(self, prefix: Iterator[bytes] | None = None) -> Segment:
+        name = segment_file_name(self._timeline, self.written_lsn // self._size, self._size)
+        if self._compression.method != "none":
+            self._segment = CompressedSegment(
+                self._files,
+                self._directory,
+                name,
+                self._compression,
+                prefix or iter(()),
+                sync=self._sync,
+                mode=self._mode,
+            )
+            return self._segment
+        segment = self._segment = SegmentFile(
             self._files,
             self._directory,
-            segment_file_name(self._timeline, number, self._size),
+            name,
             self._size,
             sync=self._sync,
             zero_fill=self._zero_fill,
             mode=self._mode,
         )
+        if prefix is not None:
+            at = 0
+            for piece in prefix:
+                done = 0
+                while done < len(piece):
+                    done += segment.write(at + done, [memoryview(piece)[done:]])
+                at += len(piece)
+            segment.flush()
+        return segment

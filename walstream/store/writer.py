@@ -21,14 +21,18 @@ import trio
 from walstream.errors import (
     StoreError,
     WalDivergedError,
+    WalError,
     WrongCluster,
 )
+from walstream.store.compressed import NO_COMPRESSION, Compression, read_prefix
 from walstream.store.file_layer import FileLayer, NoSpace, storage_error, write_durably
+from walstream.store.proof import Proof, prove
+from walstream.store.segment_file import PARTIAL
 from walstream.store.start import StartPlan, WalEntry, choose_start, parse_entry
 from walstream.store.verify import (
     Expected,
-    Verifier,
     VerifyLevel,
+    default_level,
     make_verifier,
     read_long_header,
 )
@@ -37,8 +41,14 @@ from walstream.tasks.bell import Bell
 from walstream.tasks.watermark import Watermark
 from walstream.wal.layout import LONG_PAGE_HEADER, XLOG_BLCKSZ
 from walstream.wal.model import WalChunk, format_lsn
-from walstream.wal.segment import history_file_name
-from walstream.wal.timeline import StartPoint, TimelineHistory, Upstream, parse_history
+from walstream.wal.segment import history_file_name, segment_file_name
+from walstream.wal.timeline import (
+    StartPoint,
+    TimelineHistory,
+    Upstream,
+    WalHole,
+    parse_history,
+)
 
 log = logging.getLogger("walstream.writer")
 
@@ -78,11 +88,14 @@ class Writer:
         start: (timeline, LSN) to begin with where the directory is empty.
         synchronous: flush whenever no more input waits.
         sync: False never calls fsync; ``flushed`` then never moves.
-        verify: what is checked before it is written.
-        resend: take up an unfinished segment at its beginning, so that all of it is compared.
+        verify: what is checked before it is written; None: ``records`` with compiled kernels,
+            else ``headers``.
+        compression: of new segments.
+        resend: an unfinished segment that was found is asked for from its beginning, so that all
+            of it is compared with what the server has.
         allow_rewind: a dead branch is set aside and streaming goes on below what was flushed.
             False raises, for users that have consumed what is now void.
-        version, segment_size, system_id: what the directory must belong to; None: whatever it is.
+        system_id: the cluster that the directory must belong to; None: what its files say.
         file_mode: permissions of new files.
     """
 
@@ -93,7 +106,9 @@ class Writer:
         start: StartPoint | None = None,
         synchronous: bool = False,
         sync: bool = True,
-        verify: VerifyLevel = "headers",
+        verify: VerifyLevel | None = None,
+        compression: Compression = NO_COMPRESSION,
+        resend: bool = True,
         allow_rewind: bool = True,
         system_id: int | None = None,
         files: FileLayer | None = None,
@@ -107,7 +122,9 @@ class Writer:
         self._start = start
         self._synchronous = synchronous
         self._sync = sync
-        self._verify: VerifyLevel = verify
+        self._verify: VerifyLevel = verify or default_level()
+        self._compression = compression
+        self._resend = resend
         self._allow_rewind = allow_rewind
         self._system_id = system_id
         self._layer = files or FileLayer()
@@ -124,6 +141,7 @@ class Writer:
         self._files: WalFiles | None = None
         self._upstream: Upstream | None = None
         self._history: TimelineHistory | None = None
+        self._holes: list[WalHole] = []
 
     # -- the sink
 
@@ -177,7 +195,7 @@ class Writer:
             if start is not None:
                 return start
         previous = self.flushed.value
-        plan = await self._in_thread(self._prepare, upstream)
+        plan, files = await self._in_thread(self._prepare, upstream)
         if plan.start_lsn < previous - previous % upstream.segment_size:
             if not self._allow_rewind:
                 raise WalDivergedError(
@@ -188,9 +206,9 @@ class Writer:
             for mark in (self.received, self.written, self.flushed):
                 mark.rewind(plan.start_lsn)
         self._upstream = upstream
-        self._open(plan.timeline, plan.start_lsn)
+        self._adopt(files)
         self._report(plan)
-        return StartPoint(plan.timeline, plan.start_lsn)
+        return StartPoint(plan.timeline, self._resume_lsn(files, whole=self._resend))
 
     async def follow(self, timeline: int, switch_lsn: int, history_text: str) -> StartPoint:
         """Ends the timeline: keeps the new one's history file, then moves to its first segment.
@@ -218,8 +236,56 @@ class Writer:
             history=history, history_text=history_text, timeline=timeline
         )
         start_lsn = switch_lsn - switch_lsn % size
-        self._open(timeline, start_lsn)
+        upstream = self._upstream
+        self._adopt(await self._in_thread(self._open, upstream, timeline, start_lsn, None))
         return StartPoint(timeline, start_lsn)
+
+    def _resume_lsn(self, files: WalFiles, *, whole: bool) -> int:
+        """Returns what to ask for: a whole segment or page more than is needed is compared."""
+        assert self._upstream is not None
+        lsn = files.next_lsn
+        size = self._upstream.segment_size
+        if not files.comparable:
+            return lsn
+        return lsn - lsn % size if whole else lsn - lsn % XLOG_BLCKSZ
+
+    def holes(self) -> list[WalHole]:
+        """Returns what is missing between the files that are held, as of the last ``begin``."""
+        return list(self._holes)
+
+    async def fill(self, hole: WalHole, chunks: trio.MemoryReceiveChannel[WalChunk]) -> None:
+        """Writes what comes from ``chunks`` into the segments of a hole, verified as always.
+
+        Returns when the hole is filled or ``chunks`` ends.
+
+        Raises:
+            WalError, WrongCluster, StorageError: as ``run``.
+
+        Cancellation: whole segments are kept, the last one stays ``.partial``.
+        """
+        assert self._upstream is not None
+        files = await self._in_thread(
+            self._open, self._upstream, hole.timeline, hole.begin, None, None
+        )
+
+        def take(chunk: WalChunk) -> None:
+            data = chunk.data[: max(0, hole.end - chunk.start_lsn)]
+            files.feed([chunk._replace(data=data)])
+            files.write()
+
+        try:
+            async with chunks:
+                async for chunk in chunks:
+                    await self._in_thread(take, chunk)
+                    if files.written_lsn >= hole.end:
+                        break
+        finally:
+            with trio.CancelScope(shield=True):
+                await self._in_thread(files.close)
+        if files.written_lsn >= hole.end:
+            log.info("WAL that was missing was sent again: %s", describe(hole))
+            self._holes.remove(hole)
+            self.state.holes = [describe(hole) for hole in self._holes]
 
     # -- the task
 
@@ -322,32 +388,15 @@ class Writer:
 
     # -- positions
 
-    def _open(self, timeline: int, start_lsn: int) -> None:
+    def _adopt(self, files: WalFiles) -> None:
+        self._files = files
+        self.state.timeline = files.timeline
         assert self._upstream is not None
-        upstream = self._upstream
-        self._history = upstream.history
-        self._files = WalFiles(
-            self._layer,
-            self.directory,
-            upstream.segment_size,
-            timeline,
-            start_lsn,
-            self._make_verifier(upstream, timeline, start_lsn),
-            sync=self._sync,
-            zero_fill=self._synchronous,
-            mode=self._file_mode,
-        )
-        self.state.timeline = timeline
-        self.state.segment_size = upstream.segment_size
+        self.state.segment_size = self._upstream.segment_size
         for mark in (self.received, self.written):
-            mark.advance(start_lsn)
+            mark.advance(files.next_lsn)
         if self._sync:
-            self.flushed.advance(start_lsn)
-
-    def _make_verifier(self, upstream: Upstream, timeline: int, start_lsn: int) -> Verifier:
-        timelines = tuple(p.timeline for p in upstream.history.parts if p.timeline <= timeline)
-        expected = Expected(upstream.system_id, upstream.version, upstream.segment_size, timelines)
-        return make_verifier(self._verify, expected, start_lsn)
+            self.flushed.advance(files.flushed_lsn)
 
     async def _go_on(self, upstream: Upstream) -> StartPoint | None:
         """Returns where to go on after a lost connection; None: the directory has to be planned."""
@@ -372,29 +421,122 @@ class Writer:
             await self._shut()
             return None
         self._upstream = before._replace(flush_lsn=upstream.flush_lsn)
-        segment_start = files.next_lsn - files.next_lsn % upstream.segment_size
-        page_start = files.next_lsn - files.next_lsn % XLOG_BLCKSZ
-        return StartPoint(files.timeline, max(segment_start, page_start))
+        return StartPoint(files.timeline, self._resume_lsn(files, whole=False))
 
     def _report(self, plan: StartPlan) -> None:
-        self.state.holes = [str(hole) for hole in plan.holes]
+        self._holes = list(plan.holes)
+        self.state.holes = [describe(hole) for hole in plan.holes]
         for hole in plan.holes:
-            log.warning("WAL is missing from %s: %s", self.directory, hole)
+            log.warning(
+                "WAL is missing from %s: %s; asking the server for it (an archive or a copy of "
+                "pg_wal may have it too)",
+                self.directory,
+                describe(hole),
+            )
         for entry in plan.dead:
             log.warning("%s is of a branch the server has left: set aside", entry.name)
         self.state.set_aside += [entry.name for entry in plan.dead]
 
     # -- in the thread
 
-    def _prepare(self, upstream: Upstream) -> StartPlan:
-        """Scans the directory, refuses another cluster's, sets dead branches aside."""
+    def _prepare(self, upstream: Upstream) -> tuple[StartPlan, WalFiles]:
+        """Scans the directory, refuses another cluster's, sets dead branches aside, proves."""
         entries = scan_directory(self.directory, upstream.segment_size)
         self._check_cluster(entries, upstream)
         if upstream.history_text is not None:
             self._keep_history(upstream.timeline, upstream.history_text)
         plan = choose_start(entries, upstream, empty_start=self._start)
         self._set_aside(plan.dead)
-        return plan
+        held = {(e.timeline, e.segment_number): e.name for e in entries if e.complete}
+        before = self._segment_before(held, upstream, plan.start_lsn)
+        if not plan.partials:
+            proof = None
+            if before and self._verify == "records":
+                proof = self._prove(before, upstream, plan.start_lsn - upstream.segment_size)
+                if proof.error is not None:
+                    raise WalError(
+                        f"{before[0]} is damaged, move it away to have it sent again: "
+                        f"{proof.error}",
+                        proof.error.lsn,
+                    )
+            return plan, self._open(upstream, plan.timeline, plan.start_lsn, proof)
+        first = plan.start_lsn - len(before) * upstream.segment_size
+        proof, best = max(
+            (
+                (self._prove([*before, self.directory / entry.name], upstream, first), entry)
+                for entry in plan.partials
+            ),
+            key=lambda pair: pair[0].end_lsn,
+        )
+        part = upstream.history.part_of(plan.timeline)
+        if part is not None and proof.end_lsn > part.end:
+            # Records past the switch point: the server's timeline left ours before them.
+            self._set_aside(plan.partials)
+            replanned, files = self._prepare(upstream)
+            return replanned._replace(dead=plan.dead + plan.partials + replanned.dead), files
+        files = self._open(upstream, plan.timeline, plan.start_lsn, proof, best)
+        used = segment_file_name(plan.timeline, best.segment_number, upstream.segment_size)
+        used += self._compression.suffix + PARTIAL
+        for entry in plan.partials:
+            if entry.name != used:
+                self._layer.unlink(self.directory / entry.name)
+        return plan, files
+
+    def _segment_before(
+        self, held: dict[tuple[int, int], str], upstream: Upstream, start_lsn: int
+    ) -> list[Path]:
+        """Returns the file of the segment before ``start_lsn``, if it is held, as a list."""
+        number = start_lsn // upstream.segment_size - 1
+        for part in reversed(upstream.history.parts):
+            name = held.get((part.timeline, number))
+            if name is not None and part.begin < start_lsn:
+                return [self.directory / name]
+        return []
+
+    def _prove(self, paths: list[Path], upstream: Upstream, first_lsn: int) -> Proof:
+        return prove(
+            paths,
+            first_lsn,
+            version=upstream.version,
+            segment_size=upstream.segment_size,
+            system_id=upstream.system_id,
+        )
+
+    def _open(
+        self,
+        upstream: Upstream,
+        timeline: int,
+        segment_lsn: int,
+        proof: Proof | None,
+        partial: WalEntry | None = None,
+    ) -> WalFiles:
+        """Opens the segment that begins at ``segment_lsn``, with what is proven of ``partial``."""
+        start_lsn = segment_lsn
+        prefix = decoder = None
+        prev_lsn = 0
+        if partial is None:
+            decoder = proof.decoder if proof is not None else None
+        elif (
+            proof is not None and segment_lsn < proof.end_lsn < segment_lsn + upstream.segment_size
+        ):
+            start_lsn, prev_lsn = proof.end_lsn, proof.prev_lsn
+            if (self._compression.method, partial.compression) != ("none", "none"):
+                prefix = read_prefix(self.directory / partial.name, start_lsn - segment_lsn)
+        timelines = tuple(p.timeline for p in upstream.history.parts if p.timeline <= timeline)
+        expected = Expected(upstream.system_id, upstream.version, upstream.segment_size, timelines)
+        return WalFiles(
+            self._layer,
+            self.directory,
+            upstream.segment_size,
+            timeline,
+            start_lsn,
+            make_verifier(self._verify, expected, start_lsn, prev_lsn, decoder),
+            prefix=prefix,
+            compression=self._compression,
+            sync=self._sync,
+            zero_fill=self._synchronous,
+            mode=self._file_mode,
+        )
 
     def _check_cluster(self, entries: list[WalEntry], upstream: Upstream) -> None:
         if self._system_id not in (None, upstream.system_id):
@@ -460,6 +602,11 @@ class Writer:
             self._layer.fsync_directory(self.directory)
         except OSError as exc:
             raise storage_error("set aside into", place, exc) from exc
+
+
+def describe(hole: WalHole) -> str:
+    """Returns a hole in words."""
+    return f"{format_lsn(hole.begin)} to {format_lsn(hole.end)} on timeline {hole.timeline}"
 
 
 def scan_directory(directory: Path, segment_size: int) -> list[WalEntry]:

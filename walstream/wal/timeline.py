@@ -107,3 +107,11 @@ class StartPoint(NamedTuple):
 
     timeline: int
     start_lsn: int
+
+
+class WalHole(NamedTuple):
+    """WAL ``[begin, end)`` of a timeline that lies between files that are held, but is not held."""
+
+    timeline: int
+    begin: int
+    end: int

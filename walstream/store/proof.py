@@ -1,0 +1,90 @@
+"""How much of what is stored can be trusted: records and their chain, read from disk.
+
+What follows the last whole record of a ``.partial`` may be zeros, or what an earlier life of the
+file left. The walk begins one segment earlier where there is one, so that the record that crosses
+into the segment is proven too, and ends with the state that lets a verifier go on from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from walstream.errors import RecordError, StorageError, WalError
+from walstream.store.compressed import read_segment
+from walstream.store.segment_file import PARTIAL
+from walstream.wal.stream import WalStreamDecoder
+
+_XLOG = 0
+_XLOG_SWITCH = 0x40
+
+
+class Proof(NamedTuple):
+    """WAL before ``end_lsn`` is whole and chained; ``prev_lsn`` is the last record's start.
+
+    ``prev_lsn`` is 0 where no record was found. ``error`` is what ended the walk, None where the
+    files ended first. ``decoder`` goes on at the end of the files, when there was no error.
+    """
+
+    end_lsn: int
+    prev_lsn: int
+    error: WalError | None
+    decoder: WalStreamDecoder | None
+
+
+def prove(
+    paths: list[Path],
+    start_lsn: int,
+    *,
+    version: int,
+    segment_size: int,
+    system_id: int,
+) -> Proof:
+    """Walks the records of consecutive segments.
+
+    Args:
+        paths: their files, in order, compressed or not.
+        start_lsn: where the first one begins.
+
+    Raises:
+        StorageError: a file cannot be read.
+    """
+    decoder = WalStreamDecoder(
+        version, segment_size, start_lsn, find_record=True, system_identifier=system_id
+    )
+    end = start_lsn
+    prev = 0
+    try:
+        for number, path in enumerate(paths):
+            begin = start_lsn + number * segment_size
+            for lsn, piece in _pieces(path, begin, segment_size):
+                decoder.feed_bytes(lsn, piece)
+                while (raw := decoder.poll_decode()) is not None:
+                    switch = raw.data[17] == _XLOG and raw.data[16] & 0xF0 == _XLOG_SWITCH
+                    if switch and path.name.endswith(PARTIAL):
+                        # Its end is the segment's: the zeros up to there may not be stored yet.
+                        return Proof(end, prev, None, None)
+                    end, prev = raw.end_lsn, raw.start_lsn
+                if decoder.end_of_wal is not None:
+                    return Proof(end, prev, decoder.end_of_wal, None)
+            if decoder.feed_lsn < begin + segment_size:
+                return Proof(end, prev, None, None)
+    except (RecordError, WalError) as exc:
+        return Proof(end, prev, exc, None)
+    return Proof(end, prev, None, decoder)
+
+
+def _pieces(path: Path, lsn: int, segment_size: int) -> Iterator[tuple[int, bytes]]:
+    left = segment_size
+    partial = path.name.endswith(PARTIAL)
+    try:
+        for piece in read_segment(path):
+            piece = piece[:left]
+            if piece:
+                yield lsn, piece
+            lsn += len(piece)
+            left -= len(piece)
+    except StorageError:
+        if not partial:  # a compressed file that was cut is no news when it is unfinished
+            raise
