@@ -1,0 +1,281 @@
+"""Reads records from a source into columns, from one LSN to another, and says how it ended.
+
+Sits between ``source.py`` (bytes) and what prints, counts or stores records. The end of WAL is told
+from a truncated tail, a recycled segment, a missing segment, damage and another cluster's WAL.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterator
+from enum import Enum
+from typing import IO, NamedTuple
+
+from walstream.errors import SegmentMissing, StorageError, WalError, WrongCluster
+from walstream.inspect.filters import RecordFilter
+from walstream.inspect.source import CHUNK, SegmentSource, read_pipe_head, read_some
+from walstream.wal.columns import RecordColumns
+from walstream.wal.model import format_lsn
+from walstream.wal.reason import Reason
+from walstream.wal.scan import WalScanner
+from walstream.wal.segment import DEFAULT_SEGMENT_SIZE
+
+PAGE = 8192
+
+
+class EndKind(Enum):
+    """Why reading ended."""
+
+    LIMIT = "the end that was asked for"
+    CLEAN = "the end of WAL"
+    TRUNCATED = "WAL ends within a record"
+    MISSING = "a segment is missing"
+    DAMAGED = "WAL is damaged"
+    WRONG_CLUSTER = "WAL of another cluster"
+
+
+class Ending(NamedTuple):
+    """How reading ended: why, behind which record, and a line for the user."""
+
+    kind: EndKind
+    lsn: int
+    message: str
+
+
+class Batch(NamedTuple):
+    """Consecutive records: ``rows`` of ``columns`` that passed the filter.
+
+    Offsets in the columns are into ``piece``, negative ones into ``columns.side``.
+    """
+
+    columns: RecordColumns
+    rows: array[int]
+    piece: bytes
+
+    def record(self, row: int) -> bytes:
+        """Returns the raw bytes of one record."""
+        at, length = self.columns.record_at[row], self.columns.total_length[row]
+        if at >= 0:
+            return bytes(self.piece[at : at + length])
+        return self.columns.side[~at : ~at + length]
+
+
+Wait = Callable[[], bool]
+"""Called when there is no more WAL: waits a little, returns whether to look again."""
+
+
+class Reading:
+    """One pass over WAL; iterate ``batches()`` once, then look at ``ending``.
+
+    Args:
+        start_lsn, end_lsn: what to read, ``[start, end)``; a record is read when its last byte is
+            before the end. None: from the first segment, to the end of WAL.
+        filter: which records to give.
+        keep_records: give the bytes of every record (``Batch.record``).
+
+    Attributes:
+        version: major version of the WAL, 0 before the first page.
+        first_lsn: start of the first record at or after ``start_lsn``, None before it was read.
+        start_lsn: where reading begins.
+        ending: None until ``batches`` is exhausted.
+    """
+
+    def __init__(
+        self,
+        start_lsn: int | None = None,
+        end_lsn: int | None = None,
+        filter: RecordFilter | None = None,
+        keep_records: bool = True,
+    ) -> None:
+        self.start_lsn = start_lsn or 0
+        self.asked_start = start_lsn
+        self.end_lsn = end_lsn
+        self.filter = filter or RecordFilter()
+        self.keep_records = keep_records
+        self.segment_size = DEFAULT_SEGMENT_SIZE
+        self.first_lsn: int | None = None
+        self.ending: Ending | None = None
+        self.scanner: WalScanner | None = None
+
+    @property
+    def version(self) -> int:
+        return 0 if self.scanner is None else self.scanner.version
+
+    @property
+    def timeline(self) -> int:
+        return 0 if self.scanner is None else self.scanner.timeline
+
+    def _begin(self, lsn: int, segment_size: int) -> WalScanner:
+        self.segment_size = segment_size
+        self.scanner = WalScanner(
+            None, segment_size, lsn, find_record=True, keep_records=self.keep_records
+        )
+        return self.scanner
+
+    def _poll(self, scanner: WalScanner, piece: bytes) -> Iterator[Batch]:
+        """Yields what the piece that was fed gives.
+
+        Raises:
+            WalError: the WAL is damaged here.
+        """
+        while (columns := scanner.poll_columns()) is not None:
+            if self.first_lsn is None:
+                self.first_lsn = next(
+                    (lsn for lsn in columns.start_lsn if lsn >= self.start_lsn), None
+                )
+            rows = self.filter.select(columns, self.start_lsn)
+            yield Batch(columns, rows, piece)
+
+    def _damage(self, error: WalError, scanner: WalScanner) -> Ending:
+        reason = getattr(error, "reason", None)
+        if reason == Reason.OTHER_SYSTEM:
+            return Ending(EndKind.WRONG_CLUSTER, scanner.verified_end_lsn, str(error))
+        return Ending(EndKind.DAMAGED, scanner.verified_end_lsn, str(error))
+
+    def _stop(self, scanner: WalScanner) -> Ending:
+        """Says how it ended when there are no more bytes."""
+        verified = scanner.verified_end_lsn
+        if self.end_lsn is not None and scanner.feed_lsn >= self.end_lsn:
+            return Ending(EndKind.LIMIT, verified, "")
+        if scanner.end_of_wal is not None:
+            return Ending(EndKind.CLEAN, verified, str(scanner.end_of_wal))
+        # What follows the last record may be padding and a page header, but no more.
+        rest = scanner.feed_lsn - verified
+        header = 40 if verified % self.segment_size == 0 else 24
+        if rest <= 0 or (verified % PAGE == 0 and rest <= header):
+            return Ending(EndKind.CLEAN, verified, f"WAL ends at {format_lsn(verified)}")
+        return Ending(
+            EndKind.TRUNCATED,
+            verified,
+            f"WAL ends at {format_lsn(scanner.feed_lsn)}, within the record at "
+            f"{format_lsn(verified)}",
+        )
+
+    def from_segments(self, source: SegmentSource, wait: Wait | None = None) -> Iterator[Batch]:
+        """Yields the records of a directory or archive.
+
+        ``wait`` makes it follow: at the end of WAL it is called, and while it returns True the
+        source is looked at again.
+        """
+        size = source.segment_size
+        if self.asked_start is None:
+            self.start_lsn = source.first_number() * size
+        # The record under way at the start is found by way of its page's header.
+        lsn = self.start_lsn - self.start_lsn % PAGE
+        scanner = self._begin(lsn, size)
+        while True:
+            ending = None
+            try:
+                yield from self._segments(source, scanner, lsn)
+            except WalError as error:
+                ending = self._tail_or_damage(error, scanner)
+            except StorageError as error:
+                self.ending = Ending(EndKind.DAMAGED, scanner.verified_end_lsn, str(error))
+                raise
+            if ending is None:
+                ending = self.ending or self._stop(scanner)
+            self.ending = ending
+            if wait is None or ending.kind not in (EndKind.CLEAN, EndKind.TRUNCATED):
+                return
+            if not wait():
+                return
+            # Once more from behind the last good record; a page is the least that can be told.
+            lsn = scanner.verified_end_lsn
+            self.ending = None
+            found = self.first_lsn is not None
+            if not found:
+                lsn -= lsn % PAGE
+            scanner.seek(lsn, find_record=not found)
+            source.refresh()
+
+    def _tail_or_damage(self, error: WalError, scanner: WalScanner) -> Ending:
+        """A page of an older segment, behind the last record, is the end of WAL: recycled."""
+        ending = self._damage(error, scanner)
+        reason = getattr(error, "reason", None)
+        page_lsn = error.lsn or 0
+        if reason == Reason.UNEXPECTED_PAGEADDR and page_lsn >= scanner.verified_end_lsn:
+            inside = page_lsn > scanner.verified_end_lsn
+            return Ending(
+                EndKind.TRUNCATED if inside else EndKind.CLEAN, ending.lsn, ending.message
+            )
+        return ending
+
+    def _segments(self, source: SegmentSource, scanner: WalScanner, lsn: int) -> Iterator[Batch]:
+        size = source.segment_size
+        while self.end_lsn is None or lsn < self.end_lsn:
+            number = lsn // size
+            file = source.find(number)
+            if file is None:
+                self.ending = self._no_segment(source, scanner, number)
+                return
+            begin = number * size
+            end = size if self.end_lsn is None else min(size, self.end_lsn - begin)
+            for piece in source.pieces(file, lsn - begin, end):
+                scanner.feed_bytes(lsn, piece)
+                lsn += len(piece)
+                yield from self._poll(scanner, piece)
+            if lsn < begin + end:
+                # The file is shorter than a segment: no more can follow.
+                return
+            if scanner.end_of_wal is not None and not source.has_later(number):
+                return
+
+    def _no_segment(self, source: SegmentSource, scanner: WalScanner, number: int) -> Ending | None:
+        ended = scanner.end_of_wal is not None
+        if (self.end_lsn is None or ended) and not source.has_later(number):
+            return None
+        lsn = scanner.verified_end_lsn
+        return Ending(
+            EndKind.MISSING,
+            lsn,
+            f"segment {source.name_of(number)} is missing in {source.files.where()}: "
+            f"it holds {format_lsn(max(lsn, number * source.segment_size))}",
+        )
+
+    def from_pipe(self, stream: IO[bytes]) -> Iterator[Batch]:
+        """Yields the records of a stream of WAL that begins at the start of a page.
+
+        Raises:
+            WalError: it does not begin with a WAL page.
+        """
+        head = read_pipe_head(stream)
+        if self.asked_start is None:
+            self.start_lsn = head.lsn
+        scanner = self._begin(head.lsn, head.segment_size or DEFAULT_SEGMENT_SIZE)
+        lsn = head.lsn
+        data = head.data
+        try:
+            while data:
+                if self.end_lsn is not None:
+                    data = data[: max(self.end_lsn - lsn, 0)]
+                    if not data:
+                        break
+                scanner.feed_bytes(lsn, data)
+                lsn += len(data)
+                yield from self._poll(scanner, data)
+                data = (
+                    stream.read1(CHUNK)
+                    if hasattr(stream, "read1")
+                    else read_some(stream, CHUNK, "standard input")
+                )
+        except WalError as error:
+            self.ending = self._tail_or_damage(error, scanner)
+            return
+        self.ending = self._stop(scanner)
+
+
+def raise_ending(ending: Ending) -> None:
+    """Raises the error that an ending other than LIMIT and CLEAN is.
+
+    Raises:
+        SegmentMissing, WrongCluster, WalError: as the kind says.
+    """
+    match ending.kind:
+        case EndKind.MISSING:
+            raise SegmentMissing(ending.message, ending.lsn)
+        case EndKind.WRONG_CLUSTER:
+            raise WrongCluster(ending.message)
+        case EndKind.DAMAGED | EndKind.TRUNCATED:
+            raise WalError(ending.message, ending.lsn)
+        case _:
+            return
