@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,16 +39,19 @@ async def outcomes(process: RedoProcess, *wanted: RedoRequest) -> list[RedoProce
     """Sends all at once, in order; a page that is not the request's own fails the test."""
     results: list[RedoProcessDied | None] = [None] * len(wanted)
 
-    async def one(i: int, *, task_status: trio.TaskStatus[None]) -> None:
-        task_status.started()
+    async def one(i: int) -> None:
+        await turns[i].wait()
+        turns[i + 1].set()
         try:
             await ask(process, wanted[i])
         except RedoProcessDied as exc:
             results[i] = exc
 
+    turns = [trio.Event() for _ in range(len(wanted) + 1)]
+    turns[0].set()
     async with trio.open_nursery() as nursery:
         for i in range(len(wanted)):
-            await nursery.start(one, i)
+            nursery.start_soon(one, i)
     return results
 
 
@@ -160,12 +164,12 @@ async def test_a_cancelled_caller_leaves_a_tombstone() -> None:
         wanted = encode_request(request(1, "!slow 0.3"))
         scope = trio.CancelScope()
 
-        async def impatient(*, task_status: trio.TaskStatus[None]) -> None:
+        async def impatient() -> None:
             with scope:
-                task_status.started()
                 await process.request(wanted)
 
-        await nursery.start(impatient)
+        nursery.start_soon(impatient)
+        await trio.testing.wait_all_tasks_blocked(0.01)
         nursery.start_soon(ask, process, request(2))
         nursery.start_soon(ask, process, request(3))
         await trio.testing.wait_all_tasks_blocked(0.01)
@@ -250,12 +254,12 @@ async def test_a_child_ends_when_its_parent_is_killed(command: str, tmp_path: Pa
     async with trio.open_nursery() as nursery, trio.lowlevel.FdStream(reader) as stream:
         try:
             parent = await nursery.start(
-                lambda task_status: trio.run_process(
+                partial(
+                    trio.run_process,
                     [sys.executable, str(script), command],
                     env=ENVIRONMENT,
                     stdout=writer,
                     check=False,
-                    task_status=task_status,
                 )
             )
         finally:

@@ -25,14 +25,16 @@ import sys
 from contextlib import suppress
 from typing import Protocol
 
-from walstream.errors import ProtocolError, RedoError, RedoProtocolError, WalError
+from walstream.errors import ProtocolError, RecordError, RedoError, RedoProtocolError
 from walstream.redo import sandbox
-from walstream.redo.protocol import MAX_MESSAGE
+from walstream.redo.protocol import MAX_MESSAGE, encode_error
+from walstream.wal.layout import VERSIONS
 
 PREFIX = "walstream-redo: "
 STATE_PREFIX = PREFIX + "sandbox "
 READ_SIZE = 1 << 20
 _RENEW_EVERY = 64
+_GET = ord("G")
 
 
 class EngineLike(Protocol):
@@ -40,41 +42,116 @@ class EngineLike(Protocol):
 
     replies: bytearray
 
-    def process(self, buffer: bytearray, length: int, /) -> int:
-        """Handles the whole messages in ``buffer[:length]``, returns how many bytes they had."""
+    @property
+    def consumed(self) -> int:
+        """After an error: where the message that failed starts."""
+
+    def process(self, buffer: memoryview, length: int, /) -> int:
+        """Handles whole messages in ``buffer[:length]``, returns how many bytes they had."""
 
 
-def serve(engine: EngineLike, stdin: int = 0, stdout: int = 1, *, cpu_seconds: int = 0) -> None:
-    """Answers requests until stdin ends.
+class Child:
+    """Answers the requests that come on ``stdin``, with the pages that ``engine`` rebuilds.
 
-    With ``cpu_seconds``, the CPU limit is moved on every few batches.
-
-    Raises:
-        RedoProtocolError: stdin ends inside a message, or a message has an impossible length.
-        RedoError, WalError: a request cannot be redone; the replies before it are written.
+    With ``error_frames``, a request that cannot be redone is answered with an error frame; without
+    it ends the child. With ``cpu_seconds``, the CPU limit is moved on every few batches.
     """
-    buffer = bytearray(READ_SIZE)
-    length = batches = 0
-    while True:
-        with memoryview(buffer) as view, view[length:] as room:
-            count = os.readv(stdin, [room])
-        if count == 0:
+
+    def __init__(
+        self,
+        engine: EngineLike,
+        stdin: int = 0,
+        stdout: int = 1,
+        *,
+        error_frames: bool = False,
+        cpu_seconds: int = 0,
+    ) -> None:
+        self._engine = engine
+        self._stdin = stdin
+        self._stdout = stdout
+        self._error_frames = error_frames
+        self._cpu_seconds = cpu_seconds
+        self._buffer = bytearray(READ_SIZE)
+        self._failure = ""
+
+    def serve(self) -> None:
+        """Answers requests until stdin ends.
+
+        Raises:
+            RedoProtocolError: stdin ends inside a message, or a message is malformed.
+            RedoError, RecordError: a request cannot be redone; the replies before it are written.
+        """
+        length = batches = 0
+        while True:
+            with memoryview(self._buffer) as view, view[length:] as room:
+                count = os.readv(self._stdin, [room])
+            if count == 0:
+                if length:
+                    raise RedoProtocolError(f"stdin ended {length} bytes into a message")
+                return
+            length += count
+            consumed = self._answer(length)
+            length -= consumed
             if length:
-                raise RedoProtocolError(f"stdin ended inside a message, after {length} bytes of it")
-            return
-        length += count
-        try:
-            consumed = engine.process(buffer, length)
-        finally:
-            write_replies(engine, stdout)
-        length -= consumed
-        if length:
-            buffer = _keep_rest(buffer, consumed, length)
-        elif len(buffer) > READ_SIZE:
-            buffer = bytearray(READ_SIZE)
-        batches += 1
-        if cpu_seconds and batches % _RENEW_EVERY == 0:
-            sandbox.renew_cpu_limit(cpu_seconds)
+                self._keep_rest(consumed, length)
+            elif len(self._buffer) > READ_SIZE:
+                self._buffer = bytearray(READ_SIZE)
+            batches += 1
+            if self._cpu_seconds and batches % _RENEW_EVERY == 0:
+                sandbox.renew_cpu_limit(self._cpu_seconds)
+
+    def _answer(self, length: int) -> int:
+        """Answers all whole messages in the buffer; returns how many bytes they had."""
+        engine = self._engine
+        at = 0
+        with memoryview(self._buffer) as view:
+            while length - at >= 5:
+                try:
+                    if self._failure:
+                        consumed = self._skip(at, length)
+                    else:
+                        with view[at:length] as piece:
+                            consumed = engine.process(piece, length - at)
+                except (RedoError, RecordError) as exc:
+                    if not self._error_frames:
+                        raise
+                    self._failure = f"{type(exc).__name__}: {exc}"
+                    consumed = engine.consumed + self._skip(at + engine.consumed, length)
+                finally:
+                    write_replies(engine, self._stdout)
+                if not consumed:
+                    break
+                at += consumed
+        return at
+
+    def _skip(self, at: int, length: int) -> int:
+        """Passes over the rest of a request that failed, as far as it is here; answers its G."""
+        begin = at
+        while self._failure and length - at >= 5:
+            size = int.from_bytes(self._buffer[at + 1 : at + 5], "big")
+            if size < 4:
+                raise RedoProtocolError(f"message length: expected at least 4, got {size}")
+            end = at + 1 + size
+            if end > length:
+                break
+            if self._buffer[at] == _GET:
+                self._engine.replies += encode_error(self._failure)
+                self._failure = ""
+            at = end
+        return at - begin
+
+    def _keep_rest(self, consumed: int, length: int) -> None:
+        """Moves an unfinished message to the front of a buffer that has room for all of it."""
+        rest = self._buffer[consumed : consumed + length]
+        if length >= 5:
+            message = int.from_bytes(rest[1:5], "big")
+            if not 4 <= message < MAX_MESSAGE:
+                raise RedoProtocolError(
+                    f"message length: expected 4 to {MAX_MESSAGE - 1}, got {message}"
+                )
+            if message + 1 > len(self._buffer):
+                self._buffer = bytearray(message + 1)
+        self._buffer[:length] = rest
 
 
 def write_replies(engine: EngineLike, stdout: int) -> None:
@@ -89,21 +166,6 @@ def write_replies(engine: EngineLike, stdout: int) -> None:
     replies.clear()
 
 
-def _keep_rest(buffer: bytearray, consumed: int, length: int) -> bytearray:
-    """Moves an unfinished message to the front of a buffer that has room for all of it."""
-    rest = buffer[consumed : consumed + length]
-    if length >= 5:
-        message = int.from_bytes(rest[1:5], "big")
-        if not 4 <= message < MAX_MESSAGE:
-            raise RedoProtocolError(
-                f"message length: expected 4 to {MAX_MESSAGE - 1}, got {message}"
-            )
-        if message + 1 > len(buffer):
-            buffer = bytearray(message + 1)
-    buffer[:length] = rest
-    return buffer
-
-
 def state_line(state: dict[str, str]) -> str:
     """Returns the line that tells the parent which walls stand."""
     return STATE_PREFIX + " ".join(f"{name}={value}" for name, value in state.items())
@@ -115,6 +177,8 @@ def main(arguments: list[str]) -> int:
         options = _options(arguments)
         from walstream.redo.rules.engine import Engine
 
+        if options["--pg-version"] not in VERSIONS:
+            raise RedoProtocolError(f"--pg-version: expected one of {VERSIONS}")
         engine: EngineLike = Engine(options["--pg-version"], bool(options["--stamp-hints"]))
         cpu_seconds = options["--cpu-seconds"]
         if options["--no-sandbox"]:
@@ -123,8 +187,8 @@ def main(arguments: list[str]) -> int:
         else:
             state = sandbox.enter(options["--memory-limit"], cpu_seconds)
             _say(state_line(state))
-        serve(engine, cpu_seconds=cpu_seconds)
-    except (RedoError, WalError, ProtocolError, sandbox.SandboxError) as exc:
+        Child(engine, error_frames=bool(options["--error-frames"]), cpu_seconds=cpu_seconds).serve()
+    except (RedoError, RecordError, ProtocolError, sandbox.SandboxError) as exc:
         _say(f"{PREFIX}{type(exc).__name__}: {exc}")
     except MemoryError:
         _say(PREFIX + "out of memory: the request needs more than the address space limit")
@@ -158,8 +222,6 @@ def _options(arguments: list[str]) -> dict[str, int]:
                 options[word] = int(value)
         else:
             raise RedoProtocolError(f"unknown argument {word!r}")
-    if not options["--pg-version"]:
-        raise RedoProtocolError("--pg-version is missing")
     return options | flags
 
 

@@ -150,7 +150,7 @@ class RedoManager:
             raise
         finally:
             self._active -= 1
-            if not self._active and self._refusing:
+            if self._shutdown.is_set() and not self._active:
                 self._drained.set()
         metrics = self.metrics
         metrics.seconds.observe(monotonic() - began)
@@ -291,7 +291,7 @@ class RedoManager:
 
 
 def child_command(
-    config: RedoConfig, version: int, stamp_hints: bool
+    config: RedoConfig, version: int, stamp_hints: bool, *, error_frames: bool = True
 ) -> tuple[list[str], dict[str, str]]:
     """Returns the command of a redo child and its whole environment."""
     if config.command is not None:
@@ -302,6 +302,7 @@ def child_command(
     command = [sys.executable, "-S", "-P", "-m", "walstream.redo.child", "--wal-redo"]
     command += ["--pg-version", str(version)]
     command += ["--stamp-hints"] if stamp_hints else []
+    command += ["--error-frames"] if error_frames else []
     command += [] if config.sandbox else ["--no-sandbox"]
     root = str(Path(walstream.__file__).parent.parent)
     paths = dict.fromkeys([root, *filter(os.path.isdir, sys.path)])

@@ -91,6 +91,7 @@ class Pool:
 
         Cancellation: nothing is left behind; a launch that was begun goes on.
         """
+        await trio.lowlevel.checkpoint()
         while True:
             if (process := self.pick()) is not None:
                 return process
@@ -184,6 +185,7 @@ class Pool:
 
     async def _live(self) -> None:
         """The whole life of one child, from the launch (after any backoff) to its funeral."""
+        await trio.lowlevel.checkpoint()
         launching = True
         try:
             delay = self._next_attempt - monotonic()

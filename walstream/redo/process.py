@@ -150,6 +150,7 @@ class RedoProcess:
         self._started = False
         self._stdin = self._stdout = -1
         self._lines = StderrLines(self.last_used)
+        self._settled = trio.Event()
         self._ending = trio.Event()
         self._stderr_ended = trio.Event()
 
@@ -219,18 +220,20 @@ class RedoProcess:
         """
         try:
             async with trio.open_nursery() as nursery:
-                await self._supervise(nursery, task_status)
-                nursery.cancel_scope.cancel()
+                nursery.start_soon(self._supervise, nursery)
+                await self._settled.wait()
+                if self._started:
+                    task_status.started(self)
         finally:
-            self._poison("closed", "the redo process was cancelled")
+            self._poison("killed", "the redo process was cancelled")
             self._fail_all()
         if not self._started:
             assert self.death is not None
             raise RedoProcessDied(self.death.describe(), cause="startup")
 
-    async def _supervise(
-        self, nursery: trio.Nursery, task_status: trio.TaskStatus[RedoProcess]
-    ) -> None:
+    async def _supervise(self, nursery: trio.Nursery) -> None:
+        """Everything between the start of the child and its burial; ends ``nursery``'s tasks."""
+        await trio.lowlevel.checkpoint()
         try:
             process = await nursery.start(
                 partial(
@@ -246,6 +249,7 @@ class RedoProcess:
             )
         except OSError as exc:
             self._poison("startup", f"cannot start {self._command[0]}: {exc.strerror}")
+            self._settled.set()
             return
         assert isinstance(process.stdin, FdStream)
         assert isinstance(process.stdout, FdStream)
@@ -262,7 +266,7 @@ class RedoProcess:
                 workers.start_soon(self._read_loop)
                 workers.start_soon(self._watch_exit, process)
                 workers.start_soon(self._watch_deadlines)
-                workers.start_soon(self._start, task_status)
+                workers.start_soon(self._start)
                 await self._ending.wait()
                 workers.cancel_scope.cancel()
         finally:
@@ -271,12 +275,15 @@ class RedoProcess:
                 await self._bury(process)
             process.stdout.close()
             process.stderr.close()
+            self._settled.set()
+        nursery.cancel_scope.cancel()
 
-    async def _start(self, task_status: trio.TaskStatus[RedoProcess]) -> None:
+    async def _start(self) -> None:
+        await trio.lowlevel.checkpoint()
         with trio.move_on_after(self.limits.startup_timeout_s), suppress(RedoProcessDied):
             await self.ping()
             self._started = True
-            task_status.started(self)
+            self._settled.set()
             return
         self._poison("startup", f"no reply to a ping in {self.limits.startup_timeout_s} s")
 
@@ -467,6 +474,7 @@ class RedoProcess:
         self._poison("exited", "the child ended")
 
     async def _watch_deadlines(self) -> None:
+        await trio.lowlevel.checkpoint()
         execution, queue = self.limits.execution_timeout_s, self.limits.queue_timeout_s
         while True:
             now = monotonic()
@@ -488,6 +496,7 @@ class RedoProcess:
             await trio.sleep(wait)
 
     async def _log_stderr(self, stream: FdStream) -> None:
+        await trio.lowlevel.checkpoint()
         try:
             while data := await stream.receive_some(65536):
                 for line in self._lines.feed(data, monotonic()):
@@ -501,6 +510,8 @@ class RedoProcess:
 
     def _log_line(self, line: str) -> None:
         if line.startswith(STATE_PREFIX):
+            with suppress(ValueError):
+                self._lines.tail.remove(line)
             self.sandbox = line.removeprefix(STATE_PREFIX)
             logger.debug("redo process %s: sandbox %s", self.pid, self.sandbox)
         else:

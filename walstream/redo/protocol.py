@@ -42,6 +42,10 @@ _PUSH_LENGTH = _TAGGED_LENGTH + BLCKSZ
 _RECORD_PREFIX = 12
 
 
+# No page: pd_lsn is beyond all LSNs, and the text is no page header.
+_ERROR_FRAME = b"\xff" * 8 + b"walstream-error\0"
+
+
 class RedoRequest(NamedTuple):
     """Everything that a child needs to rebuild one page.
 
@@ -81,6 +85,24 @@ def encode_request(request: RedoRequest) -> bytes:
     if len(data) > MAX_REQUEST:
         raise RedoProtocolError(f"request length: expected at most {MAX_REQUEST}, got {len(data)}")
     return data
+
+
+def encode_error(text: str) -> bytes:
+    """Returns the 8192 bytes that answer a request which cannot be redone.
+
+    An extension of ours (``--error-frames``): the plain protocol knows no errors but death. The
+    frame is as long as a page, so that the pipe stays in step: eight bytes 0xFF where pd_lsn
+    stands, ``walstream-error`` NUL, the text in UTF-8, NULs.
+    """
+    body = text.replace("\0", " ").encode("utf-8", "replace")[: BLCKSZ - len(_ERROR_FRAME)]
+    return (_ERROR_FRAME + body).ljust(BLCKSZ, b"\0")
+
+
+def decode_error(reply: bytes) -> str | None:
+    """Returns the text of an error frame, None for every other reply."""
+    if not reply.startswith(_ERROR_FRAME):
+        return None
+    return reply[len(_ERROR_FRAME) :].rstrip(b"\0").decode("utf-8", "replace")
 
 
 def decode_requests(data: bytes) -> Iterator[RedoRequest | None]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from struct import Struct
 
-from walstream.errors import RedoError
-from walstream.redo.protocol import RedoRequest
+from walstream.errors import RedoError, UnsupportedRecord
+from walstream.redo.protocol import RedoRequest, decode_error
 from walstream.wal.model import BLCKSZ, format_lsn
 
 _HEADER = Struct("<IIHHHHHH")
 _ZERO = bytes(BLCKSZ)
 _PAGE_VERSION = 4
 _VALID_FLAGS = 0x0007
+_FAILURES = {"UnsupportedRecord": UnsupportedRecord}
 
 
 def check_page(page: bytes, request: RedoRequest) -> None:
@@ -21,6 +22,8 @@ def check_page(page: bytes, request: RedoRequest) -> None:
     where that record left the page's LSN alone (a visibility bit without checksums, a record that
     the page had already seen), of an earlier one or of the base page. An all-zero page is an
     answer only to a request that brings zeros: an image of a new page.
+
+    An error frame becomes the error that it stands for.
 
     Raises:
         RedoError: names the field, what was expected and what was found.
@@ -38,6 +41,9 @@ def check_page(page: bytes, request: RedoRequest) -> None:
             if request.base_page == _ZERO or any(_has_image(record) for _, record in records):
                 return
             raise _wrong(request, "the child answered with an all-zero page")
+        if (failure := decode_error(page)) is not None:
+            kind, _, text = failure.partition(": ")
+            raise _FAILURES.get(kind, RedoError)(text)
         raise _wrong(
             request,
             f"invalid page header: flags {flags:#x} lower {lower} upper {upper}"

@@ -35,8 +35,9 @@ class EchoEngine:
     def __init__(self) -> None:
         self.replies = bytearray()
         self.open = bytearray()
+        self.consumed = 0
 
-    def process(self, buffer: bytearray, length: int) -> int:
+    def process(self, buffer: memoryview, length: int) -> int:
         at = 0
         while length - at >= 5:
             end = at + 1 + int.from_bytes(buffer[at + 1 : at + 5], "big")
@@ -142,7 +143,7 @@ def main() -> int:
         if "--sandbox" in sys.argv:
             state = sandbox.enter()
             os.write(2, child.state_line(state).encode() + b"\n")
-        child.serve(engine)
+        child.Child(engine).serve()
     except RedoError as exc:
         os.write(2, f"{child.PREFIX}RedoError: {exc}\n".encode())
         return 1

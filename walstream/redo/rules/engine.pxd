@@ -31,6 +31,7 @@ cdef inline int append_page(bytearray replies, const byte* page) except -1:
 cdef class Engine:
     cdef readonly Target target
     cdef public bytearray replies
+    cdef readonly Py_ssize_t consumed
     cdef byte page[8192]
     cdef uint32 spc
     cdef uint32 db

@@ -54,7 +54,7 @@ class Engine:
     between requests, 1 after begin, 2 with a page.
 
     After an error the page that was being rebuilt is gone: the next message must begin a new one.
-    Replies of earlier requests stay.
+    Replies of earlier requests stay, and ``consumed`` is where the message that failed starts.
     """
 
     def __init__(self, version: int, stamp_hints: bool) -> None:
@@ -66,13 +66,17 @@ class Engine:
         self.state = 0
         self.applying = 0
         self.end_lsn = 0
+        self.consumed = 0
         if cython.compiled:
             self.target.page = self.page
         else:
             self.page: Writable = self.target.page
 
-    def process(self, buffer: bytes | bytearray, length: int) -> int:
+    def process(self, buffer: Bytes, length: int) -> int:
         """Handles the whole messages in ``buffer[:length]``; returns how many bytes they had.
+
+        Stops early when ``replies`` has reached 512 KB: pings and short requests are much smaller
+        than their replies.
 
         Raises:
             RedoProtocolError: bytes that are not a message, or messages in an impossible order.
@@ -92,7 +96,7 @@ class Engine:
     def run(self, p: Bytes, end: int) -> int:
         at = 0
         try:
-            while end - at >= 5:
+            while end - at >= 5 and len(self.replies) < 524288:
                 kind = u8(p, at)
                 size = be32(p, at + 1)
                 self.check_length(kind, size)
@@ -113,6 +117,7 @@ class Engine:
                     self.replies += bytes(8192)
                 at += size + 1
         except (RedoError, RecordError, RedoProtocolError) as error:
+            self.consumed = at
             raise self.explain(error) from error
         return at
 
