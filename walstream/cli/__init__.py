@@ -19,6 +19,7 @@ COMMANDS = {
     "demo": ("demo", "Show the whole path on an embedded PostgreSQL 18."),
     "history": ("history", "List the records that changed a block."),
     "page": ("page", "Rebuild a page as it was at an LSN."),
+    "redo": ("redo", "Run redo requests by hand and look at the sandbox."),
     "run": ("run", "Stream a cluster into a store: base backup, WAL, index."),
     "status": ("status", "Show what a store holds."),
 }
