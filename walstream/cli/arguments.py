@@ -10,7 +10,7 @@ from walstream.wal.model import FORK_NAMES, BufferTag, RelFileLocator, parse_lsn
 from walstream.wal.relpath import parse_relation
 
 
-class LsnType(click.ParamType):
+class LsnType(click.ParamType[int]):
     """``0/16B3748`` -> int."""
 
     name = "lsn"
@@ -26,7 +26,7 @@ class LsnType(click.ParamType):
             self.fail(str(error), param, ctx)
 
 
-class RelationType(click.ParamType):
+class RelationType(click.ParamType[tuple[RelFileLocator, int]]):
     """``SPC/DB/REL`` or a path such as ``base/5/16384`` -> (RelFileLocator, fork)."""
 
     name = "relation"

@@ -1,0 +1,285 @@
+"""Builds the objects of a store and runs them together: the nursery tree, and nothing else."""
+
+from __future__ import annotations
+
+import logging
+import math
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import trio
+from trio_util import AsyncValue, periodic
+
+from walstream.config import RunConfig
+from walstream.errors import ServerRefused, StoreError
+from walstream.index.ingest import Ingest, begin_index
+from walstream.index.page_index import PageIndex
+from walstream.pages.service import Base, ClusterFacts, PageService
+from walstream.redo.manager import RedoConfig, RedoManager
+from walstream.replication.backup import take_base_backup
+from walstream.replication.libpq import ReplicationConnection, connect
+from walstream.replication.receiver import Receiver, read_upstream
+from walstream.store.archive import WalArchive
+from walstream.store.base import BackupWriter, BaseBackup, list_base_backups, remove_unfinished
+from walstream.store.base_pages import BasePages
+from walstream.store.directory import Store, StoreIdentity
+from walstream.store.writer import Writer
+from walstream.tasks.watermark import Watermark
+from walstream.wal.model import BLCKSZ, format_lsn
+from walstream.wal.timeline import StartPoint
+
+log = logging.getLogger("walstream")
+
+FLUSH_INTERVAL_S = 0.5
+WAL_LEVELS = ("replica", "logical")
+
+
+def page_service(
+    store: Store, index: PageIndex, redo: RedoManager, backups: list[BaseBackup]
+) -> PageService:
+    """Returns the page service of an opened store."""
+    identity = store.identity
+    return PageService(
+        index,
+        WalArchive(store.wal_path, identity.segment_size),
+        [Base(backup.start_lsn, backup.stop_lsn, BasePages(backup.path)) for backup in backups],
+        ClusterFacts(identity.version, identity.stamp_hints, identity.checksums),
+        redo,
+    )
+
+
+@asynccontextmanager
+async def open_pages(path: Path, *, sandbox: bool = True) -> AsyncIterator[PageService]:
+    """Opens a store for reading, next to a ``walstream run`` that may write to it.
+
+    What it sees of the index is what was there when it was opened.
+
+    Raises:
+        StoreError: no store, or one without a base backup.
+    """
+    store = Store.open(path, lock=False)
+    backups = list_base_backups(store.base_path)
+    if not backups:
+        raise StoreError(f"store {path} has no base backup yet: let walstream run finish one")
+    index = PageIndex(store.index_path, read_only=True)
+    redo = RedoManager(
+        RedoConfig(sandbox=sandbox, warm_spare=False, dump_directory=store.dumps_path)
+    )
+    try:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(redo.run)
+            yield page_service(store, index, redo, backups)
+            redo.shutdown()
+    finally:
+        index.close()
+
+
+async def server_identity(connection: ReplicationConnection) -> StoreIdentity:
+    """Returns what binds a store to the server at the other end.
+
+    Raises:
+        ServerRefused: wal_level is too low.
+    """
+    upstream = await read_upstream(connection, None)
+    level = await connection.show("wal_level")
+    if level not in WAL_LEVELS:
+        raise ServerRefused(
+            f"wal_level is {level}: set wal_level = replica on the server and restart it"
+        )
+    block_size = int(await connection.show("block_size"))
+    if block_size != BLCKSZ:
+        raise ServerRefused(f"block_size is {block_size}: walstream reads {BLCKSZ} only")
+    return StoreIdentity(
+        upstream.system_id,
+        upstream.version,
+        upstream.segment_size,
+        block_size,
+        await connection.show("data_checksums") == "on",
+        await connection.show("wal_log_hints") == "on",
+    )
+
+
+async def prepare_store(config: RunConfig) -> tuple[Store, list[BaseBackup]]:
+    """Opens the store, or makes it: identity, slot, base backup. Returns it locked.
+
+    A store whose base backup was interrupted gets a new one.
+
+    Raises:
+        ConnectionLost, ServerRefused, ProtocolError, StoreError, StorageError.
+
+    Cancellation: an unfinished backup is removed; the slot stays.
+    """
+    if Store.exists(config.store):
+        store = Store.open(config.store)
+        backups = list_base_backups(store.base_path)
+        if backups:
+            return store, backups
+    else:
+        store = None
+    try:
+        with await connect(config.conninfo) as connection:
+            identity = await server_identity(connection)
+            if store is None:
+                store = Store.create(config.store, identity)
+            else:
+                store.check(identity)
+            remove_unfinished(store.base_path)
+            if config.slot is not None:
+                await connection.create_physical_slot(config.slot, if_not_exists=True)
+            log.info("taking a base backup into %s", store.base_path)
+            await take_base_backup(connection, BackupWriter(store.base_path))
+            backups = list_base_backups(store.base_path)
+    except BaseException:
+        if store is not None:
+            store.close()
+        raise
+    return store, backups
+
+
+class Application:
+    """One cluster: receiver, writer, ingest, redo and pages, in one nursery.
+
+    After ``run`` has reported started: ``pages`` answers, ``flushed`` and ``ingested`` tell how far
+    it is. ``stop`` drains; cancelling ``run`` does not wait for what the server has still to send.
+    """
+
+    receiver: Receiver
+    writer: Writer
+    _ingest: Ingest
+    pages: PageService
+    redo: RedoManager
+
+    def __init__(self, config: RunConfig) -> None:
+        self.config = config
+        self.conninfo = AsyncValue(config.conninfo)
+        self.flushed = Watermark()
+        self.ingested = Watermark()
+        self._preparing = trio.CancelScope()
+        self._intake = trio.CancelScope()
+        self._started = False
+
+    def stop(self) -> None:
+        """Stops receiving; ``run`` returns when what was received is on disk and indexed.
+
+        While the store is still being made, that is given up.
+        """
+        self._preparing.cancel()
+        if self._started:
+            self.receiver.stop()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Runs until ``stop``, the end of the stream with ``loop`` off, or a fatal error.
+
+        Raises:
+            WalstreamError: see ``Receiver.run``, ``Writer.run`` and ``Ingest.run``.
+
+        Cancellation: what the kernel has is flushed; ingest goes on from the index next time.
+        """
+        prepared = None
+        with self._preparing:
+            prepared = await prepare_store(self.config)
+        if prepared is None:
+            return
+        store, backups = prepared
+        with store:
+            index = PageIndex(store.index_path)
+            try:
+                await self._run(store, index, backups, task_status)
+            finally:
+                index.close()
+
+    async def caught_up(self) -> None:
+        """Waits until everything that was received is on disk and in the index.
+
+        Cancellation: nothing is left behind.
+        """
+        await self.writer.flush()
+        await self._ingest.caught_up(self.flushed.value)
+
+    async def _run(
+        self,
+        store: Store,
+        index: PageIndex,
+        backups: list[BaseBackup],
+        task_status: trio.TaskStatus[None],
+    ) -> None:
+        config, identity, first = self.config, store.identity, backups[0]
+        begin_index(index, first.start_lsn, BasePages(first.path).sizes().items())
+        self.writer = Writer(
+            store.wal_path,
+            start=StartPoint(first.timeline, first.start_lsn),
+            synchronous=config.synchronous,
+            verify="records",
+            allow_rewind=False,
+            system_id=identity.system_id,
+        )
+        self.flushed = self.writer.flushed
+        self.receiver = Receiver(
+            self.conninfo,
+            self.writer,
+            slot=config.slot,
+            status_interval_s=config.status_interval_s,
+            loop=config.loop,
+        )
+        self.redo = RedoManager(RedoConfig(sandbox=config.sandbox, dump_directory=store.dumps_path))
+        self.pages = page_service(store, index, self.redo, backups)
+        source = WalArchive(store.wal_path, identity.segment_size)
+        self._ingest = ingest = Ingest(
+            index, source, identity.version, identity.segment_size, identity.system_id
+        )
+        self.ingested.advance(ingest.last_record_end)
+        self._started = True
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self.redo.run)
+            async with trio.open_nursery() as indexing:
+                await indexing.start(partial(ingest.run, self.flushed, self.ingested))
+                async with trio.open_nursery() as intake:
+                    await intake.start(self.writer.run)
+                    intake.start_soon(self._receive, task_status)
+                    intake.start_soon(self._flush_regularly)
+                # Drained: everything received is on disk. Let ingest catch up with it.
+                await ingest.caught_up(self.flushed.value)
+                indexing.cancel_scope.cancel()
+            self.redo.shutdown()
+        log.info("stopped: WAL is on disk up to %s", format_lsn(self.flushed.value))
+
+    async def _receive(self, task_status: trio.TaskStatus[None]) -> None:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self.receiver.run)
+            task_status.started()
+        self.writer.close()
+        self._intake.cancel()
+
+    async def _flush_regularly(self) -> None:
+        """Bounds how long WAL that has arrived waits for the index."""
+        with self._intake:
+            async for _ in periodic(FLUSH_INTERVAL_S):
+                self.writer.request_flush()
+
+
+async def run_until_signalled(application: Application, drain_s: float = math.inf) -> None:
+    """Runs an application; the first SIGINT or SIGTERM drains it, the second cancels it.
+
+    Raises:
+        WalstreamError: see ``Application.run``.
+
+    Cancellation: as ``Application.run``.
+    """
+    async with trio.open_nursery() as nursery:
+
+        async def watch_signals() -> None:
+            with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+                async for number in signals:
+                    log.info("%s: stopping", signal.Signals(number).name)
+                    application.stop()
+                    nursery.cancel_scope.deadline = trio.current_time() + drain_s
+                    break
+                async for _number in signals:
+                    nursery.cancel_scope.cancel()
+
+        nursery.start_soon(watch_signals)
+        await application.run()
+        nursery.cancel_scope.cancel()

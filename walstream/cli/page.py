@@ -1,0 +1,55 @@
+"""``walstream page``: one page at one LSN."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from walstream.cli.arguments import BLOCK, FORK, LSN, RELATION, STORE, buffer_tag
+from walstream.wal.model import RelFileLocator
+
+FORMATS = ("items", "hex", "raw")
+
+
+@click.command()
+@click.argument("store", type=STORE)
+@click.argument("relation", metavar="REL", type=RELATION)
+@click.argument("block", type=BLOCK)
+@click.option("--fork", type=FORK, help="Fork of the relation [default: main, or the path's].")
+@click.option("--at", "at_lsn", type=LSN, help="Page as of this LSN [default: the newest].")
+@click.option("--format", "output", type=click.Choice(FORMATS), default="items", show_default=True)
+@click.option("--no-sandbox", is_flag=True, help="Run the redo child without its sandbox.")
+def command(
+    store: Path,
+    relation: tuple[RelFileLocator, int],
+    block: int,
+    fork: str | None,
+    at_lsn: int | None,
+    output: str,
+    no_sandbox: bool,
+) -> None:
+    """Rebuild block BLOCK of relation REL as it was at an LSN.
+
+    REL is tablespace/database/relfilenode, or a path below the data directory such as
+    base/5/16384 (SELECT pg_relation_filepath('table') tells it). Page at LSN x means every record
+    that ends at or before x. The store may be in use by a running walstream.
+    """
+    import trio
+
+    from walstream.app import open_pages
+    from walstream.pages.text import hex_lines, page_lines
+
+    tag = buffer_tag(relation, fork, block)
+
+    async def main() -> bytes:
+        async with open_pages(store, sandbox=not no_sandbox) as pages:
+            return await pages.get_page(tag, at_lsn)
+
+    page = trio.run(main)
+    if output == "raw":
+        sys.stdout.buffer.write(page)
+        return
+    for line in page_lines(page) if output == "items" else hex_lines(page):
+        click.echo(line)

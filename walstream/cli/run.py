@@ -1,0 +1,73 @@
+"""``walstream run``: one cluster into one store, until told to stop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from walstream.config import DEFAULT_SLOT, RunConfig
+
+
+@click.command()
+@click.argument("dsn")
+@click.option(
+    "--store",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Directory of the store; made when it is not there.",
+)
+@click.option(
+    "-S", "--slot", default=DEFAULT_SLOT, show_default=True, help="Physical replication slot."
+)
+@click.option("--no-slot", is_flag=True, help="Stream without a slot: WAL may be lost while away.")
+@click.option(
+    "-s",
+    "--status-interval",
+    type=click.FloatRange(0),
+    default=10.0,
+    show_default=True,
+    help="Seconds between status updates to the server.",
+)
+@click.option("--synchronous", is_flag=True, help="Flush WAL as soon as it arrives.")
+@click.option("-n", "--no-loop", is_flag=True, help="End when the connection is lost.")
+@click.option("--no-sandbox", is_flag=True, help="Run redo children without their sandbox.")
+@click.option("-v", "--verbose", is_flag=True, help="Say more.")
+def command(
+    dsn: str,
+    store: Path,
+    slot: str,
+    no_slot: bool,
+    status_interval: float,
+    synchronous: bool,
+    no_loop: bool,
+    no_sandbox: bool,
+    verbose: bool,
+) -> None:
+    """Stream the cluster that DSN names into a store: base backup, WAL, index.
+
+    DSN is any libpq connection string; its role needs REPLICATION. The first time the store is
+    made: a replication slot and a base backup. Every other time streaming goes on where it was.
+    SIGINT or SIGTERM flushes what was received and ends with exit code 0; a second one does not
+    wait.
+    """
+    import logging
+
+    import trio
+
+    from walstream.app import Application, run_until_signalled
+
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    config = RunConfig(
+        conninfo=dsn,
+        store=store,
+        slot=None if no_slot else slot,
+        status_interval_s=status_interval,
+        synchronous=synchronous,
+        loop=not no_loop,
+        sandbox=not no_sandbox,
+    )
+    trio.run(run_until_signalled, Application(config))

@@ -1,0 +1,25 @@
+"""What the application is told: frozen values, made from arguments by ``cli/``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+DEFAULT_SLOT = "walstream"
+
+
+@dataclass(frozen=True, slots=True)
+class RunConfig:
+    """What ``walstream run`` was asked to do.
+
+    ``slot`` None streams without a slot: the server may then remove WAL that was not received.
+    ``synchronous`` flushes whenever no more input waits, as a synchronous standby must.
+    """
+
+    conninfo: str
+    store: Path
+    slot: str | None = DEFAULT_SLOT
+    status_interval_s: float = 10.0
+    synchronous: bool = False
+    loop: bool = True
+    sandbox: bool = True

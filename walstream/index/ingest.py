@@ -1,0 +1,153 @@
+"""Ingest: flushed WAL goes in, index entries come out.
+
+Reads only WAL that the writer has flushed, so the index never knows a record that a crash could
+lose. What a batch adds and how far ingest has come are one atomic write: after a crash ingest goes
+on at the last batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+import trio
+
+from walstream.errors import RecordError, StoreError
+from walstream.index.changes import RecordIndexer
+from walstream.index.page_index import Batch, PageIndex, SizeChange, SizeKind
+from walstream.tasks.watermark import Watermark
+from walstream.wal.model import RelFileLocator, format_lsn
+from walstream.wal.record import RecordReader
+from walstream.wal.stream import WalStreamDecoder
+
+READ_SIZE = 1 << 20
+
+
+class WalSource(Protocol):
+    """Where ingest reads WAL from."""
+
+    def read(self, lsn: int, length: int) -> bytes: ...
+
+
+def begin_index(
+    index: PageIndex,
+    start_lsn: int,
+    base_sizes: Iterable[tuple[tuple[RelFileLocator, int], int]],
+) -> None:
+    """Makes an empty index ready: the sizes of the base backup, and where WAL begins.
+
+    ``start_lsn`` is the redo point of the base backup: records that begin there or later count.
+
+    Raises:
+        StoreError: the index has begun elsewhere already.
+    """
+    begun = index.meta("start_lsn")
+    if begun is not None:
+        if int(begun) != start_lsn:
+            raise StoreError(
+                f"the index begins at {format_lsn(int(begun))}, not at {format_lsn(start_lsn)}: "
+                "run walstream reindex"
+            )
+        return
+    batch = Batch()
+    for (locator, fork), blocks in base_sizes:
+        batch.sizes.append((locator, fork, SizeChange(start_lsn, SizeKind.BASE, blocks)))
+    position = str(start_lsn).encode()
+    batch.meta = {
+        "start_lsn": position,
+        "last_record_end": position,
+        "last_record_start": b"0",
+    }
+    index.write(batch)
+
+
+class Ingest:
+    """Feeds WAL to the decoder and its records to the index. One owner, in one task."""
+
+    def __init__(
+        self, index: PageIndex, source: WalSource, version: int, segment_size: int, system_id: int
+    ) -> None:
+        self._index = index
+        self._source = source
+        self._version = version
+        self._reader = RecordReader(version)
+        self._indexer = RecordIndexer(index, version)
+        resume = index.meta("last_record_end")
+        if resume is None:
+            raise StoreError("the index has not begun: no base backup was recorded in it")
+        self.last_record_end = int(resume)
+        self._last_record_start = int(index.meta("last_record_start") or 0)
+        self._read = Watermark(self.last_record_end)
+        self.read_lsn = self.last_record_end
+        self._decoder = WalStreamDecoder(
+            version,
+            segment_size,
+            self.last_record_end,
+            system_identifier=system_id,
+            prev_lsn=self._last_record_start or None,
+        )
+
+    def advance(self, upto_lsn: int) -> int:
+        """Indexes the records that end at or before ``upto_lsn``, at most ``READ_SIZE`` bytes.
+
+        Returns how far WAL has been read. Blocks: call it in a thread.
+
+        Raises:
+            WalError: WAL is damaged, or a segment is missing.
+            StorageError: WAL cannot be read.
+        """
+        size = min(upto_lsn - self.read_lsn, READ_SIZE)
+        if size <= 0:
+            return self.read_lsn
+        self._decoder.feed_bytes(self.read_lsn, self._source.read(self.read_lsn, size))
+        self.read_lsn += size
+        reader, indexer = self._reader, self._indexer
+        found = 0
+        while (raw := self._decoder.poll_decode()) is not None:
+            if reader.read_bytes(raw.data) != 0:
+                raise RecordError(
+                    f"{reader.message()} at {format_lsn(raw.start_lsn)}", raw.start_lsn
+                )
+            indexer.add(raw.start_lsn, raw.end_lsn, raw.data, reader)
+            self.last_record_end = raw.end_lsn
+            self._last_record_start = raw.start_lsn
+            found += 1
+            if indexer.barrier:
+                self._write()
+        if found:
+            self._write()
+        return self.read_lsn
+
+    def _write(self) -> None:
+        batch = self._indexer.take_batch()
+        batch.meta = {
+            "last_record_end": str(self.last_record_end).encode(),
+            "last_record_start": str(self._last_record_start).encode(),
+        }
+        self._index.write(batch)
+
+    async def run(
+        self,
+        flushed: Watermark,
+        ingested: Watermark,
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Follows ``flushed`` and advances ``ingested``, until cancelled.
+
+        Cancellation: a batch that is being written is finished; nothing is lost.
+        """
+        task_status.started()
+        while True:
+            target = await flushed.wait_past(self.read_lsn)
+            while self.read_lsn < target:
+                await trio.to_thread.run_sync(self.advance, target)
+                ingested.advance(self.last_record_end)
+                self._read.advance(self.read_lsn)
+
+    async def caught_up(self, lsn: int) -> None:
+        """Waits until WAL up to ``lsn`` has been read and indexed.
+
+        Cancellation: nothing is left behind.
+        """
+        await self._read.wait_for(lsn)

@@ -1,0 +1,294 @@
+"""GetPage@LSN: the plan for a page (base and records), its redo, and the checks around it.
+
+Page at LSN x means: all records with ``end_lsn <= x``. The plan is made from the index alone, the
+records are then read from the segment files, the redo child does the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import islice, takewhile
+from typing import NamedTuple, Protocol
+
+import trio
+
+from walstream.errors import LsnNotAvailable, NoBaseImage, PageNotFound
+from walstream.index.page_index import (
+    MAX_LSN,
+    DatabaseKind,
+    Entry,
+    EntryFlag,
+    PageIndex,
+    SizeChange,
+    SizeKind,
+)
+from walstream.redo.protocol import RedoRequest
+from walstream.rmgr import describe, operation_name
+from walstream.store.archive import WalArchive
+from walstream.store.base_pages import BasePages
+from walstream.wal.layout import rmgr_name
+from walstream.wal.model import BLCKSZ, BufferTag, ForkNumber, RawRecord, format_lsn
+from walstream.wal.record import decode_wal_record
+
+ZERO_PAGE = bytes(BLCKSZ)
+
+
+class Redo(Protocol):
+    """What the service needs of a redo manager."""
+
+    async def redo(self, request: RedoRequest, *, version: int, stamp_hints: bool) -> bytes: ...
+
+
+class Base(NamedTuple):
+    """A base backup that pages may start from.
+
+    ``start_lsn``: redo point of the backup; records that end at or before it are in its pages.
+    ``stop_lsn``: the earliest LSN at which the backup and WAL together give a consistent state.
+    """
+
+    start_lsn: int
+    stop_lsn: int
+    pages: BasePages
+
+
+class ClusterFacts(NamedTuple):
+    """What redo must know of the cluster. ``stamp_hints``: checksums or wal_log_hints are on."""
+
+    version: int
+    stamp_hints: bool
+    checksums: bool
+
+
+class Plan(NamedTuple):
+    """How a page will be rebuilt: ``entries`` oldest first on top of ``base``.
+
+    ``base`` is a page, or the plan of the page that this one was copied from, or None where the
+    first entry makes the page.
+    """
+
+    tag: BufferTag
+    at_lsn: int
+    base: bytes | Plan | None
+    entries: tuple[Entry, ...]
+
+
+class BlockChange(NamedTuple):
+    """One record in the history of a block, described as pg_waldump does.
+
+    ``makes_page``: it needs no earlier version. ``implicit``: it changes visibility map bits
+    without naming the map's block.
+    """
+
+    start_lsn: int
+    end_lsn: int
+    xid: int
+    rmgr: str
+    op: str
+    length: int
+    makes_page: bool
+    implicit: bool
+    description: str
+
+
+class PageService:
+    """Answers "this block as of that LSN" for one store."""
+
+    def __init__(
+        self,
+        index: PageIndex,
+        archive: WalArchive,
+        bases: Sequence[Base],
+        facts: ClusterFacts,
+        redo: Redo,
+    ) -> None:
+        self.index = index
+        self.archive = archive
+        self.bases = sorted(bases)
+        self.facts = facts
+        self._redo = redo
+
+    @property
+    def first_lsn(self) -> int:
+        """The earliest LSN that can be asked for (inclusive)."""
+        return self.bases[0].stop_lsn if self.bases else 0
+
+    @property
+    def last_record_lsn(self) -> int:
+        """End of the newest record in the index."""
+        stored = self.index.meta("last_record_end")
+        return int(stored) if stored is not None else 0
+
+    def check_lsn(self, at_lsn: int | None) -> int:
+        """Returns the LSN to answer at: the given one, or the newest.
+
+        Raises:
+            LsnNotAvailable: before the store begins, or beyond what is indexed.
+        """
+        last = self.last_record_lsn
+        if at_lsn is None:
+            return last
+        if at_lsn < self.first_lsn:
+            raise LsnNotAvailable(
+                f"LSN {format_lsn(at_lsn)} is before the store begins: "
+                f"the earliest is {format_lsn(self.first_lsn)}"
+            )
+        if at_lsn > last:
+            raise LsnNotAvailable(
+                f"LSN {format_lsn(at_lsn)} has not been reached: "
+                f"the newest record ends at {format_lsn(last)}"
+            )
+        return at_lsn
+
+    def _floor(self, tag: BufferTag, at_lsn: int) -> int:
+        """Returns the end LSN of the last event that made older versions of the block void."""
+        for change in self.index.sizes(tag.locator, tag.fork, at_lsn):
+            if voids(change, tag.block):
+                return change.end_lsn
+        return 0
+
+    def plan(self, tag: BufferTag, at_lsn: int | None = None) -> Plan:
+        """Returns how the page will be rebuilt.
+
+        Raises:
+            LsnNotAvailable: see ``check_lsn``.
+            PageNotFound: no such relation or block at that LSN.
+            NoBaseImage: nothing to start redo from.
+        """
+        lsn = self.check_lsn(at_lsn)
+        size = self.index.size_at(tag.locator, tag.fork, lsn)
+        fork = ForkNumber(tag.fork).name.lower()
+        if size is None:
+            raise PageNotFound(
+                f"relation {tag.locator} fork {fork} does not exist at {format_lsn(lsn)}"
+            )
+        if tag.block >= size:
+            raise PageNotFound(
+                f"block {tag.block} is beyond the end of relation {tag.locator} fork {fork}: "
+                f"it has {size} blocks at {format_lsn(lsn)}"
+            )
+        return self._plan(tag, lsn)
+
+    def _plan(self, tag: BufferTag, lsn: int) -> Plan:
+        floor = self._floor(tag, lsn)
+        copy = next(
+            (
+                change
+                for change in self.index.database_changes(tag.spc_oid, tag.db_oid, lsn)
+                if change.kind == DatabaseKind.COPY and change.end_lsn > floor
+            ),
+            None,
+        )
+        if copy is not None:
+            floor = copy.end_lsn
+        chain: list[Entry] = []
+        has_start = False
+        for entry in self.index.entries(tag, lsn):
+            if entry.end_lsn <= floor:
+                break
+            chain.append(entry)
+            if entry.flags & EntryFlag.INIT:
+                has_start = True
+                break
+        chain.reverse()
+        if has_start:
+            return Plan(tag, lsn, None, tuple(chain))
+        if copy is not None:
+            # CREATE DATABASE by file copy: the page is the source's page at that moment.
+            source = tag._replace(spc_oid=copy.source_spc_oid, db_oid=copy.source_db_oid)
+            return Plan(tag, lsn, self._plan(source, copy.end_lsn), tuple(chain))
+        base_page = self._base_page(tag, lsn, floor)
+        if base_page is None:
+            if chain and tag.fork != ForkNumber.VM:
+                raise NoBaseImage(
+                    f"no base for block {tag.block} of {tag.locator}: the oldest of "
+                    f"{len(chain)} records, ending at {format_lsn(chain[0].end_lsn)}, "
+                    "does not initialise the page and no base backup has it"
+                )
+            # Extended, never written: all zeros, as PostgreSQL would read it.
+            base_page = ZERO_PAGE
+        return Plan(tag, lsn, base_page, tuple(chain))
+
+    def _base_page(self, tag: BufferTag, lsn: int, floor: int) -> bytes | None:
+        for base in reversed(self.bases):
+            if base.stop_lsn <= lsn and base.start_lsn >= floor:
+                page = base.pages.read(tag)
+                if page is not None:
+                    return page
+        return None
+
+    def records(self, entries: Iterable[Entry]) -> tuple[tuple[int, bytes], ...]:
+        """Returns (end LSN, record) of index entries, read from the segment files.
+
+        Raises:
+            WalError: a record cannot be read.
+        """
+        read = self.archive.read_record
+        return tuple((entry.end_lsn, read(entry.start_lsn)) for entry in entries)
+
+    async def get_page(self, tag: BufferTag, at_lsn: int | None = None) -> bytes:
+        """Returns the 8192 bytes of a block as of ``at_lsn`` (inclusive), default the newest.
+
+        Raises:
+            PageError: no such LSN, block or base.
+            RedoError: redo failed.
+            WalError: a record of the chain cannot be read.
+
+        Cancellation: nothing is left behind; the redo child drops the reply.
+        """
+        await trio.lowlevel.checkpoint()
+        return await self._rebuild(self.plan(tag, at_lsn))
+
+    async def _rebuild(self, plan: Plan) -> bytes:
+        base = await self._rebuild(plan.base) if isinstance(plan.base, Plan) else plan.base
+        if not plan.entries:
+            assert base is not None
+            return base
+        return await self._redo.redo(
+            RedoRequest(plan.tag, base, self.records(plan.entries)),
+            version=self.facts.version,
+            stamp_hints=self.facts.stamp_hints,
+        )
+
+    def history(
+        self,
+        tag: BufferTag,
+        from_lsn: int = 0,
+        to_lsn: int | None = None,
+        limit: int | None = None,
+    ) -> list[BlockChange]:
+        """Returns the records that changed a block with ``from_lsn < end_lsn <= to_lsn``.
+
+        Oldest first; with ``limit`` only the newest so many.
+
+        Raises:
+            WalError: a record cannot be read.
+        """
+        upto = MAX_LSN if to_lsn is None else to_lsn
+        newest_first = takewhile(
+            lambda entry: entry.end_lsn > from_lsn, self.index.entries(tag, upto)
+        )
+        entries = list(islice(newest_first, limit))
+        return [self._change(entry) for entry in reversed(entries)]
+
+    def _change(self, entry: Entry) -> BlockChange:
+        raw = RawRecord(entry.start_lsn, entry.end_lsn, self.archive.read_record(entry.start_lsn))
+        version = self.facts.version
+        record = decode_wal_record(raw, version)
+        return BlockChange(
+            entry.start_lsn,
+            entry.end_lsn,
+            record.xid,
+            rmgr_name(record.rmgr_id),
+            operation_name(version, record.rmgr_id, record.info),
+            record.total_length,
+            bool(entry.flags & EntryFlag.INIT),
+            bool(entry.flags & EntryFlag.IMPLICIT),
+            describe(record, version),
+        )
+
+
+def voids(change: SizeChange, block: int) -> bool:
+    """Returns whether a size change made older versions of the block void."""
+    if change.kind in (SizeKind.CREATE, SizeKind.DROP):
+        return True
+    return change.kind == SizeKind.TRUNCATE and change.blocks <= block
