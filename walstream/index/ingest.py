@@ -12,7 +12,7 @@ from typing import Protocol
 
 import trio
 
-from walstream.errors import RecordError, StoreError
+from walstream.errors import RecordError, StoreError, WalError
 from walstream.index.changes import RecordIndexer
 from walstream.index.page_index import Batch, PageIndex, SizeChange, SizeKind
 from walstream.tasks.watermark import Watermark
@@ -65,7 +65,12 @@ class Ingest:
     """Feeds WAL to the decoder and its records to the index. One owner, in one task."""
 
     def __init__(
-        self, index: PageIndex, source: WalSource, version: int, segment_size: int, system_id: int
+        self,
+        index: PageIndex,
+        source: WalSource,
+        version: int,
+        segment_size: int,
+        system_id: int | None,
     ) -> None:
         self._index = index
         self._source = source
@@ -86,6 +91,11 @@ class Ingest:
             system_identifier=system_id,
             prev_lsn=self._last_record_start or None,
         )
+
+    @property
+    def end_of_wal(self) -> WalError | None:
+        """Why reading ended, where it came to bytes that were never written."""
+        return self._decoder.end_of_wal
 
     def advance(self, upto_lsn: int) -> int:
         """Indexes the records that end at or before ``upto_lsn``, at most ``READ_SIZE`` bytes.

@@ -15,7 +15,7 @@ from walstream.pages.items import PAGE_HEADER, page_header, page_items
 from walstream.pages.service import PageService
 from walstream.redo.rules.mask import mask_page
 from walstream.wal.model import BLCKSZ, BufferTag, ForkNumber
-from walstream.wal.relpath import RELSEG_SIZE, RelationFile, parse_relation_file
+from walstream.wal.relpath import FORK_SUFFIXES, RELSEG_SIZE, RelationFile, parse_relation_file
 
 RM_HEAP, RM_BTREE, RM_HASH, RM_GIN, RM_GIST = 10, 11, 12, 13, 14
 RM_SEQUENCE, RM_SPGIST, RM_BRIN, RM_GENERIC = 15, 16, 17, 20
@@ -79,6 +79,12 @@ def masked(page: bytes, like: bytes, tag: BufferTag) -> bytes:
     return bytes(result)
 
 
+def is_unlogged(path: Path, file: RelationFile) -> bool:
+    """Returns whether a file belongs to an unlogged relation: only its init fork is in WAL."""
+    init = f"{file.locator.rel_number}{FORK_SUFFIXES[ForkNumber.INIT]}"
+    return file.fork != ForkNumber.INIT and path.with_name(init).exists()
+
+
 async def compare_with_directory(
     service: PageService, directory: Path, paths: Iterable[str], at_lsn: int | None = None
 ) -> Comparison:
@@ -94,7 +100,7 @@ async def compare_with_directory(
     differences: list[Difference] = []
     for path in paths:
         file = parse_relation_file(path)
-        if file is None or file.fork == ForkNumber.FSM:
+        if file is None or file.fork == ForkNumber.FSM or is_unlogged(directory / path, file):
             continue
         data = (directory / path).read_bytes()
         for number in range(len(data) // BLCKSZ):

@@ -1,0 +1,28 @@
+"""Rebuild one page of a store at one LSN and print what stands on it.
+
+python examples/page_at_lsn.py STORE base/5/16384 0 0/3000060
+"""
+
+import sys
+from pathlib import Path
+
+import trio
+
+from walstream.app import open_pages
+from walstream.pages.text import page_lines
+from walstream.wal.model import BufferTag, parse_lsn
+from walstream.wal.relpath import parse_relation
+
+
+async def main(store: str, relation: str, block: str, lsn: str) -> None:
+    locator, fork = parse_relation(relation)
+    tag = BufferTag(*locator, fork, int(block))
+    async with open_pages(Path(store)) as pages:
+        for change in pages.history(tag, to_lsn=parse_lsn(lsn)):
+            print(f"{change.rmgr}/{change.op} by {change.xid}: {change.description}")
+        for line in page_lines(await pages.get_page(tag, parse_lsn(lsn))):
+            print(line)
+
+
+if __name__ == "__main__":
+    trio.run(main, *sys.argv[1:])
