@@ -1,0 +1,221 @@
+"""``walstream run`` and its companions as a user types them, against real servers."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.servers import PostgresServer
+from walstream.cli import exit_codes
+
+WALSTREAM = [sys.executable, "-m", "walstream"]
+DEADLINE_S = 60.0
+
+
+def walstream(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Runs a command to its end."""
+    return subprocess.run(
+        [*WALSTREAM, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+
+
+class Running:
+    """A ``walstream run`` in the background."""
+
+    def __init__(self, dsn: str, store: Path, *options: str) -> None:
+        self.store = store
+        self.process = subprocess.Popen(
+            [*WALSTREAM, "run", dsn, "--store", str(store), *options],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def status(self) -> dict[str, object]:
+        answer = walstream("status", self.store, "--json")
+        return json.loads(answer.stdout) if answer.returncode == 0 else {}
+
+    def wait_until_indexed(self, lsn: int) -> None:
+        """Waits until the index has reached an LSN; fails when the process ends first."""
+        # The server's position may stand behind the header of a page that no record has begun.
+        if lsn % 8192 in (24, 40):
+            lsn -= lsn % 8192
+        deadline = time.monotonic() + DEADLINE_S
+        while time.monotonic() < deadline:
+            assert self.process.poll() is None, self.process.communicate()[1]
+            indexed = self.status().get("indexed_to")
+            if isinstance(indexed, str) and parse(indexed) >= lsn:
+                return
+        raise AssertionError(f"not indexed up to {lsn:X} in time: {self.status()}")
+
+    def end(self, number: signal.Signals) -> int:
+        self.process.send_signal(number)
+        self.process.communicate(timeout=DEADLINE_S)
+        return self.process.returncode
+
+
+def parse(text: str) -> int:
+    high, low = text.split("/")
+    return int(high, 16) << 32 | int(low, 16)
+
+
+@pytest.fixture
+def run(pg_server: PostgresServer, tmp_path: Path) -> Iterator[Callable[..., Running]]:
+    started: list[Running] = []
+
+    def start(*options: str) -> Running:
+        running = Running(pg_server.replication_dsn, tmp_path / "store", *options)
+        started.append(running)
+        running.wait_until_indexed(0)
+        return running
+
+    yield start
+    for running in started:
+        if running.process.poll() is None:
+            running.process.kill()
+        running.process.communicate()
+
+
+def table(server: PostgresServer, name: str) -> tuple[str, int]:
+    """Makes a table of ten rows; returns its path and the LSN after that."""
+    server.execute(f"CREATE TABLE {name} AS SELECT generate_series(1, 10) AS i")
+    path = server.execute(f"SELECT pg_relation_filepath('{name}')")[0][0]
+    return str(path), server.insert_lsn()
+
+
+@pytest.mark.pg_versions(15, 18)
+def test_run_is_killed_resumed_and_stopped(
+    pg_server: PostgresServer, run: Callable[..., Running]
+) -> None:
+    first = run("--slot", "resumed")
+    path, lsn = table(pg_server, "resumed")
+    pg_server.execute("CHECKPOINT")
+    first.wait_until_indexed(lsn)
+    assert first.end(signal.SIGKILL) == -signal.SIGKILL
+
+    pg_server.execute("DELETE FROM resumed WHERE i > 4")
+    later = pg_server.insert_lsn()
+    second = run("--slot", "resumed")
+    second.wait_until_indexed(later)
+    page = walstream("page", second.store, path, 0, "--at", f"{lsn >> 32:X}/{lsn & 0xFFFFFFFF:X}")
+    assert page.returncode == 0, page.stderr
+    assert page.stdout.count(" normal ") == 10
+    assert " xmax 0 " in page.stdout.splitlines()[-1]
+    history = walstream("history", second.store, path, 0)
+    assert history.stdout.count("Heap/DELETE") == 6
+    assert second.end(signal.SIGTERM) == 0
+
+    stored = Running.status(second)
+    assert parse(str(stored["indexed_to"])) >= later
+    pg_server.execute("SELECT pg_drop_replication_slot('resumed')")
+
+
+@pytest.mark.pg_versions(15, 18)
+def test_a_store_of_another_cluster_is_refused(
+    pg_server: PostgresServer, run: Callable[..., Running]
+) -> None:
+    running = run("--no-slot")
+    assert running.end(signal.SIGINT) == 0
+    with PostgresServer(pg_server.version, unique=True) as other:
+        answer = walstream("run", other.replication_dsn, "--store", running.store, "--no-slot")
+    assert answer.returncode == exit_codes.WRONG_CLUSTER
+    assert "system identifier" in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+@pytest.mark.pg_versions(15, 18)
+def test_a_missing_segment_is_named(pg_server: PostgresServer, run: Callable[..., Running]) -> None:
+    running = run("--no-slot")
+    path, lsn = table(pg_server, "missing_segment")
+    running.wait_until_indexed(lsn)
+    assert running.end(signal.SIGINT) == 0
+    for segment in (running.store / "wal").iterdir():
+        segment.rename(running.store / segment.name)
+    answer = walstream("page", running.store, path, 0)
+    assert answer.returncode == exit_codes.SEGMENT_MISSING
+    assert "is missing" in answer.stderr
+    assert answer.stderr.count("\n") == 1
+
+
+@pytest.mark.pg_versions(15, 18)
+def test_a_role_without_replication_is_refused(pg_server: PostgresServer, tmp_path: Path) -> None:
+    pg_server.execute("CREATE ROLE plain LOGIN")
+    dsn = f"{pg_server.replication_dsn} user=plain"
+    answer = walstream("run", dsn, "--store", tmp_path / "store")
+    assert answer.returncode in (exit_codes.REFUSED, exit_codes.CONNECTION)
+    assert "replication" in answer.stderr.lower()
+    assert "Traceback" not in answer.stderr
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_wrong_dsn_is_one_line(tmp_path: Path) -> None:
+    answer = walstream(
+        "run", "host=127.0.0.1 port=1 user=nobody", "--store", tmp_path / "store", "--no-loop"
+    )
+    assert answer.returncode == exit_codes.CONNECTION
+    assert answer.stderr.startswith("walstream: error: ")
+    assert answer.stderr.count("\n") == 1
+    answer = walstream("run", "no such thing", "--store", tmp_path / "store")
+    assert answer.returncode == exit_codes.REFUSED
+    assert "connection string" in answer.stderr
+
+
+@pytest.mark.pg_versions(15, 18)
+def test_wal_level_minimal_is_refused(pg_version: int, tmp_path: Path) -> None:
+    config = {"wal_level": "minimal", "max_wal_senders": 0}
+    with PostgresServer(pg_version, config=config) as server:
+        answer = walstream("run", server.replication_dsn, "--store", tmp_path / "store")
+    assert answer.returncode in (exit_codes.REFUSED, exit_codes.CONNECTION)
+    assert answer.stderr.startswith("walstream: error: ")
+    assert "max_wal_senders" in answer.stderr or "wal_level" in answer.stderr
+
+
+def test_not_a_store(tmp_path: Path) -> None:
+    for command in (("status",), ("page", "base/1/1", "0"), ("history", "base/1/1", "0")):
+        answer = walstream(command[0], tmp_path, *command[1:])
+        assert answer.returncode == exit_codes.STORE
+        assert "is not a walstream store" in answer.stderr
+        assert answer.stderr.count("\n") == 1
+
+
+@pytest.mark.pg_versions(15, 18)
+def test_one_writer_at_a_time(pg_server: PostgresServer, run: Callable[..., Running]) -> None:
+    running = run("--no-slot")
+    answer = walstream("run", pg_server.replication_dsn, "--store", running.store, "--no-slot")
+    assert answer.returncode == exit_codes.STORE
+    assert "Traceback" not in answer.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
+@pytest.mark.pg_versions(18)
+def test_a_full_disk_pauses_and_resumes(pg_server: PostgresServer, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=120m", "tmpfs", str(small)], check=True)
+    try:
+        ballast = small / "ballast"
+        running = Running(pg_server.replication_dsn, small / "store", "--no-slot")
+        running.wait_until_indexed(0)
+        free = os.statvfs(small)
+        ballast.write_bytes(bytes(free.f_bavail * free.f_frsize))
+        pg_server.execute(
+            "CREATE TABLE big AS SELECT repeat('x', 500) FROM generate_series(1, 50000)"
+        )
+        lsn = pg_server.insert_lsn()
+        assert running.process.poll() is None
+        ballast.unlink()
+        running.wait_until_indexed(lsn)
+        assert running.end(signal.SIGTERM) == 0
+    finally:
+        subprocess.run(["umount", "-l", str(small)], check=True)
