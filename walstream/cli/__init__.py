@@ -16,10 +16,13 @@ from walstream.errors import WalstreamError
 
 # name -> (module, first line of help)
 COMMANDS = {
+    "archive-push": ("archive_push", "Put a WAL file into a store; an archive_command."),
     "demo": ("demo", "Show the whole path on an embedded PostgreSQL 18."),
     "history": ("history", "List the records that changed a block."),
     "page": ("page", "Rebuild a page as it was at an LSN."),
+    "receive": ("receive", "Stream WAL into a directory, as pg_receivewal does."),
     "redo": ("redo", "Run redo requests by hand and look at the sandbox."),
+    "restore-wal": ("restore_wal", "Get a WAL file out of a store; a restore_command."),
     "run": ("run", "Stream a cluster into a store: base backup, WAL, index."),
     "status": ("status", "Show what a store holds."),
 }

@@ -280,21 +280,28 @@ class ReplicationConnection:
     async def _results(self, what: str) -> list[pq.abc.PGresult]:
         results: list[pq.abc.PGresult] = []
         status = pq.ExecStatus
+        refusal: ConnectionLost | ServerRefused | None = None
         while True:  # noqa: ASYNC913
             while self._pgconn.is_busy():
                 await trio.lowlevel.wait_readable(self._pgconn.socket)
                 try:
                     self._pgconn.consume_input()
                 except psycopg.OperationalError:
+                    if refusal is not None:
+                        raise refusal from None
                     if results:  # a server that shuts down says COPY is over and closes
                         return results
                     raise
             result = self._pgconn.get_result()
             if result is None:
                 await trio.lowlevel.checkpoint()
+                if refusal is not None:
+                    raise refusal
                 return results
             if result.status in (status.FATAL_ERROR, status.BAD_RESPONSE):
-                raise _refusal(result, what)
+                # Read on to the end of the command: the connection is good for the next one.
+                refusal = refusal or _refusal(result, what)
+                continue
             results.append(result)
             if result.status in (status.COPY_BOTH, status.COPY_OUT, status.COPY_IN):
                 await trio.lowlevel.checkpoint()

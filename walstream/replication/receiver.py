@@ -49,6 +49,8 @@ log = logging.getLogger("walstream.receiver")
 REPLY_GRACE_S = 1.0
 FAREWELL_S = 2.0
 
+WAL_REMOVED = "58P01"
+
 
 class WalSink(Protocol):
     """What the receiver gives WAL to. ``Writer`` of ``walstream.store`` is one.
@@ -185,14 +187,33 @@ class Receiver:
             )
         except (ConnectionLost, ServerRefused) as exc:
             self._note_error(exc)
+            if isinstance(exc, ServerRefused) and exc.sqlstate == WAL_REMOVED:
+                raise self._gap(exc) from exc
             raise
         finally:
             self.state.phase = "stopped"
             self.disconnected.set()
 
+    def _gap(self, error: ServerRefused) -> ServerRefused:
+        """Returns the error for WAL that the server has removed, with the range that is missing."""
+        begin = format_lsn(self._sink.received.value)
+        restart = self.state.slot_restart_lsn
+        end = f"at least {format_lsn(restart)}" if restart else "an unknown LSN"
+        return ServerRefused(
+            f"WAL is missing from {begin} to {end} on timeline {self.state.timeline}: {error}; an "
+            "archive may have it (put it in with walstream archive-push), else begin anew with a "
+            "base backup",
+            error.sqlstate,
+        )
+
     def stop(self) -> None:
         """Ends the session in good order; ``run`` then returns. Safe to call at any time."""
         self._stopping = True
+        self._end_session()
+
+    def reconnect(self) -> None:
+        """Ends the session in good order; the next one reads service and password files anew."""
+        self._backoff.reset()
         self._end_session()
 
     def _end_session(self) -> None:
@@ -257,6 +278,14 @@ class Receiver:
             start = await self._sink.begin(upstream)
             for hole in self._sink.holes():
                 await self._refetch(connection, hole)
+            if upstream.slot_restart_lsn > start.start_lsn:
+                log.warning(
+                    "slot %s begins at %s, we go on at %s: the server may have removed the WAL "
+                    "between",
+                    self._slot,
+                    format_lsn(upstream.slot_restart_lsn),
+                    format_lsn(start.start_lsn),
+                )
             while not self._at_end(start.start_lsn):
                 self.state.timeline = start.timeline
                 successor = await connection.start_replication(

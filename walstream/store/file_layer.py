@@ -71,6 +71,21 @@ class FileLayer:
         path.unlink(missing_ok=True)
 
 
+def write_fully(files: FileLayer, fd: int, content: bytes, offset: int, path: Path) -> None:
+    """Writes all of ``content`` at ``offset``.
+
+    Raises:
+        OSError: a write failed.
+        NoSpace: a write took nothing.
+    """
+    done = 0
+    while done < len(content):
+        wrote = files.write(fd, [memoryview(content)[done:]], offset + done)
+        if wrote <= 0:
+            raise NoSpace(f"write {path}: no space left (short write)", str(path))
+        done += wrote
+
+
 def write_durably(files: FileLayer, path: Path, content: bytes, mode: int = 0o600) -> None:
     """Writes a small file so that it is there whole or not at all: temporary name, fsync, rename.
 
@@ -81,9 +96,7 @@ def write_durably(files: FileLayer, path: Path, content: bytes, mode: int = 0o60
     try:
         fd = files.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
         try:
-            done = 0
-            while done < len(content):
-                done += files.write(fd, [content[done:]], done)
+            write_fully(files, fd, content, 0, temporary)
             files.fsync(fd)
         finally:
             files.close(fd)

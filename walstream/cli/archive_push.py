@@ -1,0 +1,30 @@
+"""``walstream archive-push``: an archive_command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from walstream.cli.arguments import STORE
+
+
+@click.command("archive-push")
+@click.argument("store", type=STORE)
+@click.argument(
+    "source", metavar="%p", type=click.Path(exists=True, dir_okay=False, path_type=Path)
+)
+def command(store: Path, source: Path) -> None:
+    """Put the WAL file %p into STORE, verified; for use as archive_command.
+
+    STORE is a store or a directory of segments; a receiver may write to it at the same time. A
+    file that is there already, with the same content, is a success. In postgresql.conf:
+
+        archive_command = 'walstream archive-push /srv/store "%p"'
+    """
+    from walstream.cli.wal_directory import wal_path
+    from walstream.store.directory import Store
+    from walstream.store.exchange import archive_file
+
+    system_id = Store.open(store, lock=False).identity.system_id if Store.exists(store) else None
+    archive_file(wal_path(store), source, system_id=system_id)

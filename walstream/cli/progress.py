@@ -1,0 +1,111 @@
+"""How a receiver is doing: one snapshot, as JSON in a file and as a line on a terminal."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from walstream.errors import StorageError
+from walstream.replication.receiver import Receiver
+from walstream.store.file_layer import replace_file
+from walstream.store.writer import Writer
+from walstream.wal.model import format_lsn
+
+STATUS_INTERVAL_S = 1.0
+
+
+class Progress:
+    """Watches a receiver and its writer."""
+
+    def __init__(self, receiver: Receiver, writer: Writer) -> None:
+        self._receiver = receiver
+        self._writer = writer
+        self._caught_up_at = time.time()
+        self._last = (time.monotonic(), writer.received.value)
+        self._rate = 0.0
+
+    def snapshot(self) -> dict[str, Any]:
+        """Returns what a status file holds. LSNs as text, times in seconds since 1970."""
+        receiver, writer = self._receiver.state, self._writer
+        now = time.time()
+        flushed = writer.flushed.value
+        lag = max(0, receiver.server_end_lsn - flushed)
+        if lag == 0:
+            self._caught_up_at = now
+        then, before = self._last
+        passed = time.monotonic() - then
+        if passed >= 0.5:
+            self._rate = max(0, writer.received.value - before) / passed
+            self._last = (time.monotonic(), writer.received.value)
+        state = writer.state
+        return {
+            "updated_at": round(now, 3),
+            "phase": receiver.phase,
+            "server": receiver.host,
+            "sessions": receiver.sessions,
+            "timeline": state.timeline,
+            "server_end_lsn": format_lsn(receiver.server_end_lsn),
+            "received_lsn": format_lsn(writer.received.value),
+            "written_lsn": format_lsn(writer.written.value),
+            "flushed_lsn": format_lsn(flushed),
+            "lag_bytes": lag,
+            "lag_seconds": round(now - self._caught_up_at, 3),
+            "bytes_per_second": round(self._rate),
+            # What the server keeps for our slot is what we have not told it is flushed.
+            "retained_bytes": lag,
+            "slot_restart_lsn": format_lsn(receiver.slot_restart_lsn),
+            "fsyncs": state.fsyncs,
+            "last_fsync_seconds": round(state.last_fsync_s, 6),
+            "slowest_fsync_seconds": round(state.slowest_fsync_s, 6),
+            "waiting_for_space": state.waiting_for_space or None,
+            "holes": state.holes,
+            "set_aside": state.set_aside,
+            "last_error": receiver.last_error or None,
+            "last_error_at": receiver.last_error_at or None,
+        }
+
+    def line(self) -> str:
+        """Returns the snapshot as one line for people."""
+        now = self.snapshot()
+        text = (
+            f"{now['phase']}: timeline {now['timeline']}, received {now['received_lsn']}, "
+            f"flushed {now['flushed_lsn']}, {now['bytes_per_second'] / 1e6:.1f} MB/s, "
+            f"lag {now['lag_bytes'] / 1e6:.1f} MB"
+        )
+        return text + (", waiting for space" if now["waiting_for_space"] else "")
+
+    async def run(self, status_path: Path | None, *, terminal: bool) -> None:
+        """Writes the file, and on a terminal the line, every second and at the end.
+
+        Raises:
+            StorageError: the status file cannot be written, for another reason than a full disk.
+
+        Cancellation: the last state is written.
+        """
+        try:
+            while True:
+                self._show(status_path, terminal)
+                await trio.sleep(STATUS_INTERVAL_S)
+        finally:
+            self._show(status_path, terminal)
+            if terminal:
+                sys.stderr.write("\n")
+
+    def _show(self, status_path: Path | None, terminal: bool) -> None:
+        if status_path is not None:
+            content = json.dumps(self.snapshot(), indent=1) + "\n"
+            try:
+                replace_file(status_path, content.encode())
+            except OSError as exc:
+                if not self._writer.state.waiting_for_space:
+                    raise StorageError(
+                        f"write {status_path}: {exc.strerror}", str(status_path)
+                    ) from exc
+        if terminal:
+            sys.stderr.write(f"\r\x1b[K{self.line()}")
+            sys.stderr.flush()
