@@ -27,6 +27,8 @@ cdef inline int append_page(bytearray replies, const byte* page) except -1:
 
 
 
+cdef bytes ZEROS
+
 @cython.final
 cdef class Engine:
     cdef readonly Target target

@@ -38,11 +38,12 @@ if not cython.compiled:
     from walstream.wal.buffer import Writable, be32, be64, fill, move, u8, u16
     from walstream.wal.image import restore_into
 
-    def append_page(replies: bytearray, page: Writable) -> int:
+    def append_page(replies: bytearray, page: Bytes) -> int:
         replies += page
         return 0
 
 
+ZEROS = bytes(8192)
 _FORKS = {number: name for name, number in FORK_NAMES.items()}
 
 
@@ -50,7 +51,9 @@ class Engine:
     """Rebuilds pages of one PostgreSQL major version.
 
     ``stamp_hints`` says whether the cluster has data checksums or wal_log_hints. ``replies`` holds
-    8192 bytes for each GetPage and ping answered so far; its owner empties it. ``state`` is 0
+    8192 bytes for each GetPage and ping answered so far; its owner puts a new bytearray there when
+    it has written them (``clear()`` would keep the memory of a large one, which then takes page
+    faults for every reply). ``state`` is 0
     between requests, 1 after begin, 2 with a page.
 
     After an error the page that was being rebuilt is gone: the next message must begin a new one.
@@ -114,7 +117,7 @@ class Engine:
                     self.finish()
                     append_page(self.replies, self.page)
                 else:
-                    self.replies += bytes(8192)
+                    append_page(self.replies, ZEROS)
                 at += size + 1
         except (RedoError, RecordError, RedoProtocolError) as error:
             self.consumed = at
