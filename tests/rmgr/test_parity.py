@@ -70,6 +70,10 @@ def assert_same(ours: list[str], theirs: list[str]) -> None:
 
 def compare(version: int, directory: Path, tmp_path: Path) -> str:
     """Compares short and detailed lines; returns ours."""
+    for path in directory.iterdir():
+        # A segment made in advance; pg_waldump fails where it meets one first.
+        if path.is_file() and not any(path.read_bytes()[:8]):
+            path.unlink()
     start_lsn, wal = read_wal(directory)
     program = find_binaries(15 if version == 14 else version).client("pg_waldump")
     assert program is not None

@@ -18,6 +18,7 @@ from walstream.errors import WalstreamError
 COMMANDS = {
     "archive-push": ("archive_push", "Put a WAL file into a store; an archive_command."),
     "demo": ("demo", "Show the whole path on an embedded PostgreSQL 18."),
+    "dump": ("dump", "Print the records of WAL, as pg_waldump or as JSON, Arrow, Parquet."),
     "history": ("history", "List the records that changed a block."),
     "page": ("page", "Rebuild a page as it was at an LSN."),
     "receive": ("receive", "Stream WAL into a directory, as pg_receivewal does."),

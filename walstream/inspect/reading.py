@@ -96,6 +96,8 @@ class Reading:
         self.first_lsn: int | None = None
         self.ending: Ending | None = None
         self.scanner: WalScanner | None = None
+        self.piece = b""
+        self.piece_lsn = 0
 
     @property
     def version(self) -> int:
@@ -118,6 +120,8 @@ class Reading:
         Raises:
             WalError: the WAL is damaged here.
         """
+        self.piece = piece
+        self.piece_lsn = scanner.feed_lsn - len(piece)
         while (columns := scanner.poll_columns()) is not None:
             if self.first_lsn is None:
                 self.first_lsn = next(
@@ -127,8 +131,7 @@ class Reading:
             yield Batch(columns, rows, piece)
 
     def _damage(self, error: WalError, scanner: WalScanner) -> Ending:
-        reason = getattr(error, "reason", None)
-        if reason == Reason.OTHER_SYSTEM:
+        if error.reason == Reason.OTHER_SYSTEM:
             return Ending(EndKind.WRONG_CLUSTER, scanner.verified_end_lsn, str(error))
         return Ending(EndKind.DAMAGED, scanner.verified_end_lsn, str(error))
 
@@ -189,16 +192,26 @@ class Reading:
             source.refresh()
 
     def _tail_or_damage(self, error: WalError, scanner: WalScanner) -> Ending:
-        """A page of an older segment, behind the last record, is the end of WAL: recycled."""
+        """Tells the end of WAL from damage.
+
+        A page of an older segment (recycled), or zeros up to the end of what is there, is where
+        WAL ends: cleanly, or within a record.
+        """
         ending = self._damage(error, scanner)
-        reason = getattr(error, "reason", None)
         page_lsn = error.lsn or 0
-        if reason == Reason.UNEXPECTED_PAGEADDR and page_lsn >= scanner.verified_end_lsn:
-            inside = page_lsn > scanner.verified_end_lsn
-            return Ending(
-                EndKind.TRUNCATED if inside else EndKind.CLEAN, ending.lsn, ending.message
-            )
-        return ending
+        if page_lsn < ending.lsn or not self._is_unwritten(error, page_lsn):
+            return ending
+        inside = page_lsn > ending.lsn and scanner.end_of_wal is None and self.first_lsn is not None
+        return Ending(EndKind.TRUNCATED if inside else EndKind.CLEAN, ending.lsn, ending.message)
+
+    def _is_unwritten(self, error: WalError, page_lsn: int) -> bool:
+        """Returns whether a wrong page is one that nothing was written to yet."""
+        if error.reason == Reason.UNEXPECTED_PAGEADDR:
+            return error.got < error.expected
+        if error.reason == Reason.INVALID_MAGIC and error.got == 0:
+            rest = self.piece[page_lsn - self.piece_lsn :]
+            return rest.count(0) == len(rest)
+        return False
 
     def _segments(self, source: SegmentSource, scanner: WalScanner, lsn: int) -> Iterator[Batch]:
         size = source.segment_size

@@ -244,9 +244,9 @@ class SegmentSource:
             with self.open(file) as stream:
                 head = read_some(stream, 40, file.name)
             if len(head) == 40 and any(head):
-                size = struct.unpack_from("<I", head, 32)[0]
+                (size,) = struct.unpack_from("<I", head, 32)
                 if is_valid_segment_size(size):
-                    return size
+                    return int(size)
         if size == 0:
             # Nothing was written yet: any size will do.
             return DEFAULT_SEGMENT_SIZE

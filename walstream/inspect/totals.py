@@ -42,7 +42,7 @@ class RecordTotals:
                 self.record_bytes,
                 self.fpi_bytes,
             )
-            self.end_lsn = columns.end_lsn[rows[-1]]
+            self.end_lsn = columns.end_lsn[rows[len(rows) - 1]]
 
     def sum_up(
         self,
