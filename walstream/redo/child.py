@@ -33,7 +33,7 @@ from walstream.wal.layout import VERSIONS
 PREFIX = "walstream-redo: "
 STATE_PREFIX = PREFIX + "sandbox "
 READ_SIZE = 1 << 20
-_RENEW_EVERY = 64
+RENEW_EVERY = 64
 _GET = ord("G")
 
 
@@ -97,7 +97,7 @@ class Child:
             elif len(self._buffer) > READ_SIZE:
                 self._buffer = bytearray(READ_SIZE)
             batches += 1
-            if self._cpu_seconds and batches % _RENEW_EVERY == 0:
+            if self._cpu_seconds and batches % RENEW_EVERY == 0:
                 sandbox.renew_cpu_limit(self._cpu_seconds)
 
     def _answer(self, length: int) -> int:

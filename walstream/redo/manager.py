@@ -14,7 +14,7 @@ import logging
 import os
 import sys
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
@@ -34,7 +34,7 @@ from walstream.redo.metrics import RedoCollector, RedoMetrics
 from walstream.redo.pool import Pool
 from walstream.redo.process import ProcessLimits, RedoProcess
 from walstream.redo.protocol import RedoRequest, encode_request
-from walstream.redo.result import check_page
+from walstream.redo.result import WrongResult, check_page
 from walstream.wal.layout import VERSIONS
 from walstream.wal.model import BufferTag
 
@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 QUARANTINE_S = 300.0
 QUARANTINE_SIZE = 1000
-_MAX_MOVES = 8
+_MAX_MOVES = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +86,7 @@ class RedoManager:
         self._pools: dict[tuple[int, bool], Pool] = {}
         self._quarantine: OrderedDict[tuple[BufferTag, int], tuple[bytes, float, str, str | None]]
         self._quarantine = OrderedDict()
+        self._kept: OrderedDict[tuple[BufferTag, int], None] = OrderedDict()
         self._nursery: trio.Nursery | None = None
         self._active = 0
         self._refusing = False
@@ -133,6 +134,7 @@ class RedoManager:
         if self._refusing:
             raise RedoError("the redo manager is shut down")
         began = monotonic()
+        page: bytes | None = None
         self._active += 1
         try:
             data = encode_request(request)
@@ -142,20 +144,23 @@ class RedoManager:
             process = pool.pick() or await pool.acquire()
             try:
                 page = await process.request(data)
+                check_page(page, request)
             except RedoProcessDied as exc:
                 page = await self._again(pool, request, data, exc)
-            check_page(page, request)
+            except WrongResult as exc:
+                process.distrust(str(exc))
+                death = RedoProcessDied(str(exc), cause="protocol", suspect=True)
+                page = await self._again(pool, request, data, death)
         except RedoError as exc:
             self.metrics.failed[type(exc).__name__] += 1
+            if page is not None and not isinstance(exc, WrongResult):  # an error frame
+                self._keep_failure(request, data, version, stamp_hints)
             raise
         finally:
             self._active -= 1
             if self._shutdown.is_set() and not self._active:
                 self._drained.set()
-        metrics = self.metrics
-        metrics.seconds.observe(monotonic() - began)
-        metrics.records.observe(len(request.records))
-        metrics.bytes.observe(len(data))
+        self.metrics.answered(monotonic() - began, len(request.records), len(data))
         return page
 
     def status(self) -> list[ProcessStatus]:
@@ -198,9 +203,12 @@ class RedoManager:
             try:
                 if not death.suspect:
                     process = pool.pick() or await pool.acquire()
-                    return await process.request(data)
+                    page = await process.request(data)
+                    check_page(page, request)
+                    return page
                 async with pool.isolated() as process:
                     page = await process.request(data)
+                check_page(page, request)
                 logger.info("redo of block %s succeeded alone after a child died", request.tag)
             except RedoProcessDied as again:
                 if death.suspect and again.suspect:
@@ -210,6 +218,33 @@ class RedoManager:
             else:
                 return page
         raise RedoError(f"{_MAX_MOVES} redo children died around this request: {death}") from death
+
+    def _keep_failure(
+        self, request: RedoRequest, data: bytes, version: int, stamp_hints: bool
+    ) -> None:
+        """Dumps a request that the child answered with an error, once, in the background."""
+        key = _key(request)
+        if self.config.dump_directory is None or self._nursery is None or key in self._kept:
+            return
+        self._kept[key] = None
+        while len(self._kept) > QUARANTINE_SIZE:
+            self._kept.popitem(last=False)
+        self._nursery.start_soon(trio.to_thread.run_sync, self._dumper(version, stamp_hints), data)
+
+    def _dumper(self, version: int, stamp_hints: bool) -> Callable[[bytes], str | None]:
+        """Returns what writes the dumps of one kind of children; for a thread."""
+        directory = self.config.dump_directory
+        assert directory is not None
+
+        def dump(data: bytes) -> str | None:
+            try:
+                path = write_dump(directory, data, version=version, stamp_hints=stamp_hints)
+            except StorageError:
+                logger.exception("the failing redo input is lost")
+                return None
+            return str(path)
+
+        return dump
 
     def _put_in_quarantine(
         self, request: RedoRequest, data: bytes, death: RedoProcessDied
@@ -245,23 +280,14 @@ class RedoManager:
         config = self.config
         command, environment = child_command(config, version, stamp_hints)
 
-        def dump(data: bytes) -> str | None:
-            assert config.dump_directory is not None
-            try:
-                path = write_dump(
-                    config.dump_directory, data, version=version, stamp_hints=stamp_hints
-                )
-            except StorageError:
-                logger.exception("the failing redo input is lost")
-                return None
-            return str(path)
+        dump = self._dumper(version, stamp_hints) if config.dump_directory is not None else None
 
         def make() -> RedoProcess:
             return RedoProcess(
                 command,
                 environment=environment,
                 limits=config.limits,
-                dump=dump if config.dump_directory is not None else None,
+                dump=dump,
             )
 
         cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2

@@ -76,6 +76,18 @@ class RedoMetrics:
         self.failed: Counter[str] = Counter()
         self.retried = 0
 
+    def answered(self, seconds: float, records: int, size: int) -> None:
+        """Counts one rebuilt page; in line, for it is called for each."""
+        histogram = self.seconds
+        histogram.counts[bisect_left(SECONDS, seconds)] += 1
+        histogram.total += seconds
+        histogram = self.records
+        histogram.counts[bisect_left(RECORDS, records)] += 1
+        histogram.total += records
+        histogram = self.bytes
+        histogram.counts[bisect_left(BYTES, size)] += 1
+        histogram.total += size
+
 
 class RedoCollector(Collector):
     """Shows ``RedoMetrics`` to a Prometheus registry; ``depth`` gives (queued, processes)."""

@@ -73,12 +73,12 @@ class Pool:
     def pick(self) -> RedoProcess | None:
         """Returns the least loaded child, None where there is none; never waits."""
         processes = self.processes
-        if len(processes) == 1:
-            best = processes[0]
-        elif not processes:
+        if not processes:
             return None
-        else:
-            best = min(processes, key=_load)
+        best = processes[0] if len(processes) == 1 else min(processes, key=_load)
+        if best.death is not None:  # it is being buried; its pool hears of it later
+            processes.remove(best)
+            return self.pick()
         if len(processes) < self._size and best.load >= GROW_AT and not self._wanted:
             self._add()
         return best
@@ -107,17 +107,16 @@ class Pool:
         Cancellation: the turn goes to the next caller; the child stays if it is well.
         """
         async with self._isolation:
-            while self.alone is None:
-                if self.spare is not None:
-                    self.alone, self.spare = self.spare, None
-                else:
+            while self.alone is None or self.alone.death is not None:
+                self.alone = self._take_spare()
+                if self.alone is None:
                     await self._wait_for(self._launch_if_idle)
             try:
                 yield self.alone
             finally:
                 if self.alone is not None and not self._isolation.statistics().tasks_waiting:
-                    self._place(self.alone)
-                    self.alone = None
+                    process, self.alone = self.alone, None
+                    self._place(process)
 
     def close(self) -> None:
         """Refuses new work, and ends every child when it has answered what it has."""
@@ -152,8 +151,8 @@ class Pool:
 
     def _add(self) -> None:
         """Puts the spare to work, or launches one more child for work."""
-        if self.spare is not None:
-            process, self.spare = self.spare, None
+        if (process := self._take_spare()) is not None:
+            self._wanted = 1
             self._place(process)
             self._launch_if_idle()
         elif not self._wanted:
@@ -162,6 +161,8 @@ class Pool:
 
     def _place(self, process: RedoProcess) -> None:
         """Puts a child that is well where it is missed most."""
+        if process.death is not None:
+            return
         if self._closed.is_set():
             process.close()
         elif not self.processes or self._wanted:
@@ -174,6 +175,10 @@ class Pool:
         else:
             process.close()
         self._notify()
+
+    def _take_spare(self) -> RedoProcess | None:
+        process, self.spare = self.spare, None
+        return process if process is not None and process.death is None else None
 
     def _launch_if_idle(self) -> None:
         if not self._launching and not self._closed.is_set():

@@ -206,6 +206,10 @@ class RedoProcess:
         if not self.load:
             self._poison("closed", "the redo process was closed")
 
+    def distrust(self, reason: str) -> None:
+        """Ends the process because of what it answered: nothing more from it can be believed."""
+        self._poison("protocol", reason)
+
     async def run(
         self, *, task_status: trio.TaskStatus[RedoProcess] = trio.TASK_STATUS_IGNORED
     ) -> None:

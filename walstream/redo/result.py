@@ -15,6 +15,10 @@ _VALID_FLAGS = 0x0007
 _FAILURES = {"UnsupportedRecord": UnsupportedRecord}
 
 
+class WrongResult(RedoError):
+    """What the child answered is not the page that was asked for."""
+
+
 def check_page(page: bytes, request: RedoRequest) -> None:
     """Raises where ``page`` cannot be the answer to ``request``.
 
@@ -26,7 +30,8 @@ def check_page(page: bytes, request: RedoRequest) -> None:
     An error frame becomes the error that it stands for.
 
     Raises:
-        RedoError: names the field, what was expected and what was found.
+        WrongResult: names the field, what was expected and what was found.
+        RedoError: the child's own words why the request cannot be redone.
     """
     high, low, _, flags, lower, upper, special, size = _HEADER.unpack_from(page)
     lsn = high << 32 | low
@@ -65,6 +70,8 @@ def _has_image(record: bytes) -> bool:
     return len(record) > 25 and record[24] <= 32 and bool(record[25] & 0x10)
 
 
-def _wrong(request: RedoRequest, what: str) -> RedoError:
+def _wrong(request: RedoRequest, what: str) -> WrongResult:
     tag = request.tag
-    return RedoError(f"wrong result for block {tag.block} of {tag.locator} fork {tag.fork}: {what}")
+    return WrongResult(
+        f"wrong result for block {tag.block} of {tag.locator} fork {tag.fork}: {what}"
+    )

@@ -97,7 +97,7 @@ def enter(memory_limit: int = MEMORY_LIMIT, cpu_seconds: int = CPU_SECONDS) -> d
 
 def renew_cpu_limit(cpu_seconds: int = CPU_SECONDS) -> None:
     """Allows ``cpu_seconds`` more from now on. Works inside the sandbox; two system calls."""
-    soft = int(time.process_time()) + cpu_seconds
+    soft = int(time.process_time()) + 1 + cpu_seconds
     resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.RLIM_INFINITY))
 
 
