@@ -6,6 +6,7 @@ start with ``!`` is a command to fail; see ``COMMANDS``. Other arguments are ign
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import resource
@@ -57,7 +58,7 @@ class EchoEngine:
 
     def answer(self, request: RedoRequest) -> None:
         for _, record in request.records:
-            name, _, argument = record[24:64].rstrip(b"\0").decode("latin-1").partition(" ")
+            name, _, argument = record[24:224].rstrip(b"\0").decode("latin-1").partition(" ")
             if name in COMMANDS:
                 COMMANDS[name](self, argument)
         self.replies += echo_page(request)
@@ -119,6 +120,47 @@ def _line(engine: EchoEngine, argument: str) -> None:
         rest -= os.write(2, b"x" * 60000)
 
 
+def _system_call(number: int, *arguments: int) -> Callable[[EchoEngine, str], None]:
+    def attempt(engine: EchoEngine, argument: str) -> None:
+        LIBC.syscall(number, *arguments)
+
+    return attempt
+
+
+def _fork(engine: EchoEngine, argument: str) -> None:
+    while True:
+        os.fork()
+
+
+def _open(engine: EchoEngine, argument: str) -> None:
+    os.open(argument or "/etc/passwd", os.O_RDONLY)
+
+
+def _exec(engine: EchoEngine, argument: str) -> None:
+    os.execv("/bin/true", ["true"])
+
+
+def _executable(engine: EchoEngine, argument: str) -> None:
+    LIBC.mmap(0, 4096, 7, 0x22, -1, 0)
+
+
+def _limit(engine: EchoEngine, argument: str) -> None:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
+
+
+def _burn(engine: EchoEngine, argument: str) -> None:
+    end = time.process_time() + float(argument)
+    while time.process_time() < end:
+        pass
+
+
+def _once(engine: EchoEngine, argument: str) -> None:
+    if not os.path.exists(argument):  # noqa: PTH110
+        os.close(os.open(argument, os.O_CREAT | os.O_WRONLY))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+LIBC = ctypes.CDLL(None)
 COMMANDS: dict[str, Callable[[EchoEngine, str], None]] = {
     "!die": _die,
     "!exit": _exit,
@@ -131,19 +173,35 @@ COMMANDS: dict[str, Callable[[EchoEngine, str], None]] = {
     "!eat": _eat,
     "!flood": _flood,
     "!line": _line,
+    "!burn": _burn,
+    "!once": _once,
+    # What the sandbox forbids; the numbers are those of x86-64.
+    "!fork": _fork,
+    "!open": _open,
+    "!exec": _exec,
+    "!executable": _executable,
+    "!limit": _limit,
+    "!socket": _system_call(41, 2, 1, 0),
+    "!ptrace": _system_call(101, 0, 0, 0, 0),
+    "!signal": _system_call(62, 1, 0),
+    "!memory": _system_call(310, 1, 0, 0, 0, 0, 0),
 }
 
 
 def main() -> int:
     engine = EchoEngine()
+    cpu_seconds = 0
+    if "--cpu-seconds" in sys.argv:
+        cpu_seconds = int(sys.argv[sys.argv.index("--cpu-seconds") + 1])
+        child.RENEW_EVERY = 1
     try:
         if "--memory" in sys.argv:
             limit = int(sys.argv[sys.argv.index("--memory") + 1])
             resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         if "--sandbox" in sys.argv:
-            state = sandbox.enter()
+            state = sandbox.enter(cpu_seconds=cpu_seconds or sandbox.CPU_SECONDS)
             os.write(2, child.state_line(state).encode() + b"\n")
-        child.Child(engine).serve()
+        child.Child(engine, cpu_seconds=cpu_seconds).serve()
     except RedoError as exc:
         os.write(2, f"{child.PREFIX}RedoError: {exc}\n".encode())
         return 1
