@@ -3,11 +3,7 @@
 A GIN page has an 8-byte special space: rightlink u32, maxoff u16, flags u16. Three kinds of pages
 have no line pointers: the meta page (56 bytes of counters after the header), internal pages of a
 posting tree (after a right bound of 8 bytes, ``maxoff`` posting items of 10 bytes: child block,
-key), and its leaves (after the right bound, compressed segments up to pd_lower).
-
-A segment is a first item (block high u16, low u16, offset u16), a length u16, and that many bytes
-of varbyte-encoded differences, padded to an even length. An item counts as
-``block << 11 | offset``.
+key), and its leaves (after the right bound, compressed segments up to pd_lower; ``posting.py``).
 
 An operation whose pages always travel as images (SPLIT, VACUUM_PAGE) has nothing to redo: a record
 of it without the image is an error, as it is in PostgreSQL.
@@ -23,7 +19,7 @@ from walstream.errors import RedoError, UnsupportedRecord
 
 if TYPE_CHECKING:
     from walstream.redo.rules.target import Target
-    from walstream.wal.buffer import Bytes, Writable
+    from walstream.wal.buffer import Writable
 if not cython.compiled:
     from walstream.redo.rules.page import (
         add_item,
@@ -33,7 +29,8 @@ if not cython.compiled:
         max_offset,
         page_init,
     )
-    from walstream.wal.buffer import move, put8, put16, put32, u8, u16, u32
+    from walstream.redo.rules.posting import expect_flags, recompress
+    from walstream.wal.buffer import move, put16, put32, u8, u16, u32
 
 # Flags of the special space.
 DATA = 0x01
@@ -79,18 +76,6 @@ def gin_redo(t: Target) -> int:
     if t.op == 0x40:
         raise RedoError("vacuum of an entry page without its full-page image")
     raise UnsupportedRecord(f"unknown Gin operation {t.op}")
-
-
-def expect_flags(page: Bytes, mask: int, wanted: int) -> int:
-    """Raises unless the page is a GIN page whose flags under ``mask`` are ``wanted``."""
-    if u16(page, 16) != 8184:
-        raise RedoError(f"not a GIN page: expected pd_special 8184, got {u16(page, 16)}")
-    if (u16(page, 8190) & mask) != wanted:
-        raise RedoError(
-            f"wrong kind of GIN page: expected flags {wanted} under mask {mask}, "
-            f"got {u16(page, 8190)}"
-        )
-    return 0
 
 
 def gin_init(page: Writable, flags: int) -> int:
@@ -299,202 +284,3 @@ def delete_list_pages(t: Target) -> int:
         )
     gin_init(t.page, DELETED)
     return 1
-
-
-def segment_size(p: Bytes, at: int, end: int) -> int:
-    """Returns the length of the segment at ``p[at]``, padding included; it lies before ``end``."""
-    if end - at < 8:
-        raise RedoError(f"posting list segment cut short: {end - at} bytes are left")
-    size = 8 + (u16(p, at + 6) + 1 & 0x1FFFE)
-    if size > end - at:
-        raise RedoError(f"posting list segment of {size} bytes: {end - at} bytes are left")
-    return size
-
-
-def recompress(t: Target) -> int:
-    """Replays the changes to the segments of a posting tree leaf (ginRedoRecompress).
-
-    Block data: number of actions u16, then per action: segment number u8, kind u8 (1 delete,
-    2 insert before, 3 replace, 4 add items), and the segment, or a count u16 and the items. Old
-    segments are read from a copy, since what is written may overtake what is read.
-    """
-    expect_flags(t.page, DATA | LEAF, DATA | LEAF)
-    t.need_data(2)
-    limit = u16(t.page, 14)
-    if limit > 8184:
-        raise RedoError(f"corrupted page pointers: upper = {limit}, special = 8184")
-    if not u16(t.page, 8190) & COMPRESSED:
-        convert_old_leaf(t, limit)
-    end = u16(t.page, 12)
-    if end < 32 or end > limit:
-        raise RedoError(f"corrupted page pointers: lower = {end}, upper = {limit}")
-    move(t.scratch, 32, t.page, 32, end - 32)
-    read = write = 32
-    segment = 0
-    cursor = t.data_at
-    stop = cursor + t.data_length
-    actions = u16(t.p, cursor)
-    cursor += 2
-    for i in range(actions):
-        if stop - cursor < 2:
-            raise RedoError(f"block data ends after {i} of {actions} segment actions")
-        number = u8(t.p, cursor)
-        action = u8(t.p, cursor + 1)
-        cursor += 2
-        payload_at = cursor
-        payload_size = count = 0
-        if action == 2 or action == 3:
-            payload_size = segment_size(t.p, cursor, stop)
-            cursor += payload_size
-        elif action == 4:
-            if stop - cursor < 2:
-                raise RedoError(f"block data ends in segment action {i}")
-            count = u16(t.p, cursor)
-            payload_at += 2
-            if stop - payload_at < 6 * cython.cast(cython.Py_ssize_t, count):
-                raise RedoError(f"block data ends in the {count} items of segment action {i}")
-            cursor += 2 + 6 * count
-        elif action != 1:
-            raise RedoError(f"unexpected GIN leaf action: {action}")
-
-        if number < segment:
-            raise RedoError(f"segment actions out of order: segment {number} after {segment}")
-        while segment < number:
-            size = segment_size(t.scratch, read, end)
-            if size > limit - write:
-                raise RedoError(f"no room for segment {segment}")
-            if write != read:
-                move(t.page, write, t.scratch, read, size)
-            write += size
-            read += size
-            segment += 1
-
-        if action == 2 or action == 3:
-            if payload_size > limit - write:
-                raise RedoError(f"no room for segment {number}")
-            move(t.page, write, t.p, payload_at, payload_size)
-            write += payload_size
-        elif action == 4:
-            segment_size(t.scratch, read, end)
-            write = merge_items(t.page, write, limit, t.scratch, read, t.p, payload_at, count)
-        if action != 2:
-            read += segment_size(t.scratch, read, end)
-            segment += 1
-    if cursor != stop:
-        raise RedoError(f"{stop - cursor} bytes of block data follow {actions} segment actions")
-    if read < end:
-        if end - read > limit - write:
-            raise RedoError("no room for the segments that stay")
-        if write != read:
-            move(t.page, write, t.scratch, read, end - read)
-        write += end - read
-    put16(t.page, 12, write)
-    return 1
-
-
-def convert_old_leaf(t: Target, limit: int) -> int:
-    """Compresses a leaf of before 9.4, where ``maxoff`` plain items follow the right bound."""
-    count = u16(t.page, 8188)
-    if 32 + 6 * count > 8184:
-        raise RedoError(f"too many items on an uncompressed leaf: {count}")
-    put16(t.page, 12, 32)
-    if count > 0:
-        move(t.scratch, 32, t.page, 32, 6 * count)
-        put16(t.page, 12, merge_items(t.page, 32, limit, t.scratch, -1, t.scratch, 32, count))
-    put16(t.page, 8190, u16(t.page, 8190) | COMPRESSED)
-    put16(t.page, 8188, 0)
-    return 0
-
-
-def item_value(p: Bytes, at: int) -> int:
-    """Returns the item of 6 bytes at ``p[at]`` as the 43-bit number that is encoded."""
-    offset = u16(p, at + 4)
-    if offset > 2047:
-        raise RedoError(f"offset number {offset} in a posting list: expected at most 2047")
-    value: int = cython.cast(cython.ulonglong, u16(p, at)) << 16
-    return (value | u16(p, at + 2)) << 11 | offset
-
-
-def merge_items(
-    page: Writable,
-    write: int,
-    limit: int,
-    old: Bytes,
-    old_at: int,
-    new: Bytes,
-    new_at: int,
-    count: int,
-) -> int:
-    """Writes a segment with the items of an old segment and ``count`` plain ones; returns its end.
-
-    The segment goes to ``page[write:limit]``. ``old[old_at]`` is a segment that was checked to lie
-    in its buffer, or -1; ``new[new_at]`` are items of 6 bytes. Both ascend; an item in both is kept
-    once. Mirrors ginPostingListDecode, ginMergeItemPointers and ginCompressPostingList in one pass.
-    """
-    if limit - write < 8:
-        raise RedoError("no room for a posting list segment")
-    out = write + 8
-    i = 0
-    first = True
-    have_old = old_at >= 0
-    older = newer = previous = 0
-    at = end = 0
-    if have_old:
-        older = item_value(old, old_at)
-        at = old_at + 8
-        end = at + u16(old, old_at + 6)
-    while have_old or i < count:
-        if i < count:
-            newer = item_value(new, new_at + 6 * i)
-        if have_old and (i == count or older <= newer):
-            value = older
-            if i < count and older == newer:
-                i += 1
-            if at < end:
-                delta = 0
-                shift = 0
-                while True:
-                    if at >= end or shift > 42:
-                        raise RedoError("malformed posting list segment on the page")
-                    c = u8(old, at)
-                    at += 1
-                    delta |= (c & 0x7F) << shift
-                    shift += 7
-                    if c < 0x80:
-                        break
-                older += delta
-                if older >> 43:
-                    raise RedoError("malformed posting list segment on the page: block too high")
-            else:
-                have_old = False
-        else:
-            value = newer
-            i += 1
-        if first:
-            first = False
-            put16(page, write, value >> 27)
-            put16(page, write + 2, (value >> 11) & 0xFFFF)
-            put16(page, write + 4, value & 0x7FF)
-        else:
-            if value <= previous:
-                raise RedoError("items of a posting list are out of order")
-            delta = value - previous
-            while delta > 0x7F:
-                if out >= limit:
-                    raise RedoError("no room for a posting list segment")
-                put8(page, out, 0x80 | delta & 0x7F)
-                out += 1
-                delta >>= 7
-            if out >= limit:
-                raise RedoError("no room for a posting list segment")
-            put8(page, out, delta)
-            out += 1
-        previous = value
-    length = out - write - 8
-    put16(page, write + 6, length)
-    if length & 1:
-        if out >= limit:
-            raise RedoError("no room for a posting list segment")
-        put8(page, out, 0)
-        out += 1
-    return out

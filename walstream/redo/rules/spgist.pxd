@@ -1,42 +1,16 @@
 cimport cython
-from walstream.redo.rules.page cimport (
-    add_item, index_multi_delete, index_tuple_delete, item_at, item_id, item_length, max_offset,
-    page_init)
+from walstream.redo.rules.page cimport index_multi_delete, index_tuple_delete, item_id, max_offset
+from walstream.redo.rules.spgist_page cimport (
+    add_exactly, add_or_replace, count_up, expect_spgist, form_dead, inner_size, leaf_size,
+    replace_by_dead, set_next, set_node_link, spgist_init, tuple_at)
 from walstream.redo.rules.target cimport Target
-from walstream.wal.buffer cimport byte, fill, move, put8, put16, put32, u8, u16, u32, uint32
+from walstream.wal.buffer cimport put16, put32, u8, u16, u32, uint32
 
 cdef uint32 INVALID_BLOCK, LEAF, NULLS, REDIRECT, DEAD, PLACEHOLDER
 
 cdef int spgist_redo(Target t) except -1
 
 cdef int unexpected(Target t) except -1
-cdef int expect_spgist(const byte* page) except -1
-cdef int spgist_init(byte* page, uint32 flags) noexcept
-cdef int count_up(byte* page, Py_ssize_t at, int by) noexcept
-
-@cython.locals(length=uint32)
-cdef Py_ssize_t leaf_size(Target t, Py_ssize_t at) except -1
-
-@cython.locals(length=uint32)
-cdef Py_ssize_t inner_size(Target t, Py_ssize_t at) except -1
-
-@cython.locals(at=int)
-cdef int tuple_at(const byte* page, uint32 offset, int minimum) except -1
-
-cdef int add_exactly(byte* page, const byte* source, Py_ssize_t at, uint32 size, uint32 offset) except -1
-
-cdef int add_or_replace(byte* page, const byte* source, Py_ssize_t at, uint32 size, uint32 offset) except -1
-
-@cython.locals(at=int, end=int, cursor=int, nodes=int, i=int)
-cdef int set_node_link(byte* page, uint32 offset, uint32 node, long long block, uint32 to) except -1
-
-cdef int set_next(byte* page, uint32 offset, uint32 next_offset) except -1
-
-cdef int form_dead(byte* scratch, uint32 state, long long block, uint32 offset, uint32 xid) except -1
-
-@cython.locals(i=uint32, top=uint32, offset=uint32, found=uint32, first=uint32, state=uint32)
-cdef int replace_by_dead(Target t, Py_ssize_t numbers_at, uint32 count, uint32 first_state,
-                         uint32 rest_state, long long block, uint32 to, uint32 xid) except -1
 
 @cython.locals(m=Py_ssize_t, size=Py_ssize_t, offset=uint32, head=uint32)
 cdef int add_leaf(Target t) except -1
