@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import struct
 import threading
+from array import array
 from pathlib import Path
 from types import ModuleType
 
@@ -14,10 +15,10 @@ from hypothesis import strategies as st
 
 from tests.strategies import cuts, written_wal
 from tests.wal.builds import IDS, SCANS, STREAMS
-from tests.wal.reading import decode, scan_batches
-from tests.walgen import SEGMENT, WalWriter, record_body
+from tests.wal.reading import decode, pieces, scan_batches
+from tests.walgen import SEGMENT, Block, WalWriter, record_body
 from walstream.wal.columns import RecordColumns
-from walstream.wal.model import RawRecord
+from walstream.wal.model import BufferTag, RawRecord
 from walstream.wal.reason import Reason
 from walstream.wal.record import decode_wal_record
 from walstream.wal.scan import WalScanner
@@ -193,3 +194,51 @@ def test_threads_scan_a_mapped_file(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert counts == [(3000, True)] * 3
+
+
+@builds
+@given(wal=written_wal(), data=st.data())
+@settings(max_examples=25, deadline=None)
+def test_totals_are_the_sums_of_the_columns(
+    scan: ModuleType, wal: WalWriter, data: st.DataObject
+) -> None:
+    written = bytes(wal.data)
+    starts = [record.start_lsn for record in wal.records] or [wal.start_lsn]
+    low = data.draw(st.sampled_from([0, *starts]))
+    high = data.draw(st.sampled_from([*starts, wal.lsn]))
+    totals = array("Q", bytes(8 * 12292))
+    scanner = scan.WalScanner(None, wal.segment_size, wal.start_lsn)
+    lsn = wal.start_lsn
+    for piece in pieces(written, data.draw(cuts(len(written)))):
+        scanner.feed_bytes(lsn, piece)
+        lsn += len(piece)
+        if not scanner.add_totals(totals, low, high):
+            break
+    expected = array("Q", bytes(8 * 12292))
+    for raw in wal.records:
+        if not low <= raw.start_lsn < high:
+            continue
+        decoded = decode_wal_record(raw, wal.version)
+        fpi = sum(len(block.image.data) for block in decoded.blocks if block.image)
+        op = decoded.info >> 4 & (7 if decoded.rmgr_id == 1 else 15)
+        place = decoded.rmgr_id * 16 + op
+        expected[place] += 1
+        expected[4096 + place] += len(raw.data) - fpi
+        expected[8192 + place] += fpi
+        expected[12288] = expected[12288] or raw.start_lsn
+        expected[12289:12291] = array("Q", [raw.start_lsn, raw.end_lsn])
+        expected[12291] += 1
+    assert totals == expected
+
+
+def test_columns_from_a_row_on() -> None:
+    wal = WalWriter()
+    for number in range(6):
+        tag = BufferTag(1, 2, 3, 0, number)
+        blocks = [Block(block_id, tag) for block_id in range(number % 3)]
+        wal.add(10, 0, number, record_body(18, blocks, b"x"))
+    _, ((whole, piece),) = scan_batches(SCANS[0], bytes(wal.data), SEGMENT, SEGMENT)
+    for row in range(7):
+        part = whole.from_row(row)
+        assert part.count == 6 - row
+        check(part, piece, wal.records[row:], 18)

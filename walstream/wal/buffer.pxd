@@ -10,18 +10,16 @@ ctypedef unsigned short uint16
 ctypedef unsigned int uint32
 ctypedef unsigned long long uint64
 
+cdef extern from "buffer.h" nogil:
+    uint32 u16 "walstream_u16" (const byte* p, Py_ssize_t at) noexcept
+    uint32 u32 "walstream_u32" (const byte* p, Py_ssize_t at) noexcept
+    uint64 u64 "walstream_u64" (const byte* p, Py_ssize_t at) noexcept
+    void put16 "walstream_put16" (byte* p, Py_ssize_t at, uint32 value) noexcept
+    void put32 "walstream_put32" (byte* p, Py_ssize_t at, uint32 value) noexcept
+    void put64 "walstream_put64" (byte* p, Py_ssize_t at, uint64 value) noexcept
+
 cdef inline uint32 u8(const byte* p, Py_ssize_t at) noexcept nogil:
     return p[at]
-
-cdef inline uint32 u16(const byte* p, Py_ssize_t at) noexcept nogil:
-    return p[at] | (<uint32>p[at + 1] << 8)
-
-cdef inline uint32 u32(const byte* p, Py_ssize_t at) noexcept nogil:
-    return (p[at] | (<uint32>p[at + 1] << 8) | (<uint32>p[at + 2] << 16)
-            | (<uint32>p[at + 3] << 24))
-
-cdef inline uint64 u64(const byte* p, Py_ssize_t at) noexcept nogil:
-    return u32(p, at) | (<uint64>u32(p, at + 4) << 32)
 
 cdef inline uint32 be32(const byte* p, Py_ssize_t at) noexcept nogil:
     return ((<uint32>p[at] << 24) | (<uint32>p[at + 1] << 16) | (<uint32>p[at + 2] << 8)
@@ -40,20 +38,6 @@ cdef inline void put_f64(byte* p, Py_ssize_t at, double value) noexcept nogil:
 
 cdef inline void put8(byte* p, Py_ssize_t at, uint32 value) noexcept nogil:
     p[at] = <byte>value
-
-cdef inline void put16(byte* p, Py_ssize_t at, uint32 value) noexcept nogil:
-    p[at] = <byte>value
-    p[at + 1] = <byte>(value >> 8)
-
-cdef inline void put32(byte* p, Py_ssize_t at, uint32 value) noexcept nogil:
-    p[at] = <byte>value
-    p[at + 1] = <byte>(value >> 8)
-    p[at + 2] = <byte>(value >> 16)
-    p[at + 3] = <byte>(value >> 24)
-
-cdef inline void put64(byte* p, Py_ssize_t at, uint64 value) noexcept nogil:
-    put32(p, at, <uint32>value)
-    put32(p, at + 4, <uint32>(value >> 32))
 
 cdef inline void move(byte* target, Py_ssize_t target_at, const byte* source,
                       Py_ssize_t source_at, Py_ssize_t length) noexcept nogil:

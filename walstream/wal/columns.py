@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from array import array
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,43 @@ class RecordColumns:
 
     side: bytes
 
+    def from_row(self, row: int) -> RecordColumns:
+        """Returns the records from ``row`` on (0 to ``count``)."""
+        first = self.block_begin[row] if row < self.count else self.block_count
+        values: list[Any] = []
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name == "count":
+                value = self.count - row
+            elif field.name == "block_count":
+                value = self.block_count - first
+            elif field.name == "block_begin":
+                value = array("I", (begin - first for begin in value[row:]))
+            elif field.name == "block_record":
+                value = array("I", (record - row for record in value[first:]))
+            elif field.name in BLOCK_COLUMNS:
+                value = value[first:]
+            elif field.name != "side":
+                value = value[row:]
+            values.append(value)
+        return RecordColumns(*values)
+
+
+BLOCK_COLUMNS = (
+    "block_record",
+    "block_id",
+    "spc",
+    "db",
+    "rel",
+    "fork",
+    "block",
+    "flags",
+    "data_length",
+    "image_length",
+    "hole_offset",
+    "hole_length",
+    "image",
+)
 
 IMAGE_PRESENT = 0x01
 IMAGE_APPLY = 0x02

@@ -14,8 +14,9 @@
 #include <string.h>
 
 #define WALSTREAM_CRC_POLY 0x82F63B78u
-#define WALSTREAM_CRC_LONG 512
-#define WALSTREAM_CRC_SHORT 64
+/* Words of eight bytes in the longest lane, and the shortest input that pays for lanes. */
+#define WALSTREAM_CRC_WORDS 64
+#define WALSTREAM_CRC_LEAST 72
 
 static uint32_t walstream_crc_table[8][256];
 static int walstream_crc_ready = 0;
@@ -42,9 +43,9 @@ static uint32_t walstream_crc_software(uint32_t crc, const unsigned char *p, siz
 #include <immintrin.h>
 
 static int walstream_crc_hardware = 0;
-/* Multipliers that move a CRC over one and two lanes of each size. */
-static uint64_t walstream_crc_long1, walstream_crc_long2, walstream_crc_short1,
-    walstream_crc_short2;
+/* Multipliers that move a CRC over one and two lanes of so many words. */
+static uint64_t walstream_crc_one[WALSTREAM_CRC_WORDS + 1];
+static uint64_t walstream_crc_two[WALSTREAM_CRC_WORDS + 1];
 
 /* x^(8 * bytes - 33) modulo the polynomial, reflected. The 33 makes up for the bit that a
  * reflected carry-less product is off by and for the 32 that the crc32 instruction multiplies. */
@@ -85,17 +86,14 @@ __attribute__((target("sse4.2,pclmul"))) static uint32_t
 walstream_crc_sse42(uint32_t start, const unsigned char *p, size_t length)
 {
     uint64_t crc = start, word;
-    while (length >= 3 * WALSTREAM_CRC_LONG) {
-        crc = walstream_crc_lanes(crc, p, WALSTREAM_CRC_LONG, walstream_crc_long1,
-                                  walstream_crc_long2);
-        p += 3 * WALSTREAM_CRC_LONG;
-        length -= 3 * WALSTREAM_CRC_LONG;
-    }
-    while (length >= 3 * WALSTREAM_CRC_SHORT) {
-        crc = walstream_crc_lanes(crc, p, WALSTREAM_CRC_SHORT, walstream_crc_short1,
-                                  walstream_crc_short2);
-        p += 3 * WALSTREAM_CRC_SHORT;
-        length -= 3 * WALSTREAM_CRC_SHORT;
+    while (length >= WALSTREAM_CRC_LEAST) {
+        size_t words = length / 24;
+        if (words > WALSTREAM_CRC_WORDS)
+            words = WALSTREAM_CRC_WORDS;
+        crc = walstream_crc_lanes(crc, p, 8 * words, walstream_crc_one[words],
+                                  walstream_crc_two[words]);
+        p += 24 * words;
+        length -= 24 * words;
     }
     while (length >= 8) {
         memcpy(&word, p, 8);
@@ -137,10 +135,10 @@ static int walstream_crc_prepare(void)
                 walstream_crc_table[j - 1][i] >> 8 ^
                 walstream_crc_table[0][walstream_crc_table[j - 1][i] & 0xFF];
 #ifdef WALSTREAM_CRC_X86
-    walstream_crc_long1 = walstream_crc_multiplier(WALSTREAM_CRC_LONG);
-    walstream_crc_long2 = walstream_crc_multiplier(2 * WALSTREAM_CRC_LONG);
-    walstream_crc_short1 = walstream_crc_multiplier(WALSTREAM_CRC_SHORT);
-    walstream_crc_short2 = walstream_crc_multiplier(2 * WALSTREAM_CRC_SHORT);
+    for (i = 1; i <= WALSTREAM_CRC_WORDS; i++) {
+        walstream_crc_one[i] = walstream_crc_multiplier(8 * i);
+        walstream_crc_two[i] = walstream_crc_multiplier(16 * i);
+    }
     walstream_crc_hardware =
         __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("pclmul");
 #endif

@@ -65,5 +65,15 @@ cdef class WalScanner:
     @cython.locals(size=Py_ssize_t, grown=cython.p_uchar, at=Py_ssize_t)
     cdef Py_ssize_t put_aside(self, const byte* p, Py_ssize_t at, Py_ssize_t length) noexcept nogil
 
+    @cython.locals(code=int, i=int, fpi=uint32, op=uint32, place=Py_ssize_t)
+    cdef int sum_up(self, Walker walker, RecordReader reader, const byte* p, Py_ssize_t end,
+                    uint64[::1] totals, uint64 from_lsn, uint64 limit_lsn) noexcept nogil
+
+    @cython.locals(code=int, walker=Walker, reader=RecordReader, sums=uint64[::1])
+    cpdef bint add_totals(self, object totals, uint64 from_lsn, uint64 limit_lsn) except? -1
+
+    @cython.locals(walker=Walker)
+    cdef int note(self, int code) except -1
+
     @cython.locals(code=int, walker=Walker, reader=RecordReader)
     cpdef object poll_columns(self)

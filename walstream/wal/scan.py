@@ -128,6 +128,11 @@ class WalScanner:
     def verified_end_lsn(self) -> int:
         return self.walker.verified_end
 
+    @property
+    def pending_lsn(self) -> int | None:
+        """Where the record starts of which a part is still to come, None for none."""
+        return self.walker.record_lsn if self.walker.have else None
+
     def feed_bytes(self, lsn: int, data: Bytes | mmap) -> None:
         """Takes WAL ``[lsn, lsn + len(data))``; ``data`` is not copied and must not change.
 
@@ -174,6 +179,19 @@ class WalScanner:
         else:
             code = self.fill(walker, reader, self.piece, self.end)
         columns = self.take()
+        self.note(code)
+        if columns.count and self.lost_from is not None:
+            self.lost.append(LostWal(self.lost_from[0], columns.start_lsn[0], self.lost_from[1]))
+            self.lost_from = None
+        if columns.count:
+            return columns
+        if self.damage is not None:
+            raise self.damage
+        return None
+
+    def note(self, code: int) -> int:
+        """Keeps what the walk ended with: damage, the end of WAL, or that the piece is done."""
+        walker = self.walker
         if code == DAMAGE:
             self.damage = damage_error(
                 Reason(walker.reason), walker.error_lsn, walker.expected, walker.got
@@ -190,17 +208,79 @@ class WalScanner:
             raise MemoryError
         elif code == END_OF_WAL and self.end_of_wal is None:
             self.end_of_wal = damage_error(Reason.ZERO_LENGTH, walker.error_lsn, 24, 0)
-        if columns.count and self.lost_from is not None:
-            self.lost.append(LostWal(self.lost_from[0], columns.start_lsn[0], self.lost_from[1]))
-            self.lost_from = None
         if code in (MORE, END_OF_WAL):
             self.piece = b""
             self.end = 0
-        if columns.count:
-            return columns
+        return 0
+
+    def add_totals(self, totals: array[int], from_lsn: int, limit_lsn: int) -> bool:
+        """Sums up the records of the piece without making columns; returns whether it is done.
+
+        Args:
+            totals: 3 * 4096 + 4 unsigned 64-bit numbers to add to: counts, bytes without page
+                images, bytes of page images, each by resource manager id times 16 plus
+                ``info >> 4`` (of Transaction only its lower three bits); then the start of the
+                first record (0 for none yet), of the last, its end, and the number of records.
+            from_lsn, limit_lsn: records that start before the one, or not before the other, are
+                left out; False is returned at the first that is not before ``limit_lsn``.
+
+        Raises:
+            PageHeaderError, RecordError: as ``poll_columns``; what was before is summed up.
+        """
         if self.damage is not None:
             raise self.damage
-        return None
+        if self.end == 0:
+            return True
+        walker = self.walker
+        reader = self.reader
+        sums = totals
+        if cython.compiled:
+            p = cython.address(self.piece[0])
+            with cython.nogil:
+                code = self.sum_up(walker, reader, p, self.end, sums, from_lsn, limit_lsn)
+        else:
+            code = self.sum_up(walker, reader, self.piece, self.end, sums, from_lsn, limit_lsn)
+        self.note(code)
+        if self.damage is not None:
+            raise self.damage
+        return code != FULL
+
+    def sum_up(
+        self,
+        walker: Walker,
+        reader: RecordReader,
+        p: Bytes,
+        end: int,
+        totals: array[int],
+        from_lsn: int,
+        limit_lsn: int,
+    ) -> int:
+        while True:
+            code = walker.advance(p, end)
+            if code != RECORD:
+                return code
+            if walker.start_lsn < from_lsn:
+                continue
+            if walker.start_lsn >= limit_lsn:
+                return FULL
+            reader.version = walker.version
+            if reader.read(walker.record_p, walker.record_at, walker.total) != 0:
+                return BAD_BLOCKS
+            fpi = 0
+            for i in range(reader.block_count):
+                fpi += reader.image_length[i]
+            op = reader.info >> 4
+            if reader.rmgr == 1:
+                op &= 7
+            place = reader.rmgr * 16 + op
+            totals[place] += 1
+            totals[4096 + place] += reader.total_length - fpi
+            totals[8192 + place] += fpi
+            if totals[12288] == 0:
+                totals[12288] = walker.start_lsn
+            totals[12289] = walker.start_lsn
+            totals[12290] = walker.end_lsn
+            totals[12291] += 1
 
     def make_arrays(self) -> None:
         """Makes the arrays that every batch is put together in."""

@@ -61,6 +61,7 @@ class WalStreamDecoder:
             with a right header after it makes ``poll_decode`` raise, for then the zeros are a
             hole.
         lost: what ``resync`` skipped, oldest first.
+        pending_lsn: where a record starts of which a part is still to come, None for none.
         version, timeline, system_identifier: of the last page (0 for not known yet).
 
     A WalError is raised again by every later call until ``resync`` is called.
@@ -114,6 +115,11 @@ class WalStreamDecoder:
     @property
     def verified_end_lsn(self) -> int:
         return self.walker.verified_end
+
+    @property
+    def pending_lsn(self) -> int | None:
+        """Where the record starts of which a part is still to come, None for none."""
+        return self.walker.record_lsn if self.walker.have else None
 
     def feed_bytes(self, lsn: int, data: Bytes | mmap) -> None:
         """Takes WAL ``[lsn, lsn + len(data))``; ``data`` is not copied and must not change.
