@@ -1,13 +1,17 @@
 """Builds the kernels: every module with a .pxd of the same name beside it is compiled.
 
-The compilation is optional. Without Cython or a C compiler the very same .py files are
-used as they are, slower; ``walstream --version`` says which build is in use.
+The compilation is optional, all or nothing: kernels call each other in C. Without Cython or a C
+compiler the very same .py files are used as they are, slower; ``walstream --version`` says which
+build is in use.
 """
 
 import os
+import sys
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.errors import BaseError, CCompilerError
 
 try:
     from Cython.Build import cythonize
@@ -44,7 +48,6 @@ def kernels() -> list[Extension]:
             [source],
             include_dirs=["walstream/wal"],
             extra_compile_args=["-O3", "-g0"],
-            optional=True,
         )
         for source in sources
         if source not in INLINE_ONLY
@@ -52,4 +55,19 @@ def kernels() -> list[Extension]:
     return list(cythonize(extensions, quiet=True, compiler_directives=DIRECTIVES))
 
 
-setup(ext_modules=kernels(), options={"build_ext": {"parallel": os.cpu_count()}})
+class BuildKernels(build_ext):
+    """Compiles all kernels, or none where that fails."""
+
+    def build_extensions(self) -> None:
+        try:
+            super().build_extensions()
+        except (BaseError, CCompilerError, OSError) as error:
+            print(f"kernels are not compiled, walstream will be slower: {error}", file=sys.stderr)
+            self.extensions = []
+
+
+setup(
+    ext_modules=kernels(),
+    cmdclass={"build_ext": BuildKernels},
+    options={"build_ext": {"parallel": os.cpu_count()}},
+)
