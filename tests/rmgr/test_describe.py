@@ -10,7 +10,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import walstream.inspect.lines
-import walstream.rmgr.program
 import walstream.wal.record
 from tests.pure import pure
 from walstream import rmgr
@@ -22,11 +21,10 @@ from walstream.wal.model import RawRecord
 from walstream.wal.record import decode_wal_record
 
 PURE_RECORD = pure("walstream.wal.record")
-PURE_PROGRAM = pure("walstream.rmgr.program", {"walstream.wal.record": PURE_RECORD})
-PURE_LINES = pure(
-    "walstream.inspect.lines",
-    {"walstream.wal.record": PURE_RECORD, "walstream.rmgr.program": PURE_PROGRAM},
-)
+PURE_TEXT = pure("walstream.rmgr.text")
+_PURE = {"walstream.wal.record": PURE_RECORD, "walstream.rmgr.text": PURE_TEXT}
+PURE_PROGRAM = pure("walstream.rmgr.program", _PURE)
+PURE_LINES = pure("walstream.inspect.lines", {**_PURE, "walstream.rmgr.program": PURE_PROGRAM})
 
 OPERATIONS = sorted({key for version in VERSIONS for key in operations(version)})
 
@@ -58,9 +56,22 @@ bodies = st.one_of(
 )
 
 
+# One freeze plan of two tuples, a redirection, a dead item, an unused item, the plan's offsets
+PRUNE_DATA = (
+    struct.pack("<HxxIHHBxH", 1, 9, 8, 7, 0, 2)
+    + struct.pack("<HHH", 1, 3, 4)
+    + struct.pack("<HH", 1, 5)
+    + struct.pack("<HH", 1, 6)
+    + struct.pack("<HH", 1, 2)
+)
+
+
 @given(st.sampled_from(VERSIONS), st.sampled_from(OPERATIONS), bodies, bodies, st.booleans())
 @example(18, (10, 0x00), b"\1\0", b"", False)
 @example(18, (9, 0x50), b"\0\0\2\0\1\0\2\0", b"x", False)
+@example(18, (9, 0x10), b"\0\xfa\7\0\0\0", PRUNE_DATA, False)
+@example(17, (9, 0x10), b"\0\xf0", PRUNE_DATA[:-1], False)
+@example(18, (1, 0x80), struct.pack("<qIII", 5, 1, 2, 3), b"", False)
 def test_any_body_compiled_and_not(
     version: int, operation: tuple[int, int], body: bytes, data: bytes, details: bool
 ) -> None:
@@ -145,3 +156,15 @@ SIZES = {
 @pytest.mark.parametrize("operation", SIZES)
 def test_sizes(operation: tuple[int, int]) -> None:
     assert operations(18)[operation].layout.size == SIZES[operation]
+
+
+def test_prune_of_17() -> None:
+    raw = record_bytes(9, 0x20, b"\0\xfa" + struct.pack("<I", 7), PRUNE_DATA)
+    assert rmgr.describe(decode_wal_record(RawRecord(0, 0, raw), 17), 17) == (
+        "snapshotConflictHorizon: 7, isCatalogRel: T, nplans: 1, nredirected: 1, ndead: 1, "
+        "nunused: 1, plans: [{ xmax: 9, infomask: 7, infomask2: 8, ntuples: 2, offsets: [1, 2] }]"
+        ", redirected: [3->4], dead: [5], unused: [6]"
+    )
+    values = rmgr.fields(decode_wal_record(RawRecord(0, 0, raw), 17), 17)
+    assert values["plan_offsets"] == ((1, 2),)
+    assert values["conflict_horizon"] == 7

@@ -1,5 +1,6 @@
 cimport cython
-from walstream.rmgr.program cimport Describer, Text
+from walstream.rmgr.program cimport Describer
+from walstream.rmgr.text cimport Text
 from walstream.wal.buffer cimport byte, uint32, uint64
 from walstream.wal.record cimport RecordReader
 

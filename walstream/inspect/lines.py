@@ -13,7 +13,8 @@ import cython
 
 from walstream.errors import RecordError
 from walstream.rmgr.describe import operation_name
-from walstream.rmgr.program import Describer, Text
+from walstream.rmgr.program import Describer
+from walstream.rmgr.text import Text
 from walstream.wal.layout import rmgr_name
 from walstream.wal.record import RecordReader
 

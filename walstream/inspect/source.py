@@ -11,6 +11,7 @@ import gzip
 import os
 import re
 import struct
+import sys
 import tarfile
 import tempfile
 import zlib
@@ -18,18 +19,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, NamedTuple, Protocol
 
-import lz4.frame
-import zstandard
-
 from walstream.errors import PageHeaderError, StorageError, WalError
-from walstream.store.archive import TimelineSwitch, parse_history
 from walstream.wal.layout import PAGE_MAGICS, XLP_LONG_HEADER
 from walstream.wal.segment import (
     DEFAULT_SEGMENT_SIZE,
-    history_file_name,
     is_valid_segment_size,
     segment_file_name,
 )
+from walstream.wal.timeline import TimelineHistory, parse_history
 
 CHUNK = 16 << 20
 
@@ -39,6 +36,9 @@ _SEGMENT = re.compile(
 _SUFFIXES = {"partial", "gz", "lz4", "zst"}
 _TAR = re.compile(r".*\.(?:tar|tgz)(?:\.(?:gz|lz4|zst))?")
 _HISTORY = re.compile(r"([0-9A-F]{8})\.history(?:\.(?:gz|lz4|zst))?")
+
+
+TAR_ERRORS: tuple[type[Exception], ...] = (EOFError, tarfile.TarError)
 
 
 class SegmentFile(NamedTuple):
@@ -90,10 +90,21 @@ def decompressed(stream: IO[bytes], compression: str, name: str) -> IO[bytes]:
         case "gz" | "tgz":
             return gzip.open(stream)  # type: ignore[return-value]
         case "lz4":
+            import lz4.frame
+
             return lz4.frame.open(stream)  # type: ignore[no-any-return]
         case "zst":
+            import zstandard
+
             return zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True)
     raise StorageError(f"{name}: unknown compression {compression!r}", name)
+
+
+def read_errors() -> tuple[type[Exception], ...]:
+    """Returns what reading may raise; zstandard's own error only once that was needed."""
+    known: tuple[type[Exception], ...] = (OSError, zlib.error, RuntimeError)
+    module = sys.modules.get("zstandard")
+    return known if module is None else (*known, module.ZstdError)
 
 
 def read_some(stream: IO[bytes], size: int, name: str) -> bytes:
@@ -108,7 +119,7 @@ def read_some(stream: IO[bytes], size: int, name: str) -> bytes:
             part = stream.read(min(size, CHUNK))
         except EOFError:
             break
-        except (OSError, zlib.error, RuntimeError, zstandard.ZstdError) as error:
+        except read_errors() as error:
             raise StorageError(f"could not read {name}: {error}", name) from error
         if not part:
             break
@@ -168,7 +179,7 @@ class TarFiles:
             self.members = {
                 member.name.rsplit("/", 1)[-1]: member for member in self.tar if member.isfile()
             }
-        except (OSError, EOFError, tarfile.TarError, zlib.error, zstandard.ZstdError) as error:
+        except TAR_ERRORS + read_errors() as error:
             raise StorageError(f"could not read {path}: {error}", str(path)) from error
 
     def _spool(self, stream: IO[bytes]) -> IO[bytes]:
@@ -224,9 +235,10 @@ class SegmentSource:
         }
         newest = max((file.timeline for file in self.found), default=1)
         self.timeline = self.wanted_timeline or newest
-        self.history: tuple[TimelineSwitch, ...] = ()
+        self.history: TimelineHistory | None = None
         if self.timeline in histories:
-            self.history = parse_history(self._text(histories[self.timeline]))
+            content = self._text(histories[self.timeline])
+            self.history = parse_history(self.timeline, content)
         self._by_number: dict[int, list[SegmentFile]] = {}
         if self.segment_size:
             for file in self.found:
@@ -267,12 +279,14 @@ class SegmentSource:
 
     def timelines_for(self, number: int) -> list[int]:
         """Returns the timelines that may have written a segment, newest first."""
-        ancestors = [
-            switch.timeline
-            for switch in reversed(self.history)
-            if number <= switch.end_lsn // self.segment_size
+        if self.history is None:
+            return [self.timeline]
+        # The segment of a switch point may be there on both timelines.
+        return [
+            part.timeline
+            for part in reversed(self.history.parts)
+            if number <= part.end // self.segment_size
         ]
-        return [self.timeline, *ancestors]
 
     def find(self, number: int) -> SegmentFile | None:
         """Returns the file that holds a segment, or None."""
@@ -350,7 +364,3 @@ def read_pipe_head(stream: IO[bytes]) -> PipeHead:
         if not is_valid_segment_size(size):
             raise WalError(f"standard input: invalid WAL segment size {size}", lsn)
     return PipeHead(lsn, size, data)
-
-
-def history_name(timeline: int) -> str:
-    return history_file_name(timeline)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import struct
 
-from walstream.errors import RecordError
 from walstream.rmgr.arrays import numbers_text, redirects_text
 from walstream.rmgr.layout import Cursor, Layout, Value
 from walstream.rmgr.op import Op
@@ -15,7 +14,6 @@ from walstream.rmgr.view import View
 
 INIT_PAGE = 0x80
 
-IS_CATALOG_REL = 1 << 1
 HAS_CONFLICT_HORIZON = 1 << 3
 HAS_FREEZE_PLANS = 1 << 4
 HAS_REDIRECTIONS = 1 << 5
@@ -137,32 +135,6 @@ def conflict_horizon(view: View) -> int | None:
     return cursor.integer() if flags & HAS_CONFLICT_HORIZON else None
 
 
-def describe_prune_17(view: View) -> str:
-    if len(view.main) < PRUNE_17.size:
-        raise RecordError(f"record body too short: expected 2 bytes, got {len(view.main)}")
-    flags = view.main[1]
-    horizon = conflict_horizon(view)
-    text = "" if horizon is None else f"snapshotConflictHorizon: {horizon}"
-    text += f", isCatalogRel: {'T' if flags & IS_CATALOG_REL else 'F'}"
-    data = view.block_data(0)
-    if data is None:
-        return text
-    items = PruneItems(data, flags)
-    text += (
-        f", nplans: {len(items.plans)}, nredirected: {len(items.redirected) // 2}, "
-        f"ndead: {len(items.dead)}, nunused: {len(items.unused)}"
-    )
-    if items.plans:
-        text += f", plans: {plans_text(items.plans, items.plan_offsets)}"
-    if items.redirected:
-        text += f", redirected: {redirects_text(items.redirected)}"
-    if items.dead:
-        text += f", dead: {numbers_text(items.dead)}"
-    if items.unused:
-        text += f", unused: {numbers_text(items.unused)}"
-    return text
-
-
 def prune_fields_17(view: View, fields: dict[str, Value]) -> None:
     horizon = conflict_horizon(view)
     if horizon is not None:
@@ -201,7 +173,7 @@ def freeze_fields_16(view: View, fields: dict[str, Value]) -> None:
 
 
 def _prune(name: str) -> Op:
-    return Op(17, name, PRUNE_17, describe_prune_17, prune_fields_17)
+    return Op(17, name, PRUNE_17, "{:prune}", prune_fields_17)
 
 
 _LOCK_16 = "xmax: {xmax}, off: {off}, infobits: [{infobits:infobits,}], flags: 0x{flags:02X}"

@@ -9,6 +9,7 @@
   the same joined by ``, `` (BIT_NAMES);
 - ``{field:@names}`` the name of a value (VALUE_NAMES), ``?`` where it has none;
 - ``{array:[]}`` the items of an array of integers, as array_desc of rmgrdesc_utils.c does;
+- ``{:prune}`` a whole PRUNE of 17 and later, which is frequent and no template could say;
 - ``{:block0}`` what follows is printed only where block 0 has data.
 
 Where that is not enough, ``text`` is a function of a ``View`` (view.py).

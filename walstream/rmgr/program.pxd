@@ -1,32 +1,7 @@
 cimport cython
-from walstream.wal.buffer cimport byte, move, u8, u16, u32, u64, uint32, uint64
+from walstream.rmgr.text cimport Text
+from walstream.wal.buffer cimport byte, u8, u16, u32, u64, uint32, uint64
 from walstream.wal.record cimport RecordReader
-
-@cython.final
-cdef class Text:
-    cdef readonly bytearray store
-    cdef byte* p
-    cdef readonly Py_ssize_t used
-    cdef Py_ssize_t room
-
-    cdef void attach(self, byte[::1] view)
-    cpdef clear(self)
-    cpdef cut(self, Py_ssize_t used)
-    cpdef bytes value(self)
-    @cython.locals(length=Py_ssize_t)
-    cpdef put_bytes(self, bytes data)
-    cdef int put_view(self, const byte[::1] data) except -1
-    cdef int need(self, Py_ssize_t count) except -1
-    cdef int put(self, const byte* p, Py_ssize_t at, Py_ssize_t length) except -1
-    cdef int put_byte(self, int value) except -1
-    @cython.locals(rest=uint64, count=int, at=Py_ssize_t)
-    cdef int put_unsigned(self, uint64 value, int width) except -1
-    cdef int put_signed(self, long long value) except -1
-    @cython.locals(at=Py_ssize_t)
-    cdef int put_padded(self, uint64 value, int width) except -1
-    @cython.locals(rest=uint64, count=int, at=Py_ssize_t, digit=int)
-    cdef int put_hex(self, uint64 value, int width) except -1
-    cdef int put_lsn(self, uint64 lsn, int width) except -1
 
 @cython.final
 cdef class Describer:
@@ -52,6 +27,14 @@ cdef class Describer:
     cdef bint has_data(self, RecordReader reader) noexcept nogil
     @cython.locals(some=bint, i=int)
     cdef int put_bits(self, uint32 value, Py_ssize_t pc, int count, int commas, Text out) except -1
+    @cython.locals(at=Py_ssize_t, end=Py_ssize_t, flags=uint32, plans=Py_ssize_t,
+                   redirects=Py_ssize_t, dead=Py_ssize_t, unused=Py_ssize_t, plans_at=Py_ssize_t,
+                   redirects_at=Py_ssize_t, dead_at=Py_ssize_t, unused_at=Py_ssize_t, i=Py_ssize_t)
+    cdef int put_prune(self, RecordReader reader, const byte* p, Text out) except -1
+    cdef Py_ssize_t sub_count(self, const byte* p, Py_ssize_t at, Py_ssize_t end) except -1
+    @cython.locals(i=Py_ssize_t, tuples=Py_ssize_t)
+    cdef int put_plans(self, const byte* p, Py_ssize_t at, Py_ssize_t count, Py_ssize_t offsets_at,
+                       Py_ssize_t end, Text out) except -1
     @cython.locals(i=cython.longlong)
     cdef int put_array(self, const byte* p, Py_ssize_t at, int size, long long count, Text out) except -1
     @cython.locals(seconds=cython.longlong, rest=cython.longlong)

@@ -1,8 +1,7 @@
 """Prints the description of a record: runs the compiled templates of one major version.
 
-``Text`` is the growing line buffer, ``Describer`` the interpreter; both are kernels, so that the
-templates of op.py are the only copy of every description and still print at C speed. Operations
-that a template cannot say call their Python function.
+``Describer`` is a kernel, so that the templates of op.py are the only copy of every description and
+still print at C speed. Operations that a template cannot say call their Python function.
 """
 
 from __future__ import annotations
@@ -16,8 +15,10 @@ from walstream.errors import RecordError
 from walstream.rmgr.arrays import format_double
 from walstream.rmgr.clock import POSTGRES_EPOCH_S, second_text
 from walstream.rmgr.table import MODULES, operations
-from walstream.rmgr.template import CALL, WIDTH, Pool, compile_template
+from walstream.rmgr.template import CALL, CALL_END, WIDTH, Pool, compile_template
+from walstream.rmgr.text import Text
 from walstream.rmgr.view import View
+from walstream.rmgr.xact import HAS_DBINFO, describe_end
 from walstream.wal.record import RecordReader
 
 if TYPE_CHECKING:
@@ -25,138 +26,7 @@ if TYPE_CHECKING:
 
     from walstream.wal.buffer import Bytes
 if not cython.compiled:
-    from walstream.wal.buffer import move, u8, u16, u32, u64
-
-
-class Text:
-    """A line buffer that grows: ``store[:used]`` is what was written since ``clear``."""
-
-    def __init__(self, size: int = 1 << 16) -> None:
-        self.used = 0
-        self.room = size
-        self.store = bytearray(size)
-        self.attach(self.store)
-
-    def attach(self, view: bytearray) -> None:
-        if cython.compiled:
-            self.p = cython.address(view[0])
-        else:
-            self.p = self.store
-
-    def clear(self) -> None:
-        self.used = 0
-
-    def cut(self, used: int) -> None:
-        """Forgets what was written behind the first ``used`` bytes."""
-        if 0 <= used <= self.used:
-            self.used = used
-
-    def value(self) -> bytes:
-        """Returns a copy of what was written."""
-        return bytes(self.store[: self.used])
-
-    def put_bytes(self, data: bytes) -> None:
-        """Appends bytes of Python."""
-        length = len(data)
-        if length > 0:
-            self.need(length)
-            if cython.compiled:
-                self.put_view(data)
-            else:
-                self.p[self.used : self.used + length] = data
-                self.used += length
-
-    def put_view(self, data: bytes) -> int:
-        self.put(cython.address(data[0]), 0, len(data))
-        return 0
-
-    def need(self, count: int) -> int:
-        """Makes room for ``count`` more bytes."""
-        if self.room - self.used < count:
-            grown = bytearray(2 * self.room + count)
-            grown[: self.used] = self.store[: self.used]
-            self.store = grown
-            self.room = len(grown)
-            self.attach(grown)
-        return 0
-
-    def put(self, p: Bytes, at: int, length: int) -> int:
-        """Appends ``p[at:at + length]``."""
-        self.need(length)
-        move(self.p, self.used, p, at, length)
-        self.used += length
-        return 0
-
-    def put_byte(self, value: int) -> int:
-        self.need(1)
-        self.p[self.used] = value
-        self.used += 1
-        return 0
-
-    def put_unsigned(self, value: int, width: int) -> int:
-        """Appends a decimal number, blanks in front up to ``width``."""
-        self.need(32 + width)
-        count = 1
-        rest = value
-        while rest >= 10:
-            rest //= 10
-            count += 1
-        while width > count:
-            self.p[self.used] = 32
-            self.used += 1
-            width -= 1
-        at = self.used + count
-        self.used = at
-        while count > 0:
-            at -= 1
-            self.p[at] = 48 + value % 10
-            value //= 10
-            count -= 1
-        return 0
-
-    def put_signed(self, value: int) -> int:
-        if value < 0:
-            self.put_byte(45)
-            return self.put_unsigned(-value, 0)
-        return self.put_unsigned(value, 0)
-
-    def put_padded(self, value: int, width: int) -> int:
-        """Appends a decimal number, zeros in front up to ``width``."""
-        self.need(32)
-        at = self.used + width
-        self.used = at
-        while width > 0:
-            at -= 1
-            self.p[at] = 48 + value % 10
-            value //= 10
-            width -= 1
-        return 0
-
-    def put_hex(self, value: int, width: int) -> int:
-        """Appends a number in capital hexadecimal, zeros in front up to ``width``."""
-        self.need(32)
-        count = 1
-        rest = value >> 4
-        while rest > 0:
-            rest >>= 4
-            count += 1
-        if count < width:
-            count = width
-        at = self.used + count
-        self.used = at
-        while count > 0:
-            at -= 1
-            digit = value & 15
-            self.p[at] = digit + 48 if digit < 10 else digit + 55
-            value >>= 4
-            count -= 1
-        return 0
-
-    def put_lsn(self, lsn: int, width: int) -> int:
-        """Appends ``X/X``; the second number at least ``width`` digits wide."""
-        self.put_hex(lsn >> 32, 1)
-        self.put_byte(47)
-        return self.put_hex(lsn & 0xFFFFFFFF, width)
+    from walstream.wal.buffer import u8, u16, u32, u64
 
 
 class Describer:
@@ -181,7 +51,8 @@ class Describer:
                 for instruction in compile_template(op.text, op.layout, pool):
                     code.extend(instruction)
             else:
-                code.extend((CALL, 0, len(self.calls), 0, 0, 0))
+                call = CALL_END if op.text is describe_end else CALL
+                code.extend((call, 0, len(self.calls), HAS_DBINFO, 0, 0))
                 code.extend((0,) * WIDTH)
                 self.calls.append(op.text)
         self.code = code
@@ -297,6 +168,13 @@ class Describer:
                 b = pc + 6 + 6 * count
                 out.put(self.literals, self.code[b + 2], self.code[b + 3])
                 pc += 6 * (a + 1)
+            elif what == 18:  # PRUNE
+                self.put_prune(reader, p, out)
+            elif what == 19:  # CALL_END: with nothing but b in xinfo only the time is told
+                if reader.main_length >= 20 and u32(p, main + 8) == cython.cast(cython.uint, b):
+                    self.put_time(self.integer(p, main, 8), out)
+                else:
+                    self.call(reader, p, at, a, out)
             pc += 6
         return 0
 
@@ -336,6 +214,100 @@ class Describer:
                 if not commas:
                     out.put_byte(32)
         return 0
+
+    def put_prune(self, reader: RecordReader, p: Bytes, out: Text) -> int:
+        """Appends all of a PRUNE of 17 and later but the name; see ``heap2.PruneItems``."""
+        at = reader.main_at
+        flags = u8(p, at + 1)
+        if flags & 8:
+            if reader.main_length < 6:
+                raise RecordError("record body too short: no conflict horizon")
+            out.put_bytes(b"snapshotConflictHorizon: ")
+            out.put_unsigned(u32(p, at + 2), 0)
+        if flags & 2:
+            out.put_bytes(b", isCatalogRel: T")
+        else:
+            out.put_bytes(b", isCatalogRel: F")
+        if not self.has_data(reader):
+            return 0
+        at = reader.data_at[0]
+        end = at + reader.data_length[0]
+        plans = redirects = dead = unused = 0
+        plans_at = redirects_at = dead_at = unused_at = at
+        if flags & 16:
+            plans = self.sub_count(p, at, end)
+            plans_at = at + 4
+            at = plans_at + 12 * plans
+        if flags & 32:
+            redirects = self.sub_count(p, at, end)
+            redirects_at = at + 2
+            at = redirects_at + 4 * redirects
+        if flags & 64:
+            dead = self.sub_count(p, at, end)
+            dead_at = at + 2
+            at = dead_at + 2 * dead
+        if flags & 128:
+            unused = self.sub_count(p, at, end)
+            unused_at = at + 2
+            at = unused_at + 2 * unused
+        if at > end:
+            raise RecordError("record body too short: items beyond the data of block 0")
+        out.put_bytes(b", nplans: ")
+        out.put_unsigned(plans, 0)
+        out.put_bytes(b", nredirected: ")
+        out.put_unsigned(redirects, 0)
+        out.put_bytes(b", ndead: ")
+        out.put_unsigned(dead, 0)
+        out.put_bytes(b", nunused: ")
+        out.put_unsigned(unused, 0)
+        if plans > 0:
+            out.put_bytes(b", plans: ")
+            self.put_plans(p, plans_at, plans, at, end, out)
+        if redirects > 0:
+            out.put_bytes(b", redirected: [")
+            for i in range(redirects):
+                if i > 0:
+                    out.put_bytes(b", ")
+                out.put_unsigned(u16(p, redirects_at + 4 * i), 0)
+                out.put_bytes(b"->")
+                out.put_unsigned(u16(p, redirects_at + 4 * i + 2), 0)
+            out.put_byte(93)
+        if dead > 0:
+            out.put_bytes(b", dead: ")
+            self.put_array(p, dead_at, 2, dead, out)
+        if unused > 0:
+            out.put_bytes(b", unused: ")
+            self.put_array(p, unused_at, 2, unused, out)
+        return 0
+
+    def sub_count(self, p: Bytes, at: int, end: int) -> int:
+        if end - at < 2:
+            raise RecordError("record body too short: items beyond the data of block 0")
+        return u16(p, at)
+
+    def put_plans(self, p: Bytes, at: int, count: int, offsets_at: int, end: int, out: Text) -> int:
+        """Appends freeze plans; their offsets lie one after the other from ``offsets_at`` on."""
+        out.put_byte(91)
+        for i in range(count):
+            tuples = u16(p, at + 10)
+            if 2 * tuples > end - offsets_at:
+                raise RecordError("record body too short: offsets beyond the data of block 0")
+            if i > 0:
+                out.put_bytes(b", ")
+            out.put_bytes(b"{ xmax: ")
+            out.put_unsigned(u32(p, at), 0)
+            out.put_bytes(b", infomask: ")
+            out.put_unsigned(u16(p, at + 6), 0)
+            out.put_bytes(b", infomask2: ")
+            out.put_unsigned(u16(p, at + 4), 0)
+            out.put_bytes(b", ntuples: ")
+            out.put_unsigned(tuples, 0)
+            out.put_bytes(b", offsets: ")
+            self.put_array(p, offsets_at, 2, tuples, out)
+            out.put_bytes(b" }")
+            offsets_at += 2 * tuples
+            at += 12
+        return out.put_byte(93)
 
     def put_array(self, p: Bytes, at: int, size: int, count: int, out: Text) -> int:
         out.put_byte(91)

@@ -12,7 +12,7 @@ from walstream.rmgr.layout import KINDS, Layout
 from walstream.rmgr.op import BIT_NAMES, VALUE_NAMES
 
 END, LITERAL, UNSIGNED, SIGNED, HEX2, LSN, FULLXID, LOCATOR, TID, TIME = range(10)
-CHOICE, BITS, ARRAY, TEXT, DOUBLE, NEEDS_DATA, CALL, NAME = range(10, 18)
+CHOICE, BITS, ARRAY, TEXT, DOUBLE, NEEDS_DATA, CALL, NAME, PRUNE, CALL_END = range(10, 20)
 WIDTH = 6
 
 Instruction = tuple[int, int, int, int, int, int]
@@ -68,6 +68,8 @@ def place(expression: str, layout: Layout, pool: Pool) -> list[Instruction]:
     how = match["how"] or ""
     if how == "block0":
         return [(NEEDS_DATA, 0, 0, 0, 0, 0)]
+    if how == "prune":
+        return [(PRUNE, 0, 0, 0, 0, 0)]
     field = layout[match["name"]]
     size = KINDS[field.kind].size
     if how == "[]":
