@@ -278,7 +278,8 @@ class Receiver:
             start = await self._sink.begin(upstream)
             for hole in self._sink.holes():
                 await self._refetch(connection, hole)
-            if upstream.slot_restart_lsn > start.start_lsn:
+            restart = upstream.slot_restart_lsn
+            if restart - restart % upstream.segment_size > start.start_lsn:
                 log.warning(
                     "slot %s begins at %s, we go on at %s: the server may have removed the WAL "
                     "between",

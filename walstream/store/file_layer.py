@@ -32,6 +32,9 @@ class FileLayer:
     def open(self, path: Path, flags: int, mode: int = 0o600) -> int:
         return os.open(path, flags | os.O_CLOEXEC, mode)
 
+    def exists(self, path: Path) -> bool:
+        return path.exists()
+
     def close(self, fd: int) -> None:
         os.close(fd)
 

@@ -65,7 +65,7 @@ class SegmentFile:
         self._directory = directory
         self._sync = sync
         self.path = directory / (name + PARTIAL)
-        existed = self.path.exists()
+        existed = files.exists(self.path)
         self._fd = self._call("open", files.open, self.path, os.O_RDWR | os.O_CREAT, mode)
         try:
             if not existed or files.size(self._fd) != size:
@@ -124,6 +124,20 @@ class SegmentFile:
         """
         data: bytes = self._call("read", self._files.read, self._fd, length, offset)
         return data
+
+    def write_again(self, length: int) -> None:
+        """Writes the first ``length`` bytes of the file once more, so that a flush covers them.
+
+        Raises:
+            StorageError: a read or write failed.
+        """
+        at = 0
+        while at < length:
+            data = self.read(at, min(1 << 20, length - at))
+            done = 0
+            while done < len(data):
+                done += self._write_some([memoryview(data)[done:]], at + done)
+            at += len(data)
 
     def flush(self) -> None:
         """Returns when everything written is on disk.

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from walstream.errors import WalDivergedError, WalGapError
 from walstream.store.compressed import NO_COMPRESSION, CompressedSegment, Compression
-from walstream.store.file_layer import FileLayer
+from walstream.store.file_layer import FileLayer, storage_error
 from walstream.store.segment_file import Segment, SegmentFile
 from walstream.store.verify import NoVerifier, Verifier
 from walstream.wal.model import WalChunk, format_lsn
@@ -70,11 +70,16 @@ class WalFiles:
         self.syncs = 0
         if start_lsn % segment_size:
             segment = self._open(prefix)
-            if sync:
-                # The bytes may have been in the page cache only when an earlier process died.
-                segment.flush()
+            if isinstance(segment, SegmentFile) and prefix is None:
+                # What can be read need not be on disk, even after an fsync: one that failed in an
+                # earlier process left clean pages that no later fsync writes. So write it again.
+                segment.write_again(start_lsn % segment_size)
+            segment.flush()
         if sync:
-            files.fsync_directory(directory)
+            try:
+                files.fsync_directory(directory)
+            except OSError as exc:
+                raise storage_error("fsync", directory, exc) from exc
 
     @property
     def timeline(self) -> int:

@@ -54,10 +54,9 @@ log = logging.getLogger("walstream.writer")
 
 T = TypeVar("T")
 
-# Chunks are at most 128 kB. The queue holds what arrives while one hop runs.
-QUEUE_BYTES = 4 << 20
-# A busy stream that asks for no flush is flushed at segment ends; one that asks, at least so often.
-FLUSH_BYTES = 16 << 20
+# Chunks are at most 128 kB. The queue holds what arrives while one hop runs: about what comes in
+# the time of a segment's fsyncs, so that the server is kept busy meanwhile.
+QUEUE_BYTES = 16 << 20
 FULL_DISK_RETRY_S = (0.2, 5.0)
 DEAD_DIRECTORY = "dead"
 

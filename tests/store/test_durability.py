@@ -1,0 +1,174 @@
+"""No LSN is called flushed that a power cut would take back: every system call fails in turn."""
+
+from __future__ import annotations
+
+import random
+from itertools import count
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from tests.store.memory_files import MemoryFiles, PowerCut
+from walstream.errors import StorageError, WalDivergedError, WalGapError
+from walstream.store.file_layer import NoSpace
+from walstream.store.wal_files import WalFiles
+from walstream.wal.model import WalChunk
+from walstream.wal.segment import segment_file_name
+
+SIZE = 64
+STREAM = random.Random(1).randbytes(SIZE * 40)
+HOME = Path("/wal")
+
+
+def same_prefix(left: bytes, right: bytes) -> int:
+    pairs = enumerate(zip(left, right, strict=False))
+    return next((at for at, (a, b) in pairs if a != b), min(len(left), len(right)))
+
+
+def durable_end(files: MemoryFiles) -> int:
+    """The first LSN that a power cut now would lose."""
+    for number in count():
+        name = segment_file_name(1, number, SIZE)
+        best = 0
+        for path in (HOME / name, HOME / (name + ".partial")):
+            inode = files.durable_entries.get(path)
+            if inode is None:
+                continue
+            expected = STREAM[number * SIZE : (number + 1) * SIZE]
+            best = max(best, same_prefix(inode.durable, expected))
+        if best < SIZE:
+            return number * SIZE + best
+    raise AssertionError
+
+
+class DurableStore(RuleBasedStateMachine):
+    """A writer whose disk fails, is full, writes short, or loses power, at any call."""
+
+    @initialize(sync=st.just(True), zero_fill=st.booleans())
+    def begin(self, sync: bool, zero_fill: bool) -> None:
+        self.faults: list[str | None] = []
+        self.told = 0
+        self.zero_fill = zero_fill
+        self.disk = MemoryFiles(lambda _: self.faults.pop() if self.faults else None)
+        self.open(0)
+
+    def open(self, lsn: int) -> None:
+        self.files = WalFiles(self.disk, HOME, SIZE, 1, lsn, zero_fill=self.zero_fill)
+
+    def restart(self) -> None:
+        """A new process takes up what is told to be flushed; that must be there."""
+        self.faults.clear()
+        assert self.told <= durable_end(self.disk)
+        start = self.told
+        if self.disk.exists(HOME / segment_file_name(1, start // SIZE, SIZE)):
+            start += SIZE - start % SIZE  # died behind the rename: the segment is complete
+        self.open(start)
+
+    def work(self, length: int, flush: bool, faults: list[str | None]) -> None:
+        start = self.files.next_lsn
+        data = STREAM[start : start + length]
+        self.faults[:] = faults
+        try:
+            self.files.feed([WalChunk(start, data, start, 0)])
+            for _ in range(len(faults) + 1):
+                try:
+                    self.files.write()
+                    break
+                except NoSpace:
+                    continue
+            if flush:
+                self.files.flush()
+        except PowerCut:
+            self.disk.power_off()
+            self.restart()
+            return
+        except NoSpace:
+            pass
+        except StorageError:
+            # Fatal: the process ends, what the kernel has stays.
+            self.disk.process_died()
+            self.restart()
+            return
+        self.faults.clear()
+        self.told = max(self.told, self.files.flushed_lsn)
+
+    @rule(
+        length=st.integers(0, 3 * SIZE),
+        flush=st.booleans(),
+        faults=st.lists(
+            st.sampled_from([None, None, None, "eio", "enospc", "short", "cut"]), max_size=12
+        ),
+    )
+    def write_with_faults(self, length: int, flush: bool, faults: list[str | None]) -> None:
+        self.work(length, flush, faults)
+
+    @rule()
+    def power_cut(self) -> None:
+        self.disk.power_off()
+        self.restart()
+
+    @rule(back=st.integers(1, SIZE))
+    def send_again(self, back: int) -> None:
+        self.files.write()
+        end = self.files.next_lsn
+        start = max(end - back, end - end % SIZE)
+        self.files.feed([WalChunk(start, STREAM[start:end], end, 0)])
+        assert self.files.next_lsn == end
+
+    @invariant()
+    def flushed_is_on_disk(self) -> None:
+        if hasattr(self, "files"):
+            assert self.told <= durable_end(self.disk)
+            assert self.files.flushed_lsn <= durable_end(self.disk)
+            assert self.files.flushed_lsn <= self.files.written_lsn <= self.files.next_lsn
+
+    @invariant()
+    def complete_segments_are_whole(self) -> None:
+        if hasattr(self, "files"):
+            for path, inode in self.disk.durable_entries.items():
+                if path.suffix == "":
+                    number = int(path.name[16:], 16) + (int(path.name[8:16], 16) << 32) // SIZE
+                    assert inode.durable == STREAM[number * SIZE : (number + 1) * SIZE]
+
+
+DurableStore.TestCase.settings = settings(max_examples=30, stateful_step_count=20, deadline=None)
+TestDurableStore = DurableStore.TestCase
+
+
+CALLS = 60
+
+
+@pytest.mark.parametrize("kind", ["eio", "enospc", "short", "cut"])
+@pytest.mark.parametrize("at", range(CALLS))
+def test_each_system_call_fails_once(kind: str, at: int) -> None:
+    calls = count()
+    disk = MemoryFiles(lambda _: kind if next(calls) == at else None)
+    told = 0
+    try:
+        files = WalFiles(disk, HOME, SIZE, 1, 0)
+        for start in range(0, SIZE * 5, 50):
+            files.feed([WalChunk(start, STREAM[start : start + 50], start, 0)])
+            try:
+                files.write()
+            except NoSpace:
+                files.write()
+            files.flush()
+            told = files.flushed_lsn
+            assert told <= durable_end(disk)
+    except (PowerCut, StorageError):
+        disk.power_off()
+    assert told <= durable_end(disk)
+
+
+def test_gaps_and_differences_are_refused() -> None:
+    disk = MemoryFiles(lambda _: None)
+    files = WalFiles(disk, HOME, SIZE, 1, 0)
+    files.feed([WalChunk(0, STREAM[:100], 0, 0)])
+    with pytest.raises(WalGapError):
+        files.feed([WalChunk(101, STREAM[101:120], 0, 0)])
+    with pytest.raises(WalDivergedError, match="0/46"):
+        files.feed([WalChunk(40, STREAM[40:70] + b"\0\0" + STREAM[72:100], 0, 0)])
+    assert files.next_lsn == 100
