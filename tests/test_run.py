@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import PostgresServer
+from tests.servers import PostgresServer, Setting
 from walstream.cli import exit_codes
 
 WALSTREAM = [sys.executable, "-m", "walstream"]
@@ -116,8 +117,12 @@ def test_run_is_killed_resumed_and_stopped(
     assert history.stdout.count("Heap/DELETE") == 6
     assert second.end(signal.SIGTERM) == 0
 
-    stored = Running.status(second)
+    stored = second.status()
     assert parse(str(stored["indexed_to"])) >= later
+    shutil.rmtree(second.store / "index")
+    again = walstream("reindex", second.store)
+    assert again.stdout == f"indexed up to {stored['indexed_to']}\n", again.stderr
+    assert walstream("history", second.store, path, 0).stdout == history.stdout
     pg_server.execute("SELECT pg_drop_replication_slot('resumed')")
 
 
@@ -173,7 +178,7 @@ def test_a_wrong_dsn_is_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.pg_versions(15, 18)
 def test_wal_level_minimal_is_refused(pg_version: int, tmp_path: Path) -> None:
-    config = {"wal_level": "minimal", "max_wal_senders": 0}
+    config: dict[str, Setting] = {"wal_level": "minimal", "max_wal_senders": 0}
     with PostgresServer(pg_version, config=config) as server:
         answer = walstream("run", server.replication_dsn, "--store", tmp_path / "store")
     assert answer.returncode in (exit_codes.REFUSED, exit_codes.CONNECTION)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
+import shutil
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -258,6 +259,37 @@ class Application:
         with self._intake:
             async for _ in periodic(FLUSH_INTERVAL_S):
                 self.writer.request_flush()
+
+
+def reindex(path: Path, report: Callable[[int, int], None]) -> int:
+    """Makes the index of a store again; returns the end of the newest record. Blocks.
+
+    ``report(done, total)`` is called as it goes, in bytes of WAL.
+
+    Raises:
+        StoreError: not a store, in use, or without a base backup.
+        WalError: WAL is damaged before its end, or a segment is missing.
+    """
+    with Store.open(path) as store:
+        backups = list_base_backups(store.base_path)
+        if not backups:
+            raise StoreError(f"store {path} has no base backup: let walstream run finish one")
+        identity, first = store.identity, backups[0]
+        archive = WalArchive(store.wal_path, identity.segment_size)
+        end_lsn = archive.end_lsn()
+        fresh = store.path / "index.new"
+        shutil.rmtree(fresh, ignore_errors=True)
+        index = PageIndex(fresh)
+        begin_index(index, first.start_lsn, BasePages(first.path).sizes().items())
+        ingest = Ingest(index, archive, identity.version, identity.segment_size, identity.system_id)
+        start = ingest.read_lsn
+        while ingest.read_lsn < end_lsn and ingest.end_of_wal is None:
+            ingest.advance(end_lsn)
+            report(ingest.read_lsn - start, end_lsn - start)
+        index.close()
+        shutil.rmtree(store.index_path, ignore_errors=True)
+        fresh.rename(store.index_path)
+        return ingest.last_record_end
 
 
 async def run_until_signalled(application: Application, drain_s: float = math.inf) -> None:

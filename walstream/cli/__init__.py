@@ -24,6 +24,7 @@ COMMANDS = {
     "receive": ("receive", "Stream WAL into a directory, as pg_receivewal does."),
     "redo": ("redo", "Run redo requests by hand and look at the sandbox."),
     "restore-wal": ("restore_wal", "Get a WAL file out of a store; a restore_command."),
+    "reindex": ("reindex", "Make the index of a store again from its WAL."),
     "run": ("run", "Stream a cluster into a store: base backup, WAL, index."),
     "status": ("status", "Show what a store holds."),
 }

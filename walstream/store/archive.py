@@ -110,6 +110,16 @@ class WalArchive:
         ]
         return [self.timeline, *ancestors]
 
+    def end_lsn(self) -> int:
+        """Returns the end of the newest segment of the timeline (0: there is none)."""
+        ends = [
+            segment.segment_number + 1
+            for name in os.listdir(self.path)  # noqa: PTH208 (names only)
+            if (segment := parse_segment_file_name(name.removesuffix(PARTIAL), self.segment_size))
+            and segment.timeline == self.timeline
+        ]
+        return max(ends, default=0) * self.segment_size
+
     def find(self, segment_number: int) -> Path | None:
         """Returns the file that holds a segment, or None; a complete one before a partial one."""
         for timeline in self.timelines_for(segment_number):
