@@ -22,6 +22,7 @@ from tests.binaries import find_binaries
 from tests.servers import PostgresServer
 from tests.workload import WORKLOAD_CONFIG, run_sql_files
 from walstream.cli.exit_codes import (
+    CONNECTION,
     FAILED,
     SEGMENT_MISSING,
     STORAGE,
@@ -347,6 +348,27 @@ def test_follow_a_servers_directory(live: PostgresServer) -> None:
             process.kill()
 
 
+def test_a_live_server(live: PostgresServer) -> None:
+    start = live.execute("SELECT pg_current_wal_lsn()")[0][0]
+    live.execute("SELECT pg_logical_emit_message(false, 'note', 'past')")
+    command = [*COMMAND, live.dsn, "-s", start, "-r", "LogicalMessage", "-n", "2"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            read_until(process, b"payload (4 bytes): 70 61 73 74")
+            live.execute("SELECT pg_logical_emit_message(false, 'note', 'now')")
+            live.execute("CHECKPOINT")
+            read_until(process, b"payload (3 bytes): 6E 6F 77")
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
+    end = live.execute("SELECT pg_current_wal_lsn()")[0][0]
+    directory = ours("-p", live.wal_directory, "-s", start, "-e", end)
+    assert ours(live.dsn, "-s", start, "-e", end).stdout == directory.stdout
+    refused = ours("host=127.0.0.1 port=1 user=nobody")
+    assert refused.returncode == CONNECTION
+    assert b"Traceback" not in refused.stderr
+
+
 def test_timelines(live: PostgresServer, tmp_path: Path) -> None:
     with live.standby() as standby:
         standby.promote()
@@ -364,3 +386,15 @@ def test_timelines(live: PostgresServer, tmp_path: Path) -> None:
     assert old.returncode == 0, old.stderr
     assert b"END_OF_RECOVERY" not in old.stdout
     assert old.stdout not in (b"", result.stdout)
+
+
+def test_example_dump_records(wal: Path) -> None:
+    name = segments(wal)[0]
+    example = Path(__file__).parents[2] / "examples/dump_records.py"
+    assert len(example.read_text().splitlines()) < 40
+    command = [sys.executable, str(example), str(wal / name), "Heap"]
+    result = subprocess.run(command, capture_output=True, check=True)
+    lines = ours(wal / name, "-r", "Heap").stdout.decode().splitlines()
+    assert [line.split(" ", 2)[2].rstrip() for line in result.stdout.decode().splitlines()] == [
+        line.split("desc: ", 1)[1].split(" ", 1)[1].split(", blkref")[0].rstrip() for line in lines
+    ]

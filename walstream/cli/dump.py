@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from walstream.inspect.dump import Sink
+    from walstream.inspect.dump import Dumper, Sink
     from walstream.inspect.reading import Batch, Reading, Wait
     from walstream.inspect.source import SegmentSource
 
@@ -273,7 +273,7 @@ def command(
     Reads segments of 14 to 18: complete, .partial, compressed (.gz, .lz4, .zst), in a directory, a
     tar archive or a store, or a stream of WAL on standard input (-), or follows a server (DSN).
     """
-    from walstream.inspect.dump import ImageSaver, dump
+    from walstream.inspect.dump import Dumper, ImageSaver
     from walstream.inspect.filters import RecordFilter
     from walstream.inspect.reading import Reading
     from walstream.wal.model import FORK_NAMES, RelFileLocator, format_lsn
@@ -316,10 +316,13 @@ def command(
         def make_sink(version: int) -> Sink:
             return sink_for(out, reading, version, quiet, stats, form, bkp_details, describe)
 
-        batches = open_batches(segments, path, timeline, follow, reading)
-        written = 0
+        live = len(segments) == 1 and _DSN.fullmatch(segments[0]) is not None
+        dumper = Dumper(reading, make_sink, limit, saver, notice, follow or live)
         try:
-            written = dump(batches, reading, make_sink, limit, saver, notice, follow)
+            if live:
+                stream(segments[0], reading, dumper)
+            else:
+                dumper.run(open_batches(segments, path, timeline, follow, reading))
         except KeyboardInterrupt:
             # As pg_waldump: what was counted has been printed; that is the end.
             return
@@ -327,7 +330,19 @@ def command(
             # Whoever read the output has seen enough.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return
-    finish(reading, written, limit)
+    finish(reading, dumper.written, limit)
+
+
+def stream(conninfo: str, reading: Reading, dumper: Dumper) -> None:
+    """Follows a server until the end that was asked for, or an interrupt."""
+    import trio
+
+    from walstream.inspect.live import follow_server
+
+    try:
+        trio.run(follow_server, conninfo, reading, dumper.take)
+    finally:
+        dumper.finish()
 
 
 def open_output(output: Path | None) -> Any:

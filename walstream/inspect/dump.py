@@ -268,50 +268,63 @@ class ImageSaver:
                     ) from error
 
 
-def dump(
-    batches: Iterator[Batch],
-    reading: Reading,
-    make_sink: Callable[[int], Sink],
-    limit: int = 0,
-    saver: ImageSaver | None = None,
-    on_first: Callable[[], None] | None = None,
-    flush: bool = False,
-) -> int:
-    """Writes records until they end or ``limit`` of them were written (0: no limit).
+class Dumper:
+    """Hands batches on to a sink until ``limit`` records were written (0: no limit).
 
     Args:
-        batches: what ``reading`` gives.
+        reading: what the batches come from.
         make_sink: makes the sink for a major version.
         saver: also saves page images.
         on_first: called when the first record was read.
         flush: give out every batch at once, for following.
-
-    Returns:
-        How many records were written.
     """
-    sink: Sink | None = None
-    written = 0
-    told = on_first is None
-    try:
-        for batch in batches:
-            if not told and reading.first_lsn is not None:
-                told = True
-                assert on_first is not None
-                on_first()
-            if sink is None:
-                sink = make_sink(reading.version)
-            if limit and written + len(batch.rows) > limit:
-                batch = batch._replace(rows=batch.rows[: limit - written])
-            if len(batch.rows):
-                sink.write(batch)
-                if saver is not None:
-                    saver.write(batch, reading.version, reading.timeline)
-                written += len(batch.rows)
-            if flush and isinstance(sink, TextSink | JsonSink):
-                sink.finish()
-            if limit and written >= limit:
-                break
-    finally:
-        if sink is not None:
-            sink.finish()
-    return written
+
+    def __init__(
+        self,
+        reading: Reading,
+        make_sink: Callable[[int], Sink],
+        limit: int = 0,
+        saver: ImageSaver | None = None,
+        on_first: Callable[[], None] | None = None,
+        flush: bool = False,
+    ) -> None:
+        self.reading = reading
+        self.make_sink = make_sink
+        self.limit = limit
+        self.saver = saver
+        self.on_first = on_first
+        self.flush = flush
+        self.sink: Sink | None = None
+        self.written = 0
+
+    def take(self, batch: Batch) -> bool:
+        """Writes a batch; returns whether more is wanted."""
+        if self.on_first is not None and self.reading.first_lsn is not None:
+            self.on_first()
+            self.on_first = None
+        if self.sink is None:
+            self.sink = self.make_sink(self.reading.version)
+        if self.limit and self.written + len(batch.rows) > self.limit:
+            batch = batch._replace(rows=batch.rows[: self.limit - self.written])
+        if len(batch.rows):
+            self.sink.write(batch)
+            if self.saver is not None:
+                self.saver.write(batch, self.reading.version, self.reading.timeline)
+            self.written += len(batch.rows)
+        if self.flush and isinstance(self.sink, TextSink | JsonSink):
+            self.sink.finish()
+        return not self.limit or self.written < self.limit
+
+    def finish(self) -> None:
+        """Ends the output."""
+        if self.sink is not None:
+            self.sink.finish()
+
+    def run(self, batches: Iterator[Batch]) -> None:
+        """Writes all batches, and ends the output however they end."""
+        try:
+            for batch in batches:
+                if not self.take(batch):
+                    break
+        finally:
+            self.finish()

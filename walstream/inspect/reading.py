@@ -276,6 +276,28 @@ class Reading:
             return
         self.ending = self._stop(scanner)
 
+    def begin(self, lsn: int, segment_size: int) -> None:
+        """Makes ready for ``feed``: WAL will come from ``lsn`` on, the start of a page."""
+        if self.asked_start is None:
+            self.start_lsn = lsn
+        self._begin(lsn, segment_size)
+
+    def feed(self, lsn: int, piece: bytes) -> Iterator[Batch]:
+        """Yields the records that the next bytes of a stream give; at the end sets ``ending``.
+
+        Raises:
+            WalError: the WAL is damaged.
+        """
+        scanner = self.scanner
+        assert scanner is not None
+        if self.end_lsn is not None:
+            piece = piece[: max(self.end_lsn - lsn, 0)]
+        if piece:
+            scanner.feed_bytes(lsn, piece)
+            yield from self._poll(scanner, piece)
+        if self.end_lsn is not None and scanner.feed_lsn >= self.end_lsn:
+            self.ending = self._stop(scanner)
+
 
 def raise_ending(ending: Ending) -> None:
     """Raises the error that an ending other than LIMIT and CLEAN is.
