@@ -127,6 +127,27 @@ def test_run_is_killed_resumed_and_stopped(
 
 
 @pytest.mark.pg_versions(15, 18)
+def test_a_promotion_is_followed(pg_server: PostgresServer, tmp_path: Path) -> None:
+    path, _ = table(pg_server, "promoted")
+    with pg_server.standby() as standby:
+        running = Running(standby.replication_dsn, tmp_path / "store", "--no-slot")
+        try:
+            running.wait_until_indexed(0)
+            standby.promote()
+            standby.execute("DELETE FROM promoted WHERE i > 4")
+            running.wait_until_indexed(standby.insert_lsn())
+            history = walstream("history", running.store, path, 0)
+            assert history.stdout.count("Heap/DELETE") == 6, history.stderr
+            page = walstream("page", running.store, path, 0)
+            assert page.stdout.count(" normal ") == 10, page.stderr
+            assert (running.store / "wal" / "00000002.history").exists()
+            assert running.end(signal.SIGTERM) == 0
+        finally:
+            running.process.kill()
+            running.process.communicate()
+
+
+@pytest.mark.pg_versions(15, 18)
 def test_a_store_of_another_cluster_is_refused(
     pg_server: PostgresServer, run: Callable[..., Running]
 ) -> None:

@@ -8,13 +8,13 @@ that one can be read again by the position that the index keeps.
 from __future__ import annotations
 
 import os
+import time
 from collections import OrderedDict
 from pathlib import Path
-from typing import NamedTuple
 
 import crc32c
 
-from walstream.errors import RecordError, SegmentMissing, StorageError, WalError
+from walstream.errors import RecordError, SegmentMissing, StorageError
 from walstream.wal.layout import (
     LONG_PAGE_HEADER,
     RECORD_CRC_OFFSET,
@@ -30,38 +30,11 @@ from walstream.wal.segment import (
     parse_segment_file_name,
     segment_file_name,
 )
+from walstream.wal.timeline import parse_history
 
 PARTIAL = ".partial"
 OPEN_FILES = 64
-
-
-class TimelineSwitch(NamedTuple):
-    """One line of a history file: ``timeline`` ended at ``end_lsn``."""
-
-    timeline: int
-    end_lsn: int
-
-
-def parse_history(text: str) -> tuple[TimelineSwitch, ...]:
-    """Returns the ancestors that a history file lists, oldest first (readTimeLineHistory).
-
-    Raises:
-        WalError: a line is not ``TLI<tab>LSN<tab>reason``.
-    """
-    switches = []
-    for line in text.splitlines():
-        stripped = line.strip()
-        if not stripped or stripped.startswith("#"):
-            continue
-        fields = stripped.split(None, 2)
-        try:
-            high, low = fields[1].split("/")
-            switches.append(TimelineSwitch(int(fields[0]), int(high, 16) << 32 | int(low, 16)))
-        except (ValueError, IndexError):
-            raise WalError(
-                f"timeline history: expected TLI and LSN on each line, got {line!r}"
-            ) from None
-    return tuple(switches)
+MTIME_TICK_NS = 50_000_000
 
 
 class WalArchive:
@@ -76,11 +49,20 @@ class WalArchive:
         self.segment_size = segment_size
         self._wanted_timeline = timeline
         self._files: OrderedDict[int, tuple[int, str]] = OrderedDict()
+        self._seen_mtime_ns = 0
         self.refresh()
 
     def refresh(self) -> None:
-        """Looks at the directory again: new timelines, segments that lost their ``.partial``."""
+        """Looks at the directory again: new timelines, segments that lost their ``.partial``.
+
+        Raises:
+            WalError: the history file of the newest timeline is malformed.
+        """
         self.close()
+        mtime_ns = self.path.stat().st_mtime_ns
+        # A change within the same tick of the clock would not move the time: look again then.
+        settled = time.time_ns() - mtime_ns > MTIME_TICK_NS
+        self._seen_mtime_ns = mtime_ns if settled else 0
         timelines = set()
         for name in os.listdir(self.path):  # noqa: PTH208 (names only)
             segment = parse_segment_file_name(name.removesuffix(PARTIAL), self.segment_size)
@@ -89,12 +71,10 @@ class WalArchive:
                 timelines.add(segment.timeline)
             elif history is not None:
                 timelines.add(history)
-        newest = max(timelines, default=1)
-        self.timeline = self._wanted_timeline or newest
-        self.history: tuple[TimelineSwitch, ...] = ()
+        self.timeline = self._wanted_timeline or max(timelines, default=1)
         history_path = self.path / history_file_name(self.timeline)
-        if history_path.exists():
-            self.history = parse_history(history_path.read_text())
+        text = history_path.read_text() if history_path.exists() else ""
+        self.history = parse_history(self.timeline, text)
 
     def close(self) -> None:
         """Closes the open segment files."""
@@ -103,12 +83,11 @@ class WalArchive:
 
     def timelines_for(self, segment_number: int) -> list[int]:
         """Returns the timelines that may have written a segment, newest first."""
-        ancestors = [
-            switch.timeline
-            for switch in reversed(self.history)
-            if segment_number <= switch.end_lsn // self.segment_size
+        return [
+            part.timeline
+            for part in reversed(self.history.parts)
+            if part.begin // self.segment_size <= segment_number <= part.end // self.segment_size
         ]
-        return [self.timeline, *ancestors]
 
     def end_lsn(self) -> int:
         """Returns the end of the newest segment of the timeline (0: there is none)."""
@@ -159,6 +138,8 @@ class WalArchive:
             SegmentMissing: a segment of the range is not there.
             StorageError: a file is shorter than a segment, or cannot be read.
         """
+        if self.path.stat().st_mtime_ns != self._seen_mtime_ns:
+            self.refresh()
         parts = []
         while length > 0:
             number, offset = divmod(lsn, self.segment_size)
