@@ -1,0 +1,80 @@
+"""``walstream stats``: what WAL is made of."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from walstream.cli.arguments import LSN
+
+KINDS = ("rmgr", "record", "relation", "fork", "fpi", "transaction", "time")
+
+
+@click.command()
+@click.argument("path", type=click.Path(exists=True, path_type=Path))
+@click.option("-s", "--start", type=LSN, default=0, help="Leave out records before this LSN.")
+@click.option("-e", "--end", type=LSN, help="Leave out records from this LSN on.")
+@click.option("-t", "--timeline", type=int, help="Timeline to read.  [default: the newest]")
+@click.option(
+    "--by",
+    "kinds",
+    type=click.Choice([*KINDS, "all"]),
+    multiple=True,
+    help="What to count by; may be given several times.  [default: rmgr]",
+)
+@click.option("-n", "--limit", type=click.IntRange(1), default=20, help="Rows of a long table.")
+@click.option("--format", "form", type=click.Choice(["table", "json", "html"]), default="table")
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="File.")
+@click.option("-j", "--threads", type=click.IntRange(1, 64), help="Threads.  [default: all CPUs]")
+def command(
+    path: Path,
+    start: int,
+    end: int | None,
+    timeline: int | None,
+    kinds: tuple[str, ...],
+    limit: int,
+    form: str,
+    output: Path | None,
+    threads: int | None,
+) -> None:
+    """Count the records of PATH: a store, a data directory, a directory of WAL or a tar archive.
+
+    By resource manager and by kind of record the table is that of ``pg_waldump --stats``. JSON and
+    HTML hold everything.
+    """
+    from walstream.inspect.runs import default_threads, open_source
+    from walstream.inspect.stats import as_json, collect, count_records
+    from walstream.inspect.statstable import stats_table
+
+    source = open_source(path, timeline)
+    if "all" in kinds:
+        kinds = KINDS
+    kinds = kinds or ("rmgr",)
+    if form == "table" and set(kinds) <= {"rmgr", "record"}:
+        threads = 1 if path.is_file() else threads or default_threads()
+        totals, first, version = count_records(source, threads, start, end)
+        text = "\n".join(
+            stats_table(totals, first, version or 18, kind == "record") for kind in kinds
+        )
+    else:
+        from walstream.inspect.report import html_page, text_table
+
+        sums = collect(source, start, end)
+        report = as_json(sums, limit)
+        if form == "json":
+            text = json.dumps(report, indent=2) + "\n"
+        elif form == "html":
+            text = html_page(report, str(path))
+        else:
+            text = "\n".join(
+                stats_table(sums.totals, sums.first_lsn, sums.version or 18, kind == "record")
+                if kind in ("rmgr", "record")
+                else text_table(report, kind)
+                for kind in kinds
+            )
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        output.write_text(text, encoding="utf-8")
