@@ -49,6 +49,7 @@ def command(
     from walstream.inspect.statstable import stats_table
 
     source = open_source(path, timeline)
+    click.get_current_context().call_on_close(source.close)
     if "all" in kinds:
         kinds = KINDS
     kinds = kinds or ("rmgr",)

@@ -37,6 +37,7 @@ def command(
 
     system = Store.open(path, lock=False).identity.system_id if Store.exists(path) else None
     source = open_source(path, timeline)
+    click.get_current_context().call_on_close(source.close)
     # A tar archive is one file that cannot be read at two places.
     threads = 1 if path.is_file() else threads or default_threads()
     with Progress(console=Console(stderr=True), disable=quiet or as_json, transient=True) as bar:

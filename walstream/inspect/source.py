@@ -134,6 +134,7 @@ class Files(Protocol):
     def names(self) -> list[str]: ...
     def open(self, name: str) -> IO[bytes]: ...
     def where(self) -> str: ...
+    def close(self) -> None: ...
 
 
 class DirectoryFiles:
@@ -160,6 +161,9 @@ class DirectoryFiles:
     def where(self) -> str:
         return str(self.path)
 
+    def close(self) -> None:
+        """Nothing is held open."""
+
 
 class TarFiles:
     """The members of a tar archive, found by the last part of their names.
@@ -175,6 +179,7 @@ class TarFiles:
             stream: IO[bytes] = path.open("rb")
             if suffix != "tar":
                 stream = self._spool(decompressed(stream, suffix, str(path)))
+            self.stream = stream
             self.tar = tarfile.open(fileobj=stream)  # noqa: SIM115 (lives as long as this)
             self.members = {
                 member.name.rsplit("/", 1)[-1]: member for member in self.tar if member.isfile()
@@ -199,6 +204,10 @@ class TarFiles:
 
     def where(self) -> str:
         return str(self.path)
+
+    def close(self) -> None:
+        self.tar.close()
+        self.stream.close()
 
 
 class SegmentSource:
@@ -225,6 +234,10 @@ class SegmentSource:
             raise StorageError(f"could not find any WAL file in {files.where()}", files.where())
         self.segment_size = self._segment_size()
         self.refresh()
+
+    def close(self) -> None:
+        """Lets go of what is held open."""
+        self.files.close()
 
     def refresh(self) -> None:
         """Looks for files again."""
