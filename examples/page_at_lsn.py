@@ -8,10 +8,8 @@ from pathlib import Path
 
 import trio
 
-from walstream.app import open_pages
+from walstream import BufferTag, open_pages, parse_lsn, parse_relation
 from walstream.pages.text import page_lines
-from walstream.wal.model import BufferTag, parse_lsn
-from walstream.wal.relpath import parse_relation
 
 
 async def main(store: str, relation: str, block: str, lsn: str) -> None:

@@ -18,9 +18,10 @@ from walstream.errors import LsnNotAvailable, NoBaseImage, PageNotFound, RecordE
 from walstream.index.ingest import Ingest, begin_index
 from walstream.index.page_index import Batch, Entry, PageIndex, SizeChange, SizeKind
 from walstream.pages.compare import compare_with_directory
-from walstream.pages.items import heap_tuple, page_items
+from walstream.pages.items import heap_tuple, page_header, page_items
 from walstream.pages.service import Base, ClusterFacts, PageService
 from walstream.redo.protocol import RedoRequest
+from walstream.redo.rules.checksum import page_checksum
 from walstream.redo.rules.engine import Engine
 from walstream.store.archive import WalArchive
 from walstream.store.base_pages import BasePages
@@ -128,6 +129,13 @@ async def test_a_page_in_the_past(past: Past) -> None:
     deleted = notes(await past.service.get_page(tag, past.moments["deleted"]))
     assert "first 20" in deleted
     assert "first 22" not in deleted
+
+
+async def test_pages_carry_the_checksum_of_their_cluster(past: Past) -> None:
+    tag = block(past, "ledger")
+    page = await past.service.get_page(tag, past.moments["deleted"])
+    stored = page_header(page).checksum
+    assert (stored == page_checksum(page, tag.block)) == past.service.facts.checksums
 
 
 async def test_the_history_tells_who_changed_the_page(past: Past) -> None:

@@ -99,6 +99,19 @@ def reachable_by_all(path: Path) -> bool:
     return all(parent.stat().st_mode & 0o001 for parent in (path, *path.parents))
 
 
+def place_for(user: str | None) -> str:
+    """Returns a temporary directory that the server's user can reach.
+
+    Raises:
+        DemoServerError: there is none.
+    """
+    places = [tempfile.gettempdir(), "/tmp", "/var/tmp"]
+    for place in places:
+        if user is None or (Path(place).is_dir() and reachable_by_all(Path(place))):
+            return place
+    raise DemoServerError(f"user {user} can reach none of {', '.join(places)}: set TMPDIR")
+
+
 def copy_installation(install: Path, target: Path) -> Path:
     """Copies the installation and the libraries beside its package; returns the copy."""
     shutil.copytree(install, target / install.parent.name / install.name, symlinks=True)
@@ -130,7 +143,7 @@ async def demo_server() -> AsyncIterator[DemoServer]:
         DemoServerError: the server cannot be installed or started.
     """
     user = server_user()
-    with tempfile.TemporaryDirectory(prefix="walstream-demo-") as name:
+    with tempfile.TemporaryDirectory(prefix="walstream-demo-", dir=place_for(user)) as name:
         root = Path(name)
         root.chmod(0o755)
         install = installation()

@@ -23,6 +23,7 @@ from walstream.index.page_index import (
     SizeKind,
 )
 from walstream.redo.protocol import RedoRequest
+from walstream.redo.rules.checksum import with_checksum
 from walstream.rmgr import describe, operation_name
 from walstream.store.archive import WalArchive
 from walstream.store.base_pages import BasePages
@@ -236,7 +237,9 @@ class PageService:
         Cancellation: nothing is left behind; the redo child drops the reply.
         """
         await trio.lowlevel.checkpoint()
-        return await self._rebuild(self.plan(tag, at_lsn))
+        page = await self._rebuild(self.plan(tag, at_lsn))
+        # Redo leaves pd_checksum stale, as PostgreSQL does until a page is written out.
+        return with_checksum(page, tag.block) if self.facts.checksums else page
 
     async def _rebuild(self, plan: Plan) -> bytes:
         base = await self._rebuild(plan.base) if isinstance(plan.base, Plan) else plan.base
