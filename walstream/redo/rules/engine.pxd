@@ -34,7 +34,7 @@ cdef class Engine:
     cdef readonly Target target
     cdef public bytearray replies
     cdef readonly Py_ssize_t consumed
-    cdef byte page[8192]
+    cdef byte* page
     cdef uint32 spc
     cdef uint32 db
     cdef uint32 rel

@@ -35,7 +35,7 @@ if not cython.compiled:
     from walstream.redo.rules.spgist import spgist_redo
     from walstream.redo.rules.visibility import visibility_redo
     from walstream.redo.rules.xlog import xlog_redo
-    from walstream.wal.buffer import Writable, be32, be64, fill, move, u8, u16
+    from walstream.wal.buffer import be32, be64, fill, move, u8, u16
     from walstream.wal.image import restore_into
 
     def append_page(replies: bytearray, page: Bytes) -> int:
@@ -70,10 +70,7 @@ class Engine:
         self.applying = 0
         self.end_lsn = 0
         self.consumed = 0
-        if cython.compiled:
-            self.target.page = self.page
-        else:
-            self.page: Writable = self.target.page
+        self.page = self.target.page
 
     def process(self, buffer: Bytes, length: int) -> int:
         """Handles the whole messages in ``buffer[:length]``; returns how many bytes they had.

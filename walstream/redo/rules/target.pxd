@@ -9,7 +9,9 @@ cdef class Target:
     cdef readonly RecordReader reader
     cdef const byte* p
     cdef byte* page
-    cdef byte scratch[8192]
+    cdef byte* scratch
+    cdef bytearray page_memory
+    cdef bytearray scratch_memory
     cdef readonly int i
     cdef readonly int block_id
     cdef readonly uint32 block
@@ -25,6 +27,7 @@ cdef class Target:
     cdef readonly Py_ssize_t main_at
     cdef readonly Py_ssize_t main_length
 
+    cpdef int set_pointers(self, byte[::1] page, byte[::1] scratch) except -1
     cdef int need_main(self, Py_ssize_t length) except -1
     cdef int need_data(self, Py_ssize_t length) except -1
 

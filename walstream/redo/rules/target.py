@@ -44,10 +44,20 @@ class Target:
         self.will_init = False
         self.end_lsn = self.xid = self.rmgr = self.info = self.op = 0
         self.data_at = self.data_length = self.main_at = self.main_length = 0
-        if not cython.compiled:
+        # Allocations of their own, so that AddressSanitizer sees who writes beyond them.
+        self.page_memory = bytearray(8192)
+        self.scratch_memory = bytearray(8192)
+        if cython.compiled:
+            self.set_pointers(self.page_memory, self.scratch_memory)
+        else:
             self.p: Bytes = b""
-            self.page: Writable = bytearray(8192)
-            self.scratch: Writable = bytearray(8192)
+            self.page: Writable = self.page_memory
+            self.scratch: Writable = self.scratch_memory
+
+    def set_pointers(self, page: Writable, scratch: Writable) -> int:
+        self.page = cython.address(page[0])
+        self.scratch = cython.address(scratch[0])
+        return 0
 
     def need_main(self, length: int) -> int:
         """Raises unless the main data has at least ``length`` bytes."""

@@ -1,0 +1,89 @@
+"""Feeds damaged requests to the compiled redo rules, for a build with AddressSanitizer.
+
+Build the kernels beside the tree and run for five minutes::
+
+    export CFLAGS="-fsanitize=address -fno-omit-frame-pointer -O1 -g"
+    python setup.py build_ext --build-lib build/asan --build-temp build/asan-objects
+    cp -rn walstream/. build/asan/walstream/
+    export LD_PRELOAD=$(gcc -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0
+    PYTHONMALLOC=malloc PYTHONPATH=build/asan:. python -P -m tests.fuzz.redo 300
+
+``PYTHONMALLOC=malloc`` gives every buffer an allocation of its own, so that a read one byte beyond
+a request, a page or a scratch page is seen. The process ends by the sanitizer's report, or with a
+line that says how many requests gave a page and how many an error. ``--verbose`` prints the seed of
+each round; a seed as second argument repeats it.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from random import Random
+
+from tests.redo.rules.test_mutations import messages_of
+from tests.redo.vectors import redo_cases
+from walstream.errors import WalstreamError
+from walstream.redo.rules import engine as engine_module
+from walstream.redo.rules.engine import Engine
+
+_INTERESTING = (0, 1, 2, 4, 7, 8, 16, 24, 64, 127, 128, 192, 254, 255)
+_HEADER = 40
+
+
+def damage(request: bytes, random: Random) -> bytes:
+    """Returns the request with some bytes of its records and its base page changed or cut off."""
+    messages = messages_of(request)
+    last = messages[-2]
+    for _ in range(random.choice((1, 1, 2, 4, 16))):
+        message = last if random.random() < 0.7 else random.choice(messages)
+        body = 13 if message[0] == 0x41 else 22
+        if len(message) <= body:
+            continue
+        place = random.randrange(body, len(message))
+        if random.random() < 0.5:
+            place = min(len(message) - 1, body + random.randrange(_HEADER))
+        message[place] = random.choice(
+            (random.choice(_INTERESTING), message[place] ^ 1 << random.randrange(8))
+        )
+    if last[0] == 0x41 and random.random() < 0.25:
+        length = random.randrange(24, len(last) - 12)
+        del last[13 + length :]
+        if random.random() < 0.5:
+            last += random.randbytes(random.randrange(32))
+        last[1:5] = (len(last) - 1).to_bytes(4, "big")
+        last[13:17] = (len(last) - 13).to_bytes(4, "little")
+    return b"".join(messages)
+
+
+def run(seconds: float, seed: int, verbose: bool) -> Counter[str]:
+    outcomes: Counter[str] = Counter()
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        random = Random(seed)
+        if verbose:
+            print(seed, flush=True)
+        for case in redo_cases():
+            # A copy of exactly its length: what lies behind it is the sanitizer's.
+            request = bytearray(damage(case.request, random))
+            engine = Engine(random.choice((14, 15, 15, 16, 17, 18)), random.random() < 0.5)
+            try:
+                engine.process(request, len(request))
+            except WalstreamError:
+                outcomes["error"] += 1
+            else:
+                outcomes["page"] += 1
+        seed += 1
+    return outcomes
+
+
+def main(arguments: list[str]) -> None:
+    numbers = [argument for argument in arguments if not argument.startswith("-")]
+    seconds = float(numbers[0]) if numbers else 60.0
+    seed = int(numbers[1]) if len(numbers) > 1 else 1
+    print(f"rules: {engine_module.__file__}")
+    print(dict(run(seconds, seed, "--verbose" in arguments)))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
