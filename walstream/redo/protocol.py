@@ -18,11 +18,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from struct import Struct
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+import cython
 
 from walstream.errors import RedoProtocolError
 from walstream.wal.layout import RECORD_HEADER
 from walstream.wal.model import BLCKSZ, BufferTag
+
+if TYPE_CHECKING:
+    from walstream.wal.buffer import Writable
+if not cython.compiled:
+    from walstream.wal.buffer import move, put8
 
 PING = b"H\x00\x00\x00\x04"
 PING_REPLY = bytes(BLCKSZ)
@@ -33,13 +40,9 @@ MAX_MESSAGE = MAX_RECORD + 13
 MAX_REQUEST = 256 * 1024 * 1024
 
 _TAGGED = Struct(">BIBIIII")
-_APPLY = Struct(">BIQ")
 _HEADER = Struct(">BI")
 _BEGIN, _PUSH, _RECORD, _GET, _PING = b"BPAGH"
 _TAG_LENGTH = 17
-_TAGGED_LENGTH = 4 + _TAG_LENGTH
-_PUSH_LENGTH = _TAGGED_LENGTH + BLCKSZ
-_RECORD_PREFIX = 12
 
 
 # No page: pd_lsn is beyond all LSNs, and the text is no page header.
@@ -66,25 +69,68 @@ def encode_request(request: RedoRequest) -> bytes:
             than MAX_REQUEST.
     """
     (spc_oid, db_oid, rel_number, fork, block), base_page, records = request
-    parts = [_TAGGED.pack(_BEGIN, _TAGGED_LENGTH, fork, spc_oid, db_oid, rel_number, block)]
+    size = 2 * 22
     if base_page is not None:
         if len(base_page) != BLCKSZ:
             raise RedoProtocolError(f"base page: expected {BLCKSZ} bytes, got {len(base_page)}")
-        parts.append(_TAGGED.pack(_PUSH, _PUSH_LENGTH, fork, spc_oid, db_oid, rel_number, block))
-        parts.append(base_page)
-    for end_lsn, record in records:
+        size += 22 + BLCKSZ
+    for _, record in records:
         length = len(record)
-        if not RECORD_HEADER <= length <= MAX_RECORD:
+        if length < RECORD_HEADER or length > MAX_RECORD:
             raise RedoProtocolError(
                 f"record length: expected {RECORD_HEADER} to {MAX_RECORD}, got {length}"
             )
-        parts.append(_APPLY.pack(_RECORD, _RECORD_PREFIX + length, end_lsn))
-        parts.append(record)
-    parts.append(_TAGGED.pack(_GET, _TAGGED_LENGTH, fork, spc_oid, db_oid, rel_number, block))
-    data = b"".join(parts)
-    if len(data) > MAX_REQUEST:
-        raise RedoProtocolError(f"request length: expected at most {MAX_REQUEST}, got {len(data)}")
-    return data
+        size += 13 + length
+    if size > MAX_REQUEST:
+        raise RedoProtocolError(f"request length: expected at most {MAX_REQUEST}, got {size}")
+    data = bytearray(size)
+    p = data
+    put_tagged(p, 0, 0x42, 21, spc_oid, db_oid, rel_number, fork, block)
+    at = 22
+    if base_page is not None:
+        put_tagged(p, at, 0x50, 8213, spc_oid, db_oid, rel_number, fork, block)
+        source = base_page
+        move(p, at + 22, source, 0, 8192)
+        at += 22 + 8192
+    for end_lsn, record in records:
+        length = len(record)
+        put8(p, at, 0x41)
+        put_be32(p, at + 1, 12 + length)
+        put_be32(p, at + 5, end_lsn >> 32)
+        put_be32(p, at + 9, end_lsn & 0xFFFFFFFF)
+        source = record
+        move(p, at + 13, source, 0, length)
+        at += 13 + length
+    put_tagged(p, at, 0x47, 21, spc_oid, db_oid, rel_number, fork, block)
+    return bytes(data)
+
+
+def put_be32(p: Writable, at: int, value: int) -> None:
+    put8(p, at, value >> 24)
+    put8(p, at + 1, (value >> 16) & 0xFF)
+    put8(p, at + 2, (value >> 8) & 0xFF)
+    put8(p, at + 3, value & 0xFF)
+
+
+def put_tagged(
+    p: Writable,
+    at: int,
+    kind: int,
+    length: int,
+    spc_oid: int,
+    db_oid: int,
+    rel_number: int,
+    fork: int,
+    block: int,
+) -> None:
+    """Writes the 22 bytes of a message that begins with a tag."""
+    put8(p, at, kind)
+    put_be32(p, at + 1, length)
+    put8(p, at + 5, fork)
+    put_be32(p, at + 6, spc_oid)
+    put_be32(p, at + 10, db_oid)
+    put_be32(p, at + 14, rel_number)
+    put_be32(p, at + 18, block)
 
 
 def encode_error(text: str) -> bytes:
