@@ -35,8 +35,8 @@ SECONDS = (
     1.0,
     10.0,
 )
-RECORDS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0, 5000.0)
-BYTES = tuple(float(1 << power) for power in range(8, 27, 2))
+RECORDS = (1, 2, 5, 10, 20, 50, 100, 250, 500, 1000, 2500, 5000)
+BYTES = tuple(1 << power for power in range(8, 27, 2))
 LAUNCH_SECONDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
@@ -45,7 +45,7 @@ class Histogram:
 
     __slots__ = ("bounds", "counts", "total")
 
-    def __init__(self, bounds: tuple[float, ...]) -> None:
+    def __init__(self, bounds: tuple[float, ...] | tuple[int, ...]) -> None:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
@@ -57,7 +57,9 @@ class Histogram:
     def family(self, name: str, help_text: str) -> HistogramMetricFamily:
         buckets = []
         running = 0
-        for bound, count in zip((*map(repr, self.bounds), "+Inf"), self.counts, strict=True):
+        for bound, count in zip(
+            (*(repr(float(bound)) for bound in self.bounds), "+Inf"), self.counts, strict=True
+        ):
             running += count
             buckets.append((bound, running))
         return HistogramMetricFamily(name, help_text, buckets=buckets, sum_value=self.total)

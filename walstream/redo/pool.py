@@ -58,9 +58,10 @@ class Pool:
         self._size = size
         self._warm_spare = warm_spare
         self._launching = 0
-        self._wanted = 0
+        self._wanted = False
         self._next_attempt = 0.0
         self._hopeless = False
+        self._alone_wanted = False
         self._isolation = trio.Lock()
         self._changed = trio.Event()
         self._closed = trio.Event()
@@ -79,7 +80,7 @@ class Pool:
         if best.death is not None:  # it is being buried; its pool hears of it later
             processes.remove(best)
             return self.pick()
-        if len(processes) < self._size and best.load >= GROW_AT and not self._wanted:
+        if len(processes) < self._size and best.load >= GROW_AT and not self._launching:
             self._add()
         return best
 
@@ -110,7 +111,11 @@ class Pool:
             while self.alone is None or self.alone.death is not None:
                 self.alone = self._take_spare()
                 if self.alone is None:
-                    await self._wait_for(self._launch_if_idle)
+                    self._alone_wanted = True
+                    try:
+                        await self._wait_for(self._launch_if_idle)
+                    finally:
+                        self._alone_wanted = False
             try:
                 yield self.alone
             finally:
@@ -150,14 +155,11 @@ class Pool:
             )
 
     def _add(self) -> None:
-        """Puts the spare to work, or launches one more child for work."""
+        """Puts the spare to work, or sees to it that one more child is launched for work."""
+        self._wanted = True
         if (process := self._take_spare()) is not None:
-            self._wanted = 1
             self._place(process)
-            self._launch_if_idle()
-        elif not self._wanted:
-            self._wanted = 1
-            self._launch()
+        self._launch_if_idle()
 
     def _place(self, process: RedoProcess) -> None:
         """Puts a child that is well where it is missed most."""
@@ -165,8 +167,13 @@ class Pool:
             return
         if self._closed.is_set():
             process.close()
+        elif self._alone_wanted and self.alone is None:
+            self._alone_wanted = False
+            self.alone = process
+            if self._wanted:
+                self._launch_if_idle()
         elif not self.processes or self._wanted:
-            self._wanted = 0
+            self._wanted = False
             self.processes.append(process)
         elif self._warm_spare and self.spare is None:
             self.spare = process
@@ -217,7 +224,6 @@ class Pool:
         finally:
             if launching:
                 self._launching -= 1
-                self._wanted = 0
             self._notify()
         assert process.death is not None
         self._metrics.stopped[process.death.cause] += 1
