@@ -348,6 +348,27 @@ def test_follow_a_servers_directory(live: PostgresServer) -> None:
             process.kill()
 
 
+def test_follow_waits_out_a_record_that_is_half_written(wal: Path, tmp_path: Path) -> None:
+    name = segments(wal)[0]
+    lines = ours(wal / name).stdout.splitlines(keepends=True)
+    middle = lines[len(lines) // 2].decode()
+    at = int(middle.split("lsn: ")[1].split(",")[0].split("/")[1], 16) % SEGMENT
+    data = (wal / name).read_bytes()
+    target = tmp_path / name
+    target.write_bytes(data[: at + 22] + bytes(SEGMENT - at - 22))
+    command = [*COMMAND, "-p", str(tmp_path), "-f", "-n", str(len(lines))]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            read_until(process, lines[len(lines) // 2 - 1].rstrip())
+            with target.open("r+b") as file:
+                file.seek(at)
+                file.write(data[at:])
+            read_until(process, lines[-1].rstrip())
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
+
+
 def test_a_live_server(live: PostgresServer) -> None:
     start = live.execute("SELECT pg_current_wal_lsn()")[0][0]
     live.execute("SELECT pg_logical_emit_message(false, 'note', 'past')")

@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from walstream.inspect.reading import Batch, Reading, Wait
     from walstream.inspect.source import SegmentSource
 
-# How long damage at the end of WAL may last while following, before it is believed: the server
-# may be in the middle of writing a page.
-SETTLE_S = 5.0
 IDLE_S = 1.0
 
 _DSN = re.compile(r"postgres(?:ql)?://.*|\w+\s*=.*", re.DOTALL)

@@ -6,7 +6,6 @@ version of the WAL is known.
 
 from __future__ import annotations
 
-import json
 from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +17,6 @@ from walstream.inspect.reading import Batch, Reading
 from walstream.inspect.statstable import stats_table
 from walstream.inspect.totals import RecordTotals
 from walstream.rmgr import describer, fields, operation_name
-from walstream.wal.image import restore_image
 from walstream.wal.layout import COMPRESSION_NAMES, rmgr_name
 from walstream.wal.model import RawRecord, RelFileLocator, XLogRecord, format_lsn
 from walstream.wal.record import decode_wal_record
@@ -169,6 +167,8 @@ class JsonSink:
         self.version = version
 
     def write(self, batch: Batch) -> None:
+        import json
+
         for record in records(batch, self.version):
             value = json_record(record, self.version)
             self.out.write(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
@@ -245,6 +245,8 @@ class ImageSaver:
             ) from error
 
     def write(self, batch: Batch, version: int, timeline: int) -> None:
+        from walstream.wal.image import restore_image
+
         images = batch.columns.fpi_length
         rows = array("I", [row for row in batch.rows if images[row]])
         for record in records(batch._replace(rows=rows), version):

@@ -6,6 +6,7 @@ from a truncated tail, a recycled segment, a missing segment, damage and another
 
 from __future__ import annotations
 
+import time
 from array import array
 from collections.abc import Callable, Iterator
 from enum import Enum
@@ -21,6 +22,8 @@ from walstream.wal.scan import WalScanner
 from walstream.wal.segment import DEFAULT_SEGMENT_SIZE
 
 PAGE = 8192
+# How long damage at the end of WAL may last while following, before it is believed.
+SETTLE_S = 5.0
 
 
 class EndKind(Enum):
@@ -166,10 +169,12 @@ class Reading:
         # The record under way at the start is found by way of its page's header.
         lsn = self.start_lsn - self.start_lsn % PAGE
         scanner = self._begin(lsn, size)
+        following = wait is not None
+        damaged_since = None
         while True:
             ending = None
             try:
-                yield from self._segments(source, scanner, lsn)
+                yield from self._segments(source, scanner, lsn, following)
             except WalError as error:
                 ending = self._tail_or_damage(error, scanner)
             except StorageError as error:
@@ -178,7 +183,17 @@ class Reading:
             if ending is None:
                 ending = self.ending or self._stop(scanner)
             self.ending = ending
-            if wait is None or ending.kind not in (EndKind.CLEAN, EndKind.TRUNCATED):
+            if wait is None:
+                return
+            if ending.kind is EndKind.DAMAGED:
+                # The last page that a server wrote may hold part of a record that it is still
+                # putting together: such damage goes away by itself.
+                now = time.monotonic()
+                if damaged_since is None or damaged_since[0] != ending.lsn:
+                    damaged_since = (ending.lsn, now)
+                if now - damaged_since[1] > SETTLE_S:
+                    return
+            elif ending.kind not in (EndKind.CLEAN, EndKind.TRUNCATED):
                 return
             if not wait():
                 return
@@ -213,7 +228,9 @@ class Reading:
             return rest.count(0) == len(rest)
         return False
 
-    def _segments(self, source: SegmentSource, scanner: WalScanner, lsn: int) -> Iterator[Batch]:
+    def _segments(
+        self, source: SegmentSource, scanner: WalScanner, lsn: int, following: bool
+    ) -> Iterator[Batch]:
         size = source.segment_size
         while self.end_lsn is None or lsn < self.end_lsn:
             number = lsn // size
@@ -227,6 +244,8 @@ class Reading:
                 scanner.feed_bytes(lsn, piece)
                 lsn += len(piece)
                 yield from self._poll(scanner, piece)
+                if following and scanner.end_of_wal is not None:
+                    return
             if lsn < begin + end:
                 # The file is shorter than a segment: no more can follow.
                 return
