@@ -390,7 +390,7 @@ def test_a_live_server(live: PostgresServer) -> None:
     assert b"Traceback" not in refused.stderr
 
 
-def test_timelines(live: PostgresServer, tmp_path: Path) -> None:
+def test_timelines(live: PostgresServer, pg_version: int, tmp_path: Path) -> None:
     with live.standby() as standby:
         standby.promote()
         standby.execute("CREATE TABLE after_promotion ()")
@@ -407,6 +407,10 @@ def test_timelines(live: PostgresServer, tmp_path: Path) -> None:
     assert old.returncode == 0, old.stderr
     assert b"END_OF_RECOVERY" not in old.stdout
     assert old.stdout not in (b"", result.stdout)
+    newest = min(name for name in segments(tmp_path) if name.startswith("000000020"))
+    expected = theirs(pg_version, tmp_path / newest).stdout
+    assert ours(tmp_path / newest).stdout == expected
+    assert b"END_OF_RECOVERY" in expected
 
 
 def test_example_dump_records(wal: Path) -> None:

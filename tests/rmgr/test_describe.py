@@ -168,3 +168,25 @@ def test_prune_of_17() -> None:
     values = rmgr.fields(decode_wal_record(RawRecord(0, 0, raw), 17), 17)
     assert values["plan_offsets"] == ((1, 2),)
     assert values["conflict_horizon"] == 7
+
+
+@pytest.mark.parametrize(
+    ("version", "operation", "body", "text"),
+    [
+        (14, (0, 0x90), struct.pack("<qII", 0, 3, 2), "tli 3; prev tli 2; time 2000-01-01 "),
+        (17, (0, 0x90), struct.pack("<qIIi", 0, 3, 2, 2), "; wal_level logical"),
+        (15, (0, 0xD0), struct.pack("<Qq", 0x1_0000_00A0, 0), "lsn 1/A0; time 2000-01-01 "),
+        (16, (3, 0x10), struct.pack("<iII", 7, 800, 5), "page 7; oldestXact 800"),
+        (17, (3, 0x10), struct.pack("<qII", 1 << 33, 800, 5), "page 8589934592; oldestXact 800"),
+        (14, (6, 0x00), struct.pack("<i", -1), "-1"),
+        (18, (16, 0x30), struct.pack("<HHBbHH2xIB3x", 1, 2, 1, -1, 3, 4, 9, 0), "parentBlk: -1, "),
+        (16, (0, 0x60), struct.pack("<6iBB", 100, 8, 10, 0, 64, 9, 1, 0), "wal_level=? wal_log_"),
+        (15, (12, 0xB0), struct.pack("<d", 1e6), "ntuples 1e+06"),
+        (15, (12, 0xB0), struct.pack("<d", float("nan")), "ntuples NaN"),
+    ],
+)
+def test_what_the_workload_does_not_write(
+    version: int, operation: tuple[int, int], body: bytes, text: str
+) -> None:
+    raw = record_bytes(operation[0], operation[1], body, b"")
+    assert text in rmgr.describe(decode_wal_record(RawRecord(0, 0, raw), version), version)
