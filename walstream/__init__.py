@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from walstream.app import open_pages as open_pages
     from walstream.config import RunConfig as RunConfig
     from walstream.errors import WalstreamError as WalstreamError
+    from walstream.inspect.table import WalScan as WalScan
+    from walstream.inspect.table import scan as scan
     from walstream.pages.service import BlockChange as BlockChange
     from walstream.pages.service import PageService as PageService
     from walstream.rmgr import describe as describe
@@ -35,6 +37,7 @@ _MODULES = {
     "PageService": "walstream.pages.service",
     "RelFileLocator": "walstream.wal.model",
     "RunConfig": "walstream.config",
+    "WalScan": "walstream.inspect.table",
     "WalStreamDecoder": "walstream.wal.stream",
     "WalstreamError": "walstream.errors",
     "XLogRecord": "walstream.wal.model",
@@ -44,6 +47,7 @@ _MODULES = {
     "open_pages": "walstream.app",
     "parse_lsn": "walstream.wal.model",
     "parse_relation": "walstream.wal.relpath",
+    "scan": "walstream.inspect.table",
 }
 
 

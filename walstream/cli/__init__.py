@@ -26,6 +26,7 @@ COMMANDS = {
     "restore-wal": ("restore_wal", "Get a WAL file out of a store; a restore_command."),
     "reindex": ("reindex", "Make the index of a store again from its WAL."),
     "run": ("run", "Stream a cluster into a store: base backup, WAL, index."),
+    "sql": ("sql", "Query records, blocks and commits of WAL with SQL."),
     "stats": ("stats", "Count records by kind, relation, transaction and time."),
     "status": ("status", "Show what a store holds."),
     "verify": ("verify", "Check every page and record of an archive of WAL."),

@@ -1,0 +1,104 @@
+"""``walstream sql``: SQL over WAL."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from walstream.cli.arguments import LSN
+
+if TYPE_CHECKING:
+    import duckdb
+
+
+def run(connection: duckdb.DuckDBPyConnection, statement: str, form: str) -> None:
+    """Runs a statement and prints its result; nothing where it has none."""
+    connection.execute(statement)
+    names = [str(column[0]) for column in connection.description or ()]
+    if not names:
+        return
+    if form == "table":
+        from rich.box import SIMPLE
+        from rich.console import Console
+        from rich.markup import escape
+        from rich.table import Table
+
+        table = Table(*map(escape, names), box=SIMPLE)
+        for row in connection.fetchall():
+            table.add_row(*("" if cell is None else escape(str(cell)) for cell in row))
+        Console().print(table)
+        return
+    while rows := connection.fetchmany(10_000):
+        for row in rows:
+            if form == "json":
+                click.echo(json.dumps(dict(zip(names, row, strict=True)), default=str))
+            else:
+                click.echo("\t".join("" if cell is None else str(cell) for cell in row))
+
+
+@click.command()
+@click.argument("path", type=click.Path(exists=True, path_type=Path))
+@click.argument("query", required=False)
+@click.option("-s", "--start", type=LSN, default=0, help="Leave out records before this LSN.")
+@click.option("-e", "--end", type=LSN, help="Leave out records from this LSN on.")
+@click.option("-t", "--timeline", type=int, help="Timeline to read.  [default: the newest]")
+@click.option("--format", "form", type=click.Choice(["table", "json", "tsv"]), default="table")
+def command(
+    path: Path, query: str | None, start: int, end: int | None, timeline: int | None, form: str
+) -> None:
+    """Run QUERY over the WAL of PATH, or statements from standard input.
+
+    Tables: records, blocks, commits; DESCRIBE shows their columns. lsn('0/16B3748') gives the
+    number that start_lsn and end_lsn hold, lsn_text(n) the text. Conditions on start_lsn and
+    end_lsn keep other segments from being read.
+
+    \b
+    walstream sql wal/ "SELECT rel, count(*) FROM blocks GROUP BY 1 ORDER BY 2 DESC LIMIT 5"
+    """
+    try:
+        import duckdb
+
+        from walstream.inspect.table import WalScan
+    except ImportError as error:
+        raise click.ClickException(
+            f"{error.name} is not installed: pip install 'walstream[sql]'"
+        ) from error
+
+    connection = WalScan(path, start, end, timeline=timeline).to_duckdb()
+    if query is not None:
+        try:
+            run(connection, query, form)
+        except duckdb.Error as error:
+            raise click.ClickException(str(error)) from error
+        return
+    interactive = sys.stdin.isatty()
+    if interactive:
+        # Line editing and history for input().
+        import readline  # noqa: F401
+
+        click.echo("records, blocks, commits; end a statement with ; and the shell with Ctrl-D")
+    statement = ""
+    failed = False
+    while True:
+        try:
+            line = input("wal> " if interactive and not statement else "")
+        except EOFError:
+            line, statement = "", statement if statement.strip() else ""
+            if not statement:
+                break
+            statement += ";"
+        statement += line + "\n"
+        if ";" not in statement:
+            continue
+        try:
+            run(connection, statement, form)
+        except duckdb.Error as error:
+            click.echo(f"error: {error}", err=True)
+            failed = True
+        statement = ""
+    if failed and not interactive:
+        sys.exit(1)
