@@ -462,8 +462,9 @@ class Receiver:
         infinity = float("inf")
         next_status = trio.current_time()
         told = -1
-        pinged = False
+        pinged_at = 0.0
         while True:
+            pinged = pinged_at > self._last_message
             due = next_status if self._interval_s else infinity
             if self._timeout_s:
                 due = min(due, self._last_message + self._timeout_s / (1 if pinged else 2))
@@ -475,7 +476,7 @@ class Receiver:
             silent_s = now - self._last_message
             if self._timeout_s and silent_s >= self._timeout_s:
                 raise ConnectionLost(f"no message from the server for {self._timeout_s:g} s")
-            pinged = pinged and silent_s >= self._timeout_s / 2
+            pinged = pinged_at > self._last_message
             ping = bool(self._timeout_s) and silent_s >= self._timeout_s / 2 and not pinged
             timer = bool(self._interval_s) and now >= next_status
             if self._reply_wanted:
@@ -488,7 +489,8 @@ class Receiver:
                 continue
             told = self._sink.flushed.value
             await self._send_status(connection, reply_requested=ping)
-            pinged = pinged or ping
+            if ping:
+                pinged_at = now
             next_status = trio.current_time() + self._interval_s
             if connection.uses_tls and self._wait_scope is not None:
                 self._wait_scope.cancel()

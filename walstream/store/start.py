@@ -125,7 +125,11 @@ def choose_start(
         return StartPlan(
             timeline, position, () if newest.complete else partials, tuple(dead), tuple(holes)
         )
-    if empty_start is not None:
+    if dead:
+        # All that is held is past the switch point: begin again with the segment that it is in.
+        lsn = min(entry.segment_number for entry in dead) * size
+        timeline = [part.timeline for part in history.parts if part.begin < lsn + size][-1]
+    elif empty_start is not None:
         timeline, lsn = empty_start
     elif upstream.slot_restart_lsn:
         timeline, lsn = upstream.slot_restart_timeline, upstream.slot_restart_lsn

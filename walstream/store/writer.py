@@ -19,6 +19,7 @@ from typing import TypeVar
 import trio
 
 from walstream.errors import (
+    ServerRefused,
     StoreError,
     WalDivergedError,
     WalError,
@@ -41,7 +42,11 @@ from walstream.tasks.bell import Bell
 from walstream.tasks.watermark import Watermark
 from walstream.wal.layout import LONG_PAGE_HEADER, XLOG_BLCKSZ
 from walstream.wal.model import WalChunk, format_lsn
-from walstream.wal.segment import history_file_name, segment_file_name
+from walstream.wal.segment import (
+    history_file_name,
+    parse_history_file_name,
+    segment_file_name,
+)
 from walstream.wal.timeline import (
     StartPoint,
     TimelineHistory,
@@ -441,12 +446,26 @@ class Writer:
     def _prepare(self, upstream: Upstream) -> tuple[StartPlan, WalFiles]:
         """Scans the directory, refuses another cluster's, sets dead branches aside, proves."""
         entries = scan_directory(self.directory, upstream.segment_size)
+        followed = max(
+            (parse_history_file_name(path.name) or 0 for path in self.directory.iterdir()),
+            default=0,
+        )
+        if followed > upstream.timeline:
+            raise ServerRefused(
+                f"the directory has followed timeline {followed}, the server is on "
+                f"{upstream.timeline}: it is behind, or it is the old primary; connect to the new "
+                "one"
+            )
         self._check_cluster(entries, upstream)
         if upstream.history_text is not None:
             self._keep_history(upstream.timeline, upstream.history_text)
         plan = choose_start(entries, upstream, empty_start=self._start)
         self._set_aside(plan.dead)
-        held = {(e.timeline, e.segment_number): e.name for e in entries if e.complete}
+        held = {
+            (entry.timeline, entry.segment_number): entry.name
+            for entry in entries
+            if entry.complete and entry not in plan.dead
+        }
         before = self._segment_before(held, upstream, plan.start_lsn)
         if not plan.partials:
             proof = None
