@@ -279,3 +279,11 @@ def test_a_new_page_image_keeps_lsn_zero() -> None:
 def test_versions() -> None:
     with pytest.raises(ValueError, match="PostgreSQL version"):
         Engine(13, False)
+
+
+def test_steps_are_refused_while_replies_wait() -> None:
+    engine = Engine(15, False)
+    engine.begin(HEAP)
+    engine.replies = bytearray(512 << 10)
+    with pytest.raises(ValueError, match="replies: expected below 512 KB"):
+        engine.apply(0x100, insert(1, init=True))

@@ -344,22 +344,26 @@ class Engine:
         if len(page) != 8192:
             raise ValueError(f"page length: expected 8192, got {len(page)}")
         message = b"P\0\0\x20\x15" + self._tag() + page
-        self.process(message, len(message))
+        self._whole(message)
 
     def apply(self, end_lsn: int, record: bytes) -> None:
         """Applies one record (ApplyRecord)."""
         size = len(record) + 12
         message = b"A" + size.to_bytes(4, "big") + end_lsn.to_bytes(8, "big") + record
-        self.process(message, len(message))
+        self._whole(message)
 
     def get_page(self) -> bytes:
         """Returns the page and ends the request (GetPage)."""
         message = b"G\0\0\0\x15" + self._tag()
-        self.process(message, len(message))
+        self._whole(message)
         end = len(self.replies)
         page = bytes(self.replies[end - 8192 : end])
         del self.replies[end - 8192 : end]
         return page
+
+    def _whole(self, message: bytes) -> None:
+        if self.process(message, len(message)) != len(message):
+            raise ValueError(f"replies: expected below 512 KB, got {len(self.replies)} bytes")
 
     def _tag(self) -> bytes:
         numbers = (self.spc, self.db, self.rel, self.block)
