@@ -21,6 +21,7 @@ FLOORS = {
     "store": 3,
     "index": 3,
     "redo": 3,
+    "progress": 4,
     "inspect": 4,
     "pages": 4,
     "app": 5,

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,22 +44,24 @@ class Running:
             text=True,
         )
 
-    def status(self) -> dict[str, object]:
+    def status(self) -> dict[str, Any]:
         answer = walstream("status", self.store, "--json")
         return json.loads(answer.stdout) if answer.returncode == 0 else {}
 
-    def wait_until_indexed(self, lsn: int) -> None:
-        """Waits until the index has reached an LSN; fails when the process ends first."""
-        # The server's position may stand behind the header of a page that no record has begun.
-        if lsn % 8192 in (24, 40):
-            lsn -= lsn % 8192
+    def wait_until(self, condition: Callable[[dict[str, Any]], bool]) -> None:
+        """Waits until the status is as wanted; fails when the process ends first."""
         deadline = time.monotonic() + DEADLINE_S
         while time.monotonic() < deadline:
             assert self.process.poll() is None, self.process.communicate()[1]
-            indexed = self.status().get("indexed_to")
-            if isinstance(indexed, str) and parse(indexed) >= lsn:
+            if condition(self.status()):
                 return
-        raise AssertionError(f"not indexed up to {lsn:X} in time: {self.status()}")
+        raise AssertionError(f"not in time: {self.status()}")
+
+    def wait_until_indexed(self, lsn: int) -> None:
+        # The server's position may stand behind the header of a page that no record has begun.
+        if lsn % 8192 in (24, 40):
+            lsn -= lsn % 8192
+        self.wait_until(lambda now: bool(now.get("indexed_to")) and parse(now["indexed_to"]) >= lsn)
 
     def end(self, number: signal.Signals) -> int:
         self.process.send_signal(number)
@@ -115,8 +118,13 @@ def test_run_is_killed_resumed_and_stopped(
     assert " xmax 0 " in page.stdout.splitlines()[-1]
     history = walstream("history", second.store, path, 0)
     assert history.stdout.count("Heap/DELETE") == 6
+    second.process.send_signal(signal.SIGHUP)
+    pg_server.execute("INSERT INTO resumed VALUES (11)")
+    second.wait_until_indexed(pg_server.insert_lsn())
+    second.wait_until(lambda now: bool(now["receiver"]["sessions"] == 2))
     assert second.end(signal.SIGTERM) == 0
 
+    history = walstream("history", second.store, path, 0)
     stored = second.status()
     assert parse(str(stored["indexed_to"])) >= later
     shutil.rmtree(second.store / "index")

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import trio
 from trio_util import AsyncValue, periodic
@@ -19,6 +20,7 @@ from walstream.errors import ServerRefused, StoreError
 from walstream.index.ingest import Ingest, begin_index
 from walstream.index.page_index import PageIndex
 from walstream.pages.service import Base, ClusterFacts, PageService
+from walstream.progress import Progress
 from walstream.redo.manager import RedoConfig, RedoManager
 from walstream.replication.backup import take_base_backup
 from walstream.replication.libpq import ReplicationConnection, connect
@@ -27,6 +29,7 @@ from walstream.store.archive import WalArchive
 from walstream.store.base import BackupWriter, BaseBackup, list_base_backups, remove_unfinished
 from walstream.store.base_pages import BasePages
 from walstream.store.directory import Store, StoreIdentity
+from walstream.store.verify import default_level
 from walstream.store.writer import Writer
 from walstream.tasks.watermark import Watermark
 from walstream.wal.model import BLCKSZ, format_lsn
@@ -35,6 +38,7 @@ from walstream.wal.timeline import StartPoint
 log = logging.getLogger("walstream")
 
 FLUSH_INTERVAL_S = 0.5
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 WAL_LEVELS = ("replica", "logical")
 
 
@@ -171,6 +175,11 @@ class Application:
         if self._started:
             self.receiver.stop()
 
+    def reconnect(self) -> None:
+        """Ends the session in good order and starts another."""
+        if self._started:
+            self.receiver.reconnect()
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Runs until ``stop``, the end of the stream with ``loop`` off, or a fatal error.
 
@@ -213,7 +222,7 @@ class Application:
             store.wal_path,
             start=StartPoint(first.timeline, first.start_lsn),
             synchronous=config.synchronous,
-            verify="records",
+            verify=default_level(),
             allow_rewind=False,
             system_id=identity.system_id,
         )
@@ -240,7 +249,7 @@ class Application:
                 async with trio.open_nursery() as intake:
                     await intake.start(self.writer.run)
                     intake.start_soon(self._receive, task_status)
-                    intake.start_soon(self._flush_regularly)
+                    intake.start_soon(self._accompany, store.status_path)
                 # Drained: everything received is on disk. Let ingest catch up with it.
                 await ingest.caught_up(self.flushed.value)
                 indexing.cancel_scope.cancel()
@@ -254,11 +263,27 @@ class Application:
         self.writer.close()
         self._intake.cancel()
 
+    async def _accompany(self, status_path: Path) -> None:
+        """Flushes and reports while WAL comes in."""
+        with self._intake:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._flush_regularly)
+                nursery.start_soon(self._report, status_path)
+
     async def _flush_regularly(self) -> None:
         """Bounds how long WAL that has arrived waits for the index."""
-        with self._intake:
-            async for _ in periodic(FLUSH_INTERVAL_S):
-                self.writer.request_flush()
+        async for _ in periodic(FLUSH_INTERVAL_S):
+            self.writer.request_flush()
+
+    async def _report(self, status_path: Path) -> None:
+        """Keeps the status file up to date, and a line on a terminal."""
+
+        def more() -> dict[str, Any]:
+            redo = [f"{child.kind} {child.role}: {child.sandbox}" for child in self.redo.status()]
+            return {"indexed_lsn": format_lsn(self.ingested.value), "redo_children": redo}
+
+        progress = Progress(self.receiver, self.writer, more)
+        await progress.run(status_path, terminal=self.config.show_progress)
 
 
 def reindex(path: Path, report: Callable[[int, int], None]) -> int:
@@ -295,6 +320,8 @@ def reindex(path: Path, report: Callable[[int, int], None]) -> int:
 async def run_until_signalled(application: Application, drain_s: float = math.inf) -> None:
     """Runs an application; the first SIGINT or SIGTERM drains it, the second cancels it.
 
+    SIGHUP connects anew, so that what libpq reads (service and password files) is read again.
+
     Raises:
         WalstreamError: see ``Application.run``.
 
@@ -303,14 +330,18 @@ async def run_until_signalled(application: Application, drain_s: float = math.in
     async with trio.open_nursery() as nursery:
 
         async def watch_signals() -> None:
-            with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            stopping = False
+            with trio.open_signal_receiver(*SIGNALS) as signals:
                 async for number in signals:
-                    log.info("%s: stopping", signal.Signals(number).name)
-                    application.stop()
-                    nursery.cancel_scope.deadline = trio.current_time() + drain_s
-                    break
-                async for _number in signals:
-                    nursery.cancel_scope.cancel()
+                    if number == signal.SIGHUP:
+                        application.reconnect()
+                    elif stopping:
+                        nursery.cancel_scope.cancel()
+                    else:
+                        stopping = True
+                        log.info("%s: stopping", signal.Signals(number).name)
+                        application.stop()
+                        nursery.cancel_scope.deadline = trio.current_time() + drain_s
 
         nursery.start_soon(watch_signals)
         await application.run()

@@ -14,6 +14,7 @@ class RunConfig:
 
     ``slot`` None streams without a slot: the server may then remove WAL that was not received.
     ``synchronous`` flushes whenever no more input waits, as a synchronous standby must.
+    ``show_progress`` keeps a line on standard error.
     """
 
     conninfo: str
@@ -23,3 +24,4 @@ class RunConfig:
     synchronous: bool = False
     loop: bool = True
     sandbox: bool = True
+    show_progress: bool = False

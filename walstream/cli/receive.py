@@ -215,9 +215,9 @@ async def _receive(options: ReceiveOptions, overrides: tuple[str | None, ...]) -
     import trio
     from trio_util import AsyncValue
 
-    from walstream.cli.progress import Progress
     from walstream.cli.wal_directory import LockedWalDirectory
     from walstream.errors import ServerRefused
+    from walstream.progress import Progress
     from walstream.replication.libpq import connect
     from walstream.replication.receiver import Receiver
     from walstream.store.compressed import parse_compression

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -69,5 +70,6 @@ def command(
         synchronous=synchronous,
         loop=not no_loop,
         sandbox=not no_sandbox,
+        show_progress=sys.stderr.isatty() and not verbose,
     )
     trio.run(run_until_signalled, Application(config))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,15 @@ STATUS_INTERVAL_S = 1.0
 
 
 class Progress:
-    """Watches a receiver and its writer."""
+    """Watches a receiver and its writer; ``more`` adds what else there is to tell."""
 
-    def __init__(self, receiver: Receiver, writer: Writer) -> None:
+    def __init__(
+        self,
+        receiver: Receiver,
+        writer: Writer,
+        more: Callable[[], dict[str, Any]] = dict,
+    ) -> None:
+        self._more = more
         self._receiver = receiver
         self._writer = writer
         self._caught_up_at = time.time()
@@ -67,6 +74,7 @@ class Progress:
             "set_aside": state.set_aside,
             "last_error": receiver.last_error or None,
             "last_error_at": receiver.last_error_at or None,
+            **self._more(),
         }
 
     def line(self) -> str:
