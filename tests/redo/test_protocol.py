@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.pure import pure
 from walstream.errors import RedoProtocolError
 from walstream.redo import protocol
 from walstream.redo.protocol import (
@@ -19,6 +20,7 @@ from walstream.redo.protocol import (
 )
 from walstream.wal.model import BufferTag
 
+UNCOMPILED = pure("walstream.redo.protocol", {})
 DATA = Path(__file__).parent.parent / "data"
 U32 = st.integers(0, 2**32 - 1)
 TAGS = st.builds(BufferTag, U32, U32, U32, st.integers(0, 3), U32)
@@ -57,6 +59,11 @@ def test_real_requests_survive_a_round_trip(name: str) -> None:
     (request,) = decode_requests(data)
     assert request is not None
     assert encode_request(request) == data
+
+
+@given(REQUESTS)
+def test_both_builds_write_the_same_bytes(request: RedoRequest) -> None:
+    assert UNCOMPILED.encode_request(request) == encode_request(request)
 
 
 @given(REQUESTS, st.data())
