@@ -77,10 +77,20 @@ def main() -> None:
     parser.add_argument("--version", type=int, default=18, help="PostgreSQL major version")
     parser.add_argument("--megabytes", type=int, default=1024, help="WAL to make")
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--wal", type=Path, help="measure these segments instead of making some")
+    parser.add_argument("--waldump", type=Path, help="pg_waldump for --wal")
     options = parser.parse_args()
+    if (options.wal is None) != (options.waldump is None):
+        parser.error("--wal and --waldump go together")
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        waldump = make_wal(options.version, options.megabytes, directory)
+        if options.wal is None:
+            waldump = make_wal(options.version, options.megabytes, directory)
+        else:
+            waldump = options.waldump
+            for path in options.wal.iterdir():
+                if path.is_file() and len(path.name) == 24:
+                    (directory / path.name).symlink_to(path.resolve())
         segments = sorted(path.name for path in directory.iterdir())
         first, last = segments[0], segments[-1]
         ours = [sys.executable, "-m", "walstream", "stats", name, "-j"]

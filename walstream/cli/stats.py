@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
@@ -65,6 +64,8 @@ def command(
         sums = collect(source, start, end)
         report = as_json(sums, limit)
         if form == "json":
+            import json
+
             text = json.dumps(report, indent=2) + "\n"
         elif form == "html":
             text = html_page(report, str(path))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from heapq import nlargest
 from typing import Any
@@ -50,6 +49,8 @@ def count_records(
     if threads == 1:
         parts = [count(run) for run in runs]
     else:
+        from concurrent.futures import ThreadPoolExecutor  # start-up counts here
+
         with ThreadPoolExecutor(threads) as pool:
             parts = list(pool.map(count, runs))
     whole = RecordTotals()
