@@ -142,16 +142,18 @@ class Child:
 
     def _keep_rest(self, consumed: int, length: int) -> None:
         """Moves an unfinished message to the front of a buffer that has room for all of it."""
-        rest = self._buffer[consumed : consumed + length]
+        buffer = self._buffer
+        if consumed:
+            buffer[:length] = buffer[consumed : consumed + length]
         if length >= 5:
-            message = int.from_bytes(rest[1:5], "big")
+            message = int.from_bytes(buffer[1:5], "big")
             if not 4 <= message < MAX_MESSAGE:
                 raise RedoProtocolError(
                     f"message length: expected 4 to {MAX_MESSAGE - 1}, got {message}"
                 )
-            if message + 1 > len(self._buffer):
+            if message + 1 > len(buffer):
                 self._buffer = bytearray(message + 1)
-        self._buffer[:length] = rest
+                self._buffer[:length] = buffer[:length]
 
 
 def write_replies(engine: EngineLike, stdout: int) -> None:
