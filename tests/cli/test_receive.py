@@ -109,6 +109,7 @@ def test_killed_under_load(wal: Path) -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(1800)
 def test_killed_under_load_200_times(wal: Path) -> None:
     with PostgresServer(18, segment_size=MB, config={"wal_keep_size": "40GB"}) as server:
         killed_again_and_again(server, wal, 200)
