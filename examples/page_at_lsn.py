@@ -23,4 +23,5 @@ async def main(store: str, relation: str, block: str, lsn: str) -> None:
 
 
 if __name__ == "__main__":
-    trio.run(main, *sys.argv[1:])
+    store, relation, block, lsn = sys.argv[1:]
+    trio.run(main, store, relation, block, lsn)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import trio
 from click.testing import CliRunner
 
 from walstream.cli import exit_codes
@@ -45,6 +46,7 @@ def test_the_demo(open_directory: Path) -> None:
 
 def test_a_page_that_differs_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     async def one_differs(*_: object) -> int:
+        await trio.lowlevel.checkpoint()
         return 1
 
     monkeypatch.setattr(play, "play", one_differs)

@@ -138,7 +138,7 @@ async def test_pages_carry_the_checksum_of_their_cluster(past: Past) -> None:
     assert (stored == page_checksum(page, tag.block)) == past.service.facts.checksums
 
 
-async def test_the_history_tells_who_changed_the_page(past: Past) -> None:
+def test_the_history_tells_who_changed_the_page(past: Past) -> None:
     tag = block(past, "ledger")
     changes = past.service.history(tag, to_lsn=past.moments["inserted"])
     assert (changes[0].rmgr, changes[0].op, changes[0].makes_page) == ("Heap", "INSERT+INIT", True)
