@@ -22,6 +22,7 @@ FLOORS = {
     "index": 3,
     "redo": 3,
     "progress": 4,
+    "metrics": 4,
     "inspect": 4,
     "pages": 4,
     "app": 5,

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -98,6 +101,11 @@ def table(server: PostgresServer, name: str) -> tuple[str, int]:
     return str(path), server.insert_lsn()
 
 
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
 @pytest.mark.pg_versions(15, 18)
 def test_run_is_killed_resumed_and_stopped(
     pg_server: PostgresServer, run: Callable[..., Running]
@@ -110,7 +118,8 @@ def test_run_is_killed_resumed_and_stopped(
 
     pg_server.execute("DELETE FROM resumed WHERE i > 4")
     later = pg_server.insert_lsn()
-    second = run("--slot", "resumed")
+    port = free_port()
+    second = run("--slot", "resumed", "--metrics", f"127.0.0.1:{port}")
     second.wait_until_indexed(later)
     page = walstream("page", second.store, path, 0, "--at", f"{lsn >> 32:X}/{lsn & 0xFFFFFFFF:X}")
     assert page.returncode == 0, page.stderr
@@ -118,6 +127,10 @@ def test_run_is_killed_resumed_and_stopped(
     assert " xmax 0 " in page.stdout.splitlines()[-1]
     history = walstream("history", second.store, path, 0)
     assert history.stdout.count("Heap/DELETE") == 6
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        metrics = answer.read().decode()
+    assert re.search(r"^walstream_flushed_lsn \S+$", metrics, re.MULTILINE)
+    assert "walstream_redo_" in metrics
     second.process.send_signal(signal.SIGHUP)
     pg_server.execute("INSERT INTO resumed VALUES (11)")
     second.wait_until_indexed(pg_server.insert_lsn())

@@ -7,7 +7,7 @@ import math
 import shutil
 import signal
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from walstream.config import RunConfig
 from walstream.errors import ServerRefused, StoreError
 from walstream.index.ingest import Ingest, begin_index
 from walstream.index.page_index import PageIndex
+from walstream.metrics import StatusCollector, serve_metrics
 from walstream.pages.service import Base, ClusterFacts, PageService
 from walstream.progress import Progress
 from walstream.redo.manager import RedoConfig, RedoManager
@@ -283,7 +284,11 @@ class Application:
             return {"indexed_lsn": format_lsn(self.ingested.value), "redo_children": redo}
 
         progress = Progress(self.receiver, self.writer, more)
-        await progress.run(status_path, terminal=self.config.show_progress)
+        with ExitStack() as stack:
+            if self.config.metrics is not None:
+                collectors = (StatusCollector(progress.snapshot), self.redo.collector())
+                stack.enter_context(serve_metrics(self.config.metrics, collectors))
+            await progress.run(status_path, terminal=self.config.show_progress)
 
 
 def reindex(path: Path, report: Callable[[int, int], None]) -> int:

@@ -15,6 +15,7 @@ class RunConfig:
     ``slot`` None streams without a slot: the server may then remove WAL that was not received.
     ``synchronous`` flushes whenever no more input waits, as a synchronous standby must.
     ``show_progress`` keeps a line on standard error.
+    ``metrics`` (HOST:PORT) serves Prometheus metrics.
     """
 
     conninfo: str
@@ -25,3 +26,4 @@ class RunConfig:
     loop: bool = True
     sandbox: bool = True
     show_progress: bool = False
+    metrics: str | None = None

@@ -33,6 +33,7 @@ from walstream.config import DEFAULT_SLOT, RunConfig
 @click.option("--synchronous", is_flag=True, help="Flush WAL as soon as it arrives.")
 @click.option("-n", "--no-loop", is_flag=True, help="End when the connection is lost.")
 @click.option("--no-sandbox", is_flag=True, help="Run redo children without their sandbox.")
+@click.option("--metrics", metavar="HOST:PORT", help="Serve Prometheus metrics there.")
 @click.option("-v", "--verbose", is_flag=True, help="Say more.")
 def command(
     dsn: str,
@@ -43,6 +44,7 @@ def command(
     synchronous: bool,
     no_loop: bool,
     no_sandbox: bool,
+    metrics: str | None,
     verbose: bool,
 ) -> None:
     """Stream the cluster that DSN names into a store: base backup, WAL, index.
@@ -70,6 +72,7 @@ def command(
         synchronous=synchronous,
         loop=not no_loop,
         sandbox=not no_sandbox,
+        metrics=metrics,
         show_progress=sys.stderr.isatty() and not verbose,
     )
     trio.run(run_until_signalled, Application(config))
