@@ -11,8 +11,8 @@ thread and for two, and the time of a scan into columns without a process around
 from __future__ import annotations
 
 import argparse
-import os
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -24,6 +24,29 @@ from tests.servers import PostgresServer
 from walstream.inspect.runs import RunScan, open_source, plan_runs
 
 MB = 1 << 20
+
+
+# The transaction of pgbench, many a call: the same WAL as its own script gives, without a round
+# trip for each statement.
+TRANSACTIONS = """
+CREATE PROCEDURE tpcb_like(transactions int) LANGUAGE plpgsql AS $$
+DECLARE
+    account int; teller int; branch int; delta int;
+BEGIN
+    FOR i IN 1 .. transactions LOOP
+        account := 1 + random() * 1999999;
+        teller := 1 + random() * 199;
+        branch := 1 + random() * 19;
+        delta := random() * 10000 - 5000;
+        UPDATE pgbench_accounts SET abalance = abalance + delta WHERE aid = account;
+        UPDATE pgbench_tellers SET tbalance = tbalance + delta WHERE tid = teller;
+        UPDATE pgbench_branches SET bbalance = bbalance + delta WHERE bid = branch;
+        INSERT INTO pgbench_history (tid, bid, aid, delta, mtime)
+            VALUES (teller, branch, account, delta, now());
+        COMMIT;
+    END LOOP;
+END $$
+"""
 
 
 def make_wal(version: int, megabytes: int, target: Path) -> Path:
@@ -40,13 +63,18 @@ def make_wal(version: int, megabytes: int, target: Path) -> Path:
             raise SystemExit(f"no pgbench or pg_waldump of PostgreSQL {version}")
         run = [str(pgbench), "-n", server.dsn]
         subprocess.run([*run, "-i", "-q", "-s", "20"], check=True, capture_output=True)
+        server.execute(TRANSACTIONS)
+        script = target / "calls.sql"
+        script.write_text("CALL tpcb_like(2000);\n")
         begin = server.insert_lsn()
         while server.insert_lsn() - begin < megabytes * MB:
-            subprocess.run([*run, "-c", "4", "-T", "10"], check=True, capture_output=True)
+            calls = [*run, "-c", "2", "-T", "10", "-f", str(script)]
+            subprocess.run(calls, check=True, capture_output=True)
+        script.unlink()
         server.stop("fast")
         for path in sorted(server.wal_directory.iterdir()):
-            if path.is_file() and len(path.name) == 24:
-                os.link(path, target / path.name)
+            if path.is_file() and len(path.name) == 24 and any(path.read_bytes()[:8]):
+                shutil.copyfile(path, target / path.name)
     return waldump
 
 

@@ -11,8 +11,9 @@ from click.testing import CliRunner
 from tests.inspect.archives import mixed_wal, write_segments
 from tests.walgen import SEGMENT
 from walstream.cli.stats import command
+from walstream.inspect.counting import count_records
 from walstream.inspect.runs import open_source
-from walstream.inspect.stats import EPOCH_2000, FIRST, as_json, collect, count_records
+from walstream.inspect.stats import EPOCH_2000, FIRST, as_json, collect
 from walstream.wal.record import decode_wal_record
 
 

@@ -44,7 +44,6 @@ def command(
     HTML hold everything.
     """
     from walstream.inspect.runs import default_threads, open_source
-    from walstream.inspect.stats import as_json, collect, count_records
     from walstream.inspect.statstable import stats_table
 
     source = open_source(path, timeline)
@@ -54,12 +53,15 @@ def command(
     kinds = kinds or ("rmgr",)
     if form == "table" and set(kinds) <= {"rmgr", "record"}:
         threads = 1 if path.is_file() else threads or default_threads()
+        from walstream.inspect.counting import count_records
+
         totals, first, version = count_records(source, threads, start, end)
         text = "\n".join(
             stats_table(totals, first, version or 18, kind == "record") for kind in kinds
         )
     else:
         from walstream.inspect.report import html_page, text_table
+        from walstream.inspect.stats import as_json, collect
 
         sums = collect(source, start, end)
         report = as_json(sums, limit)

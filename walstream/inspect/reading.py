@@ -53,7 +53,7 @@ class Batch(NamedTuple):
 
     columns: RecordColumns
     rows: array[int]
-    piece: bytes
+    piece: bytes | memoryview
 
     def record(self, row: int) -> bytes:
         """Returns the raw bytes of one record."""
@@ -99,7 +99,7 @@ class Reading:
         self.first_lsn: int | None = None
         self.ending: Ending | None = None
         self.scanner: WalScanner | None = None
-        self.piece = b""
+        self.piece: bytes | memoryview = b""
         self.piece_lsn = 0
 
     @property
@@ -117,7 +117,7 @@ class Reading:
         )
         return self.scanner
 
-    def _poll(self, scanner: WalScanner, piece: bytes) -> Iterator[Batch]:
+    def _poll(self, scanner: WalScanner, piece: bytes | memoryview) -> Iterator[Batch]:
         """Yields what the piece that was fed gives.
 
         Raises:
@@ -224,7 +224,7 @@ class Reading:
         if error.reason == Reason.UNEXPECTED_PAGEADDR:
             return error.got < error.expected
         if error.reason == Reason.INVALID_MAGIC and error.got == 0:
-            rest = self.piece[page_lsn - self.piece_lsn :]
+            rest = bytes(self.piece[page_lsn - self.piece_lsn :])
             return rest.count(0) == len(rest)
         return False
 
@@ -240,7 +240,7 @@ class Reading:
                 return
             begin = number * size
             end = size if self.end_lsn is None else min(size, self.end_lsn - begin)
-            for piece in source.pieces(file, lsn - begin, end):
+            for piece in source.pieces(file, lsn - begin, end, mapped=not following):
                 scanner.feed_bytes(lsn, piece)
                 lsn += len(piece)
                 yield from self._poll(scanner, piece)

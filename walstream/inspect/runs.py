@@ -13,14 +13,16 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from walstream.errors import StorageError, WalError
 from walstream.inspect.source import DirectoryFiles, SegmentSource, TarFiles, is_tar
-from walstream.wal.columns import RecordColumns
 from walstream.wal.scan import WalScanner
 from walstream.wal.segment import segment_file_name
 from walstream.wal.stream import LostWal
+
+if TYPE_CHECKING:
+    from walstream.wal.columns import RecordColumns
 
 # Small enough to stay in a processor's cache between being read and being scanned.
 CHUNK = 256 << 10
@@ -125,6 +127,7 @@ class RunScan:
         resync: go on behind damage and collect the errors, instead of raising the first.
         keep_records: as for ``WalScanner``.
         system_identifier: as for ``WalScanner``.
+        mapped: do not copy the WAL where that can be avoided.
     """
 
     def __init__(
@@ -137,8 +140,10 @@ class RunScan:
         resync: bool = False,
         keep_records: bool = False,
         system_identifier: int | None = None,
+        mapped: bool = False,
     ) -> None:
         self.source = source
+        self.mapped = mapped
         self.run = run
         size = source.segment_size
         self.start_lsn = start_lsn
@@ -158,13 +163,22 @@ class RunScan:
         self.errors: list[WalError] = []
         self.short: str | None = None
         self.records = self.first_lsn = self.first_prev = self.last_lsn = self.end_lsn = 0
-        self.buffer = memoryview(bytearray(CHUNK))
+        self.buffer = memoryview(b"")
         self.done = False
 
     def pieces(self, number: int, lsn: int, end: int) -> Iterator[memoryview]:
         """Yields the bytes ``[lsn, end)`` of a segment; the buffer is used again."""
         file = self.source.find(number)
         assert file is not None
+        if self.mapped:
+            begin = number * self.source.segment_size
+            for piece in self.source.mapped_pieces(file, lsn - begin, end - begin):
+                lsn += len(piece)
+                yield piece
+            if lsn == end:
+                return
+        if not self.buffer:
+            self.buffer = memoryview(bytearray(CHUNK))
         with self.source.open(file) as stream:
             offset = lsn - number * self.source.segment_size
             if not file.compression:

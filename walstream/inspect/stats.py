@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from heapq import nlargest
 from typing import Any
 
-from walstream.inspect.runs import Batch, Run, RunScan, plan_runs
+from walstream.inspect.runs import Batch, RunScan, plan_runs
 from walstream.inspect.source import SegmentSource
 from walstream.inspect.totals import RecordTotals
 from walstream.rmgr import operation_name
@@ -27,47 +27,6 @@ HINT = "hint bits with checksums or wal_log_hints (FPI_FOR_HINT)"
 WHOLE = "whole pages logged as such (FPI: index builds and the like)"
 FIRST = "first change after a checkpoint"
 CHECK = "wal_consistency_checking"
-
-
-def count_records(
-    source: SegmentSource, threads: int = 1, start_lsn: int = 0, end_lsn: int | None = None
-) -> tuple[RecordTotals, int, int]:
-    """Returns totals per kind of record, the start of the first record, and the version.
-
-    Raises:
-        WalError: the WAL is damaged.
-        StorageError: a file cannot be read.
-    """
-
-    def count(run: Run) -> tuple[array[int], int]:
-        totals = array("Q", bytes(8 * (3 * _CELLS + 4)))
-        scan = RunScan(source, run, start_lsn=start_lsn, end_lsn=end_lsn)
-        scan.add_totals(totals)
-        return totals, scan.scanner.version
-
-    runs = plan_runs(source, threads, start_lsn, end_lsn)
-    if threads == 1:
-        parts = [count(run) for run in runs]
-    else:
-        from concurrent.futures import ThreadPoolExecutor  # start-up counts here
-
-        with ThreadPoolExecutor(threads) as pool:
-            parts = list(pool.map(count, runs))
-    whole = RecordTotals()
-    first = 0
-    version = 0
-    for totals, of_version in parts:
-        if not totals[3 * _CELLS]:
-            continue
-        version = of_version
-        first = first or totals[3 * _CELLS]
-        whole.end_lsn = totals[3 * _CELLS + 2]
-        for i in range(_CELLS):
-            if totals[i]:
-                whole.counts[i] += totals[i]
-                whole.record_bytes[i] += totals[_CELLS + i]
-                whole.fpi_bytes[i] += totals[2 * _CELLS + i]
-    return whole, first, version
 
 
 @dataclass(slots=True)
@@ -164,7 +123,7 @@ def collect(
     """
     sums = Sums()
     for run in plan_runs(source, 1, start_lsn, end_lsn):
-        scan = RunScan(source, run, start_lsn=start_lsn, end_lsn=end_lsn)
+        scan = RunScan(source, run, start_lsn=start_lsn, end_lsn=end_lsn, mapped=True)
         for batch in scan.batches():
             sums.add(batch)
         sums.version = scan.scanner.version or sums.version

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from walstream.inspect.totals import RecordTotals
-from walstream.rmgr import operation_name
 from walstream.wal.layout import RM_MIN_CUSTOM_ID, RMGR_NAMES, rmgr_name
 from walstream.wal.model import format_lsn
 
@@ -41,6 +40,8 @@ def stats_table(totals: RecordTotals, start_lsn: int, version: int, per_record: 
         version: major version whose pg_waldump is imitated.
         per_record: a row for each operation instead of each resource manager.
     """
+    if per_record:
+        from walstream.rmgr import operation_name  # start-up counts here
     sums = (sum(totals.counts), sum(totals.record_bytes), sum(totals.fpi_bytes))
     if totals.end_lsn == 0 and version >= 15:
         return ""

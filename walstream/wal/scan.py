@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import cython
 
 from walstream.errors import RecordError, WalError, WalGapError
-from walstream.wal.columns import RecordColumns
 from walstream.wal.model import format_lsn
 from walstream.wal.reason import Reason, damage_error
 from walstream.wal.segment import DEFAULT_SEGMENT_SIZE, is_valid_segment_size
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from mmap import mmap
 
     from walstream.wal.buffer import Bytes
+    from walstream.wal.columns import RecordColumns
 if not cython.compiled:
     from walstream.wal.buffer import move, release, resize
     from walstream.wal.record import RecordReader
@@ -320,6 +320,8 @@ class WalScanner:
 
     def take(self) -> RecordColumns:
         """Returns the batch, copied out of the arrays that the next one will use."""
+        from walstream.wal.columns import RecordColumns  # start-up of a mere count
+
         records = len(_RECORD_CODES)
         values: list[Any] = [column[: self.n] for column in self.arrays[:records]]
         blocks: list[Any] = [column[: self.m] for column in self.arrays[records:]]
