@@ -16,9 +16,10 @@ from walstream.errors import RecordError, StoreError, WalError
 from walstream.index.changes import RecordIndexer
 from walstream.index.page_index import Batch, PageIndex, SizeChange, SizeKind
 from walstream.tasks.watermark import Watermark
+from walstream.wal.columns import RecordColumns
 from walstream.wal.model import RelFileLocator, format_lsn
 from walstream.wal.record import RecordReader
-from walstream.wal.stream import WalStreamDecoder
+from walstream.wal.scan import WalScanner
 
 READ_SIZE = 1 << 20
 
@@ -62,7 +63,7 @@ def begin_index(
 
 
 class Ingest:
-    """Feeds WAL to the decoder and its records to the index. One owner, in one task."""
+    """Feeds WAL to the scanner and its records to the index. One owner, in one task."""
 
     def __init__(
         self,
@@ -84,18 +85,21 @@ class Ingest:
         self._last_record_start = int(index.meta("last_record_start") or 0)
         self._read = Watermark(self.last_record_end)
         self.read_lsn = self.last_record_end
-        self._decoder = WalStreamDecoder(
+        self._scanner = WalScanner(
             version,
             segment_size,
             self.last_record_end,
             system_identifier=system_id,
             prev_lsn=self._last_record_start or None,
+            keep_records=True,
         )
+        self._unwritten = False
+        self._damage: WalError | None = None
 
     @property
     def end_of_wal(self) -> WalError | None:
         """Why reading ended, where it came to bytes that were never written."""
-        return self._decoder.end_of_wal
+        return self._scanner.end_of_wal
 
     def advance(self, upto_lsn: int) -> int:
         """Indexes the records that end at or before ``upto_lsn``, at most ``READ_SIZE`` bytes.
@@ -103,30 +107,58 @@ class Ingest:
         Returns how far WAL has been read. Blocks: call it in a thread.
 
         Raises:
-            WalError: WAL is damaged, or a segment is missing.
+            WalError: WAL is damaged, or a segment is missing. The records before the damage are
+                indexed, and every later call raises the same.
             StorageError: WAL cannot be read.
         """
+        if self._damage is not None:
+            raise self._damage
         size = min(upto_lsn - self.read_lsn, READ_SIZE)
         if size <= 0:
             return self.read_lsn
-        self._decoder.feed_bytes(self.read_lsn, self._source.read(self.read_lsn, size))
+        piece = self._source.read(self.read_lsn, size)
+        self._scanner.feed_bytes(self.read_lsn, piece)
         self.read_lsn += size
-        reader, indexer = self._reader, self._indexer
-        found = 0
-        while (raw := self._decoder.poll_decode()) is not None:
-            if reader.read_bytes(raw.data) != 0:
-                raise RecordError(
-                    f"{reader.message()} at {format_lsn(raw.start_lsn)}", raw.start_lsn
-                )
-            indexer.add(raw.start_lsn, raw.end_lsn, raw.data, reader)
-            self.last_record_end = raw.end_lsn
-            self._last_record_start = raw.start_lsn
-            found += 1
-            if indexer.barrier:
-                self._write()
-        if found:
+        try:
+            while (columns := self._scanner.poll_columns()) is not None:
+                self._add(columns, piece)
+        except WalError as error:
+            self._damage = error
+        if self._unwritten:
             self._write()
+        if self._damage is not None:
+            raise self._damage
         return self.read_lsn
+
+    def _add(self, columns: RecordColumns, piece: bytes) -> None:
+        """Adds all records of ``columns``; those that are not plain one by one."""
+        indexer = self._indexer
+        lists = indexer.lists
+        lists.load(columns, piece)
+        row = 0
+        while row < columns.count:
+            stopped = lists.collect(row)
+            if stopped > row:
+                self._added(columns, stopped - 1)
+            if stopped < columns.count:
+                self._add_record(columns, piece, stopped)
+                self._added(columns, stopped)
+                if indexer.barrier:
+                    self._write()
+            row = stopped + 1
+
+    def _add_record(self, columns: RecordColumns, piece: bytes, row: int) -> None:
+        start_lsn, at = columns.start_lsn[row], columns.record_at[row]
+        source, at = (piece, at) if at >= 0 else (columns.side, ~at)
+        record = source[at : at + columns.total_length[row]]
+        if self._reader.read_bytes(record) != 0:
+            raise RecordError(f"{self._reader.message()} at {format_lsn(start_lsn)}", start_lsn)
+        self._indexer.add(start_lsn, columns.end_lsn[row], record, self._reader)
+
+    def _added(self, columns: RecordColumns, row: int) -> None:
+        self.last_record_end = columns.end_lsn[row]
+        self._last_record_start = columns.start_lsn[row]
+        self._unwritten = True
 
     def _write(self) -> None:
         batch = self._indexer.take_batch()
@@ -135,6 +167,7 @@ class Ingest:
             "last_record_start": str(self._last_record_start).encode(),
         }
         self._index.write(batch)
+        self._unwritten = False
 
     async def run(
         self,

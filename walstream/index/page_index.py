@@ -126,9 +126,13 @@ class TimePoint(NamedTuple):
 
 
 class Batch:
-    """Changes that become visible together with ``Meta`` values, in one atomic write."""
+    """Changes that become visible together with ``meta`` values, in one atomic write.
+
+    ``pairs`` are keys and values in stored form already (``postings.py`` makes them).
+    """
 
     def __init__(self) -> None:
+        self.pairs: list[tuple[bytes, bytes]] = []
         self.entries: dict[tuple[int, int, int, int, int], list[Entry]] = {}
         self.sizes: list[tuple[RelFileLocator, int, SizeChange]] = []
         self.events: list[Event] = []
@@ -178,6 +182,8 @@ class PageIndex:
         """Writes a batch atomically. Entries of a block must be newer than those it has."""
         out = WriteBatch(raw_mode=True)
         put = out.put
+        for stored_key, stored_value in batch.pairs:
+            put(stored_key, stored_value)
         pack_key = _BLOCK_KEY.pack
         pack_entry = _ENTRY.pack
         for tag, entries in batch.entries.items():
@@ -279,7 +285,8 @@ class PageIndex:
                 source = RelFileLocator(
                     change.source_spc_oid, change.source_db_oid, locator.rel_number
                 )
-                return self.size_at(source, fork, change.end_lsn)
+                # Before the copy: what a copy of a database from itself says would not end.
+                return self.size_at(source, fork, change.end_lsn - 1)
         if newest is None or newest.kind == SizeKind.DROP:
             return None
         return newest.blocks

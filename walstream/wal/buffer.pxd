@@ -2,6 +2,7 @@
 # A kernel's own .pxd cimports what it uses; its .py imports the same names from buffer.py
 # under `if not cython.compiled`.
 
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memmove, memset
 
@@ -38,6 +39,19 @@ cdef inline void put_f64(byte* p, Py_ssize_t at, double value) noexcept nogil:
 
 cdef inline void put8(byte* p, Py_ssize_t at, uint32 value) noexcept nogil:
     p[at] = <byte>value
+
+cdef inline void put_be32(byte* p, Py_ssize_t at, uint32 value) noexcept nogil:
+    p[at] = <byte>(value >> 24)
+    p[at + 1] = <byte>(value >> 16)
+    p[at + 2] = <byte>(value >> 8)
+    p[at + 3] = <byte>value
+
+cdef inline void put_be64(byte* p, Py_ssize_t at, uint64 value) noexcept nogil:
+    put_be32(p, at, <uint32>(value >> 32))
+    put_be32(p, at + 4, <uint32>value)
+
+cdef inline bytes cut(const byte* p, Py_ssize_t at, Py_ssize_t length):
+    return PyBytes_FromStringAndSize(<const char*>p + at, length)
 
 cdef inline void move(byte* target, Py_ssize_t target_at, const byte* source,
                       Py_ssize_t source_at, Py_ssize_t length) noexcept nogil:

@@ -70,6 +70,19 @@ def put64(p: Writable, at: int, value: int) -> None:
     _U64.pack_into(p, at, value)
 
 
+def put_be32(p: Writable, at: int, value: int) -> None:
+    _BE32.pack_into(p, at, value)
+
+
+def put_be64(p: Writable, at: int, value: int) -> None:
+    _BE64.pack_into(p, at, value)
+
+
+def cut(p: Bytes, at: int, length: int) -> bytes:
+    """Returns a copy of ``length`` bytes."""
+    return bytes(p[at : at + length])
+
+
 def move(target: Writable, target_at: int, source: Bytes, source_at: int, length: int) -> None:
     """Copies ``length`` bytes; the ranges may overlap (memmove)."""
     target[target_at : target_at + length] = bytes(source[source_at : source_at + length])

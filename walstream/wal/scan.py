@@ -258,6 +258,8 @@ class WalScanner:
         while True:
             code = walker.advance(p, end)
             if code != RECORD:
+                if code == END_OF_WAL and walker.at < end:
+                    continue
                 return code
             if walker.start_lsn < from_lsn:
                 continue
@@ -334,6 +336,9 @@ class WalScanner:
         while self.n < self.capacity and self.m + 33 <= self.block_capacity:
             code = walker.advance(p, end)
             if code != RECORD:
+                # What follows the end of WAL is looked at too: a right page makes it a hole.
+                if code == END_OF_WAL and walker.at < end:
+                    continue
                 return code
             code = self.add_record(walker, reader)
             if code != 0:

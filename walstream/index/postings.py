@@ -1,0 +1,387 @@
+"""Collects posting lists, fork sizes, events and times from columns of records: the hot part.
+
+Knows the stored form of keys and values that ``page_index.py`` documents, and the records that
+need no more than their block references and a few bytes of their main data. At any other record
+it stops, before it has added anything of it: ``changes.py`` adds that one by its own rules, into
+the same lists, and collecting goes on behind it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import cython
+
+if TYPE_CHECKING:
+    from array import array
+
+    from walstream.wal.columns import RecordColumns
+if not cython.compiled:
+    from walstream.wal.buffer import cut, put8, put_be32, put_be64, release, resize, u8, u64
+
+INIT = 1
+IMPLICIT = 2
+HEAP_BLOCKS_PER_PAGE = (8192 - 24) * 4
+WILL_INIT = 0x40
+IMAGE_APPLY = 0x02
+EXTEND = 2
+COMMIT, ABORT = 0, 1
+UNKNOWN = -2
+MAX_BLOCKS = 0xFFFFFFFF
+
+
+class Posting:
+    """The entries of one block in one batch, in stored form (9 bytes each, big-endian)."""
+
+    def __init__(self) -> None:
+        self.have = self.size = 0
+        self.base = self.last = 0
+        if not cython.compiled:
+            self.p = bytearray()
+
+    def __dealloc__(self) -> None:
+        release(self.p)
+
+    def append(self, end_lsn: int, start_lsn: int, flags: int) -> int:
+        """Adds an entry, or flags to that of the same record; returns 0, -1: no memory."""
+        at = self.have
+        if at == 0:
+            self.base = end_lsn
+        elif self.last == end_lsn:
+            put8(self.p, at - 1, u8(self.p, at - 1) | flags)
+            return 0
+        if at + 9 > self.size:
+            size = 2 * self.size if at else 36
+            grown = resize(self.p, size)
+            if not grown:
+                return -1
+            self.p = grown
+            self.size = size
+        put_be32(self.p, at, (end_lsn - self.base) & 0xFFFFFFFF)
+        put_be32(self.p, at + 4, (end_lsn - start_lsn) & 0xFFFFFFFF)
+        put8(self.p, at + 8, flags)
+        self.have = at + 9
+        self.last = end_lsn
+        return 0
+
+
+class Fork:
+    """The blocks of a fork now: -1 where it does not exist, UNKNOWN where nobody has asked."""
+
+    def __init__(self, spc: int, db: int, rel: int, fork: int) -> None:
+        self.spc = spc
+        self.db = db
+        self.rel = rel
+        self.fork = fork
+        self.blocks = UNKNOWN
+
+
+class PostingLists:
+    """What a batch of ingest adds to the index, in stored form; and the sizes of forks.
+
+    One owner; records must come in LSN order. ``load`` some columns, then ``collect`` from row to
+    row.
+    """
+
+    def __init__(self) -> None:
+        self.postings: dict[bytes, Posting] = {}
+        self.pairs: list[tuple[bytes, bytes]] = []
+        self.forks: dict[bytes, Fork] = {}
+        self.recent: list[Fork | None] = [None] * 64
+        if not cython.compiled:
+            self.key = bytearray(32)
+            self.value = bytearray(16)
+
+    def take(self) -> list[tuple[bytes, bytes]]:
+        """Returns keys and values of what was collected and starts anew; sizes are kept."""
+        pairs = self.pairs
+        for prefix, posting in self.postings.items():
+            put_be64(self.key, 0, posting.base)
+            pairs.append((prefix + cut(self.key, 0, 8), cut(posting.p, 0, posting.have)))
+        self.postings = {}
+        self.pairs = []
+        return pairs
+
+    # -- blocks
+
+    def block_key(self, spc: int, db: int, rel: int, fork: int, block: int) -> bytes:
+        """Returns the first 18 bytes of the keys of a block."""
+        put8(self.key, 0, 0x62)
+        put_be32(self.key, 1, spc)
+        put_be32(self.key, 5, db)
+        put_be32(self.key, 9, rel)
+        put8(self.key, 13, fork)
+        put_be32(self.key, 14, block)
+        return cut(self.key, 0, 18)
+
+    def add_entry(
+        self,
+        spc: int,
+        db: int,
+        rel: int,
+        fork: int,
+        block: int,
+        end_lsn: int,
+        start_lsn: int,
+        flags: int,
+    ) -> int:
+        """Adds a record to the posting list of a block; its flags, where it is there already."""
+        key = self.block_key(spc, db, rel, fork, block)
+        posting = self.postings.get(key)
+        if posting is None:
+            posting = Posting()
+            self.postings[key] = posting
+        if posting.append(end_lsn, start_lsn, flags) != 0:
+            raise MemoryError
+        return 0
+
+    def newest(self, spc: int, db: int, rel: int, fork: int, block: int) -> int:
+        """Returns the end LSN of the last record that was added to a block, 0 for none."""
+        posting = self.postings.get(self.block_key(spc, db, rel, fork, block))
+        return 0 if posting is None else posting.last
+
+    # -- sizes
+
+    def find_fork(self, spc: int, db: int, rel: int, fork: int) -> Fork:
+        slot = (rel * 4 + fork) & 63
+        found = self.recent[slot]
+        if (
+            found is not None
+            and found.rel == rel
+            and found.fork == fork
+            and found.db == db
+            and found.spc == spc
+        ):
+            return found
+        put_be32(self.key, 0, spc)
+        put_be32(self.key, 4, db)
+        put_be32(self.key, 8, rel)
+        put8(self.key, 12, fork)
+        key = cut(self.key, 0, 13)
+        found = self.forks.get(key)
+        if found is None:
+            found = Fork(spc, db, rel, fork)
+            self.forks[key] = found
+        self.recent[slot] = found
+        return found
+
+    def size(self, spc: int, db: int, rel: int, fork: int) -> int:
+        """Returns the blocks of a fork, -1: it does not exist, UNKNOWN: nobody has set it."""
+        return self.find_fork(spc, db, rel, fork).blocks
+
+    def set_size(self, spc: int, db: int, rel: int, fork: int, blocks: int) -> None:
+        """Sets what ``size`` returns; adds nothing to the batch."""
+        self.find_fork(spc, db, rel, fork).blocks = blocks
+
+    def forget_sizes(self, db: int) -> None:
+        """Makes the sizes of all forks of a database unknown."""
+        kept: dict[bytes, Fork] = {}
+        for key, fork in self.forks.items():
+            if fork.db != db:
+                kept[key] = fork  # noqa: PERF403 (a comprehension has no C types)
+        self.forks = kept
+        self.recent = [None] * 64
+
+    def extend(self, fork: Fork, end_lsn: int, block: int) -> int:
+        """Adds that a fork has grown to hold ``block``."""
+        blocks = block + 1 if block != MAX_BLOCKS else MAX_BLOCKS
+        fork.blocks = blocks
+        put8(self.key, 0, 0x73)
+        put_be32(self.key, 1, fork.spc)
+        put_be32(self.key, 5, fork.db)
+        put_be32(self.key, 9, fork.rel)
+        put8(self.key, 13, fork.fork)
+        put_be64(self.key, 14, end_lsn)
+        put8(self.value, 0, EXTEND)
+        put_be32(self.value, 1, blocks)
+        self.pairs.append((cut(self.key, 0, 22), cut(self.value, 0, 5)))
+        return 0
+
+    # -- records
+
+    def load(self, columns: RecordColumns, piece: bytes) -> None:
+        """Takes columns whose offsets are those of ``piece``; neither is copied."""
+        self.count: int = columns.count
+        self.block_count: int = columns.block_count
+        self.start_lsn: array[int] = columns.start_lsn
+        self.end_lsn: array[int] = columns.end_lsn
+        self.xid: array[int] = columns.xid
+        self.rmgr: array[int] = columns.rmgr
+        self.info: array[int] = columns.info
+        self.block_begin: array[int] = columns.block_begin
+        self.blocks: array[int] = columns.blocks
+        self.main_at: array[int] = columns.main_at
+        self.main_length: array[int] = columns.main_length
+        self.spc: array[int] = columns.spc
+        self.db: array[int] = columns.db
+        self.rel: array[int] = columns.rel
+        self.fork: array[int] = columns.fork
+        self.block: array[int] = columns.block
+        self.flags: array[int] = columns.flags
+        self.image: array[int] = columns.image
+        self.piece: bytes = piece
+        self.side: bytes = columns.side
+        self.piece_length = len(piece)
+        self.side_length = len(columns.side)
+
+    def collect(self, row: int) -> int:
+        """Adds the records from ``row`` on; returns the first that is not plain, or their number.
+
+        Not plain is a record whose meaning is in its body (ends of transactions with more than a
+        time, storage and databases, restore points), or one of a fork whose size nobody has set.
+        """
+        while row < self.count and self.is_plain(row):
+            self.add_row(row)
+            row += 1
+        return row
+
+    def is_plain(self, row: int) -> bool:
+        rmgr = self.rmgr[row]
+        info = self.info[row]
+        op = info & 0x70
+        if rmgr == 2 or rmgr == 4:
+            return False
+        if rmgr == 0:
+            if info & 0xF0 == 0x70:
+                return False
+        elif rmgr == 1:
+            ends = op == 0x00 or op == 0x20 or op == 0x30 or op == 0x40
+            if ends and (info & 0x80 or self.main_place(row) < 0 or self.main_length[row] < 8):
+                return False
+        first = self.block_begin[row]
+        for i in range(first, first + self.blocks[row]):
+            fork = self.find_fork(self.spc[i], self.db[i], self.rel[i], self.fork[i])
+            if fork.blocks == UNKNOWN:
+                return False
+        return True
+
+    def main_place(self, row: int) -> int:
+        """Returns where the main data is, in ``piece`` or ``side``; -1: not all of it is there."""
+        at = self.main_at[row]
+        length = self.piece_length
+        if at < 0:
+            at = ~at
+            length = self.side_length
+        if at + self.main_length[row] > length:
+            return -1
+        return at
+
+    def main_byte(self, row: int, at: int) -> int:
+        if self.main_at[row] >= 0:
+            return self.piece[at]
+        return self.side[at]
+
+    def main_time(self, row: int, at: int) -> int:
+        """Returns the first 8 bytes of the main data, a clock before 2000 as 0."""
+        if cython.compiled:
+            if self.main_at[row] >= 0:
+                p = cython.address(self.piece[0])
+            else:
+                p = cython.address(self.side[0])
+            value = u64(p, at)
+        else:
+            value = u64(self.piece if self.main_at[row] >= 0 else self.side, at)
+        return 0 if value >> 63 else value
+
+    def clears_bits(self, row: int) -> int:
+        """Returns whose visibility map bits a heap record clears: 1 its new block's, 2 its old.
+
+        As ``rmgr/visibility.py``, which knows which bits.
+        """
+        at = self.main_place(row)
+        if at < 0:
+            return 0
+        op = self.info[row] & 0x70
+        length = self.main_length[row]
+        if self.rmgr[row] == 10:
+            if op == 0x00:
+                return self.main_byte(row, at + 2) & 1 if length >= 3 else 0
+            if length < 8:
+                return 0
+            if op == 0x10 or op == 0x60:
+                return (self.main_byte(row, at + 7) & 1) << 1
+            if op == 0x20 or op == 0x40:
+                flags = self.main_byte(row, at + 7)
+                return (flags & 2) >> 1 | (flags & 1) << 1
+            return 0
+        if op == 0x50:
+            return self.main_byte(row, at) & 1 if length >= 1 else 0
+        if op == 0x60 and length >= 8:
+            return (self.main_byte(row, at + 7) & 1) << 1
+        return 0
+
+    def add_clears(self, row: int, clears: int, end_lsn: int, start_lsn: int) -> int:
+        """Adds the visibility map's blocks that a heap record changes without naming them.
+
+        The new block is the first reference to a main fork, the old one the last: late minor
+        releases of 18 name the map's blocks too, after them.
+        """
+        first = self.block_begin[row]
+        count = self.blocks[row]
+        low = 0
+        while low < count and self.fork[first + low] != 0:
+            low += 1
+        high = count - 1
+        while high > low and self.fork[first + high] != 0:
+            high -= 1
+        if low < count and clears & 1:
+            self.add_clear(first + low, end_lsn, start_lsn)
+        if low < count and clears & 2:
+            self.add_clear(first + high, end_lsn, start_lsn)
+        return 0
+
+    def add_clear(self, i: int, end_lsn: int, start_lsn: int) -> int:
+        spc, db, rel = self.spc[i], self.db[i], self.rel[i]
+        page = self.block[i] // HEAP_BLOCKS_PER_PAGE
+        if self.newest(spc, db, rel, 2, page) != end_lsn:
+            self.add_entry(spc, db, rel, 2, page, end_lsn, start_lsn, IMPLICIT)
+        return 0
+
+    def add_row(self, row: int) -> int:
+        start_lsn = self.start_lsn[row]
+        end_lsn = self.end_lsn[row]
+        rmgr = self.rmgr[row]
+        info = self.info[row]
+        first = self.block_begin[row]
+        for i in range(first, first + self.blocks[row]):
+            spc, db, rel = self.spc[i], self.db[i], self.rel[i]
+            block = self.block[i]
+            flags = 0
+            if self.flags[i] & WILL_INIT or self.image[i] & IMAGE_APPLY:
+                flags = INIT
+            self.add_entry(spc, db, rel, self.fork[i], block, end_lsn, start_lsn, flags)
+            fork = self.find_fork(spc, db, rel, self.fork[i])
+            if cython.cast(cython.longlong, block) >= fork.blocks:
+                self.extend(fork, end_lsn, block)
+        if (rmgr == 9 or rmgr == 10) and self.blocks[row] != 0:
+            clears = self.clears_bits(row)
+            if clears != 0:
+                self.add_clears(row, clears, end_lsn, start_lsn)
+        if (9 <= rmgr <= 17) or rmgr == 20:
+            return 0
+        if rmgr == 0 and (info & 0xF0 == 0xA0 or info & 0xF0 == 0xB0):
+            return 0
+        put8(self.key, 0, 0x65)
+        put_be64(self.key, 1, end_lsn)
+        put_be64(self.value, 0, start_lsn)
+        put8(self.value, 8, rmgr)
+        put8(self.value, 9, info)
+        put_be32(self.value, 10, self.xid[row])
+        self.pairs.append((cut(self.key, 0, 9), cut(self.value, 0, 14)))
+        if rmgr == 1:
+            op = info & 0x70
+            if op == 0x00 or op == 0x30:
+                self.add_time(row, end_lsn, start_lsn, COMMIT)
+            elif op == 0x20 or op == 0x40:
+                self.add_time(row, end_lsn, start_lsn, ABORT)
+        return 0
+
+    def add_time(self, row: int, end_lsn: int, start_lsn: int, kind: int) -> int:
+        put8(self.key, 0, 0x74)
+        put_be64(self.key, 1, self.main_time(row, self.main_place(row)))
+        put_be64(self.key, 9, end_lsn)
+        put_be64(self.value, 0, start_lsn)
+        put_be32(self.value, 8, self.xid[row])
+        put8(self.value, 12, kind)
+        self.pairs.append((cut(self.key, 0, 17), cut(self.value, 0, 13)))
+        return 0
