@@ -12,7 +12,12 @@ PURE_WALK = pure("walstream.wal.walk", {"walstream.wal.crc": PURE_CRC})
 PURE_RECORD = pure("walstream.wal.record")
 PURE_STREAM = pure("walstream.wal.stream", {"walstream.wal.walk": PURE_WALK})
 PURE_SCAN = pure(
-    "walstream.wal.scan", {"walstream.wal.walk": PURE_WALK, "walstream.wal.record": PURE_RECORD}
+    "walstream.wal.scan",
+    {
+        "walstream.wal.crc": PURE_CRC,
+        "walstream.wal.walk": PURE_WALK,
+        "walstream.wal.record": PURE_RECORD,
+    },
 )
 
 STREAMS: list[ModuleType] = [stream, PURE_STREAM]

@@ -10,13 +10,14 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tests.strategies import cuts, written_wal
 from tests.wal.builds import IDS, SCANS, STREAMS
 from tests.wal.reading import decode, pieces, scan_batches
 from tests.walgen import SEGMENT, Block, WalWriter, record_body
+from walstream.errors import WalError
 from walstream.wal.columns import RecordColumns
 from walstream.wal.model import BufferTag, RawRecord
 from walstream.wal.reason import Reason
@@ -106,6 +107,7 @@ def test_columns_are_the_records(scan: ModuleType, wal: WalWriter, data: st.Data
 @settings(max_examples=40, deadline=None)
 def test_damage_is_the_decoders_damage(wal: WalWriter, data: st.DataObject) -> None:
     written = bytearray(wal.data)
+    assume(written)
     if not written:
         return
     for _ in range(data.draw(st.integers(1, 3))):
@@ -242,3 +244,71 @@ def test_columns_from_a_row_on() -> None:
         part = whole.from_row(row)
         assert part.count == 6 - row
         check(part, piece, wal.records[row:], 18)
+
+
+@builds
+@given(wal=written_wal(), data=st.data())
+@settings(max_examples=25, deadline=None)
+def test_records_that_are_not_wanted_may_be_left_out(
+    scan: ModuleType, wal: WalWriter, data: st.DataObject
+) -> None:
+    decoded = [decode_wal_record(raw, wal.version) for raw in wal.records]
+    low = data.draw(st.sampled_from([0, *(record.start_lsn for record in decoded)]))
+    rmgrs = data.draw(st.none() | st.sets(st.sampled_from([0, 1, 10, 11])))
+    xid = data.draw(st.none() | st.sampled_from([0, *(record.xid for record in decoded)]))
+    tags = [block.tag for record in decoded for block in record.blocks]
+    relation = data.draw(st.none() | st.sampled_from([(1, 2, 3), *(tag[:3] for tag in tags)]))
+    images = data.draw(st.booleans())
+    wanted = None if rmgrs is None else array("B", [int(i in rmgrs) for i in range(256)])
+    must = [
+        record.start_lsn
+        for record in decoded
+        if record.start_lsn >= low
+        and (rmgrs is None or record.rmgr_id in rmgrs)
+        and (xid is None or record.xid == xid)
+        and (relation is None or any(block.tag[:3] == relation for block in record.blocks))
+        and (not images or any(block.image for block in record.blocks))
+    ]
+    scanner = scan.WalScanner(None, wal.segment_size, wal.start_lsn)
+    scanner.only(low, wanted, xid, relation, images)
+    given_lsns: list[int] = []
+    lsn = wal.start_lsn
+    written = bytes(wal.data)
+    for piece in pieces(written, data.draw(cuts(len(written)))):
+        scanner.feed_bytes(lsn, piece)
+        lsn += len(piece)
+        while (columns := scanner.poll_columns()) is not None:
+            given_lsns.extend(columns.start_lsn)
+    assert given_lsns == sorted(set(given_lsns))
+    assert set(must) <= set(given_lsns) <= {record.start_lsn for record in decoded}
+    after = [record.start_lsn for record in decoded if record.start_lsn >= low]
+    assert scanner.first_lsn == (after[0] if after else 0)
+
+
+@builds
+@given(wal=written_wal(), data=st.data())
+@settings(max_examples=40, deadline=None)
+def test_sums_and_choices_find_the_damage_that_columns_find(
+    scan: ModuleType, wal: WalWriter, data: st.DataObject
+) -> None:
+    written = bytearray(wal.data)
+    assume(written)
+    at = data.draw(st.integers(0, len(written) - 1))
+    written[at] ^= data.draw(st.integers(1, 255))
+    ends: list[tuple[object, ...]] = []
+    for how in ("columns", "sums", "choice"):
+        scanner = scan.WalScanner(None, wal.segment_size, wal.start_lsn)
+        if how == "choice":
+            scanner.only(0, array("B", bytes(256)), None, None, False)
+        scanner.feed_bytes(wal.start_lsn, bytes(written))
+        seen: object = None
+        try:
+            if how == "sums":
+                scanner.add_totals(array("Q", bytes(8 * 12292)), 0, 1 << 63)
+            else:
+                while scanner.poll_columns() is not None:
+                    pass
+        except WalError as error:
+            seen = (str(error), error.lsn, error.reason)
+        ends.append((seen, scanner.verified_end_lsn, scanner.pending_lsn))
+    assert ends[0] == ends[1] == ends[2]

@@ -62,7 +62,7 @@ def count_records(
 
     def count(run: Run) -> Part:
         totals = array("Q", bytes(8 * (3 * _CELLS + 4)))
-        scan = RunScan(source, run, start_lsn=start_lsn, end_lsn=end_lsn, mapped=True)
+        scan = RunScan(source, run, start_lsn=start_lsn, end_lsn=end_lsn)
         scan.add_totals(totals)
         return totals, scan.scanner.version
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from walstream.wal.columns import RecordColumns
+    from walstream.wal.scan import WalScanner
 
 ANY = -1
 
@@ -54,6 +55,16 @@ class RecordFilter:
         self.fullpage = fullpage
         self.by_block = relation is not None or block is not None or fork is not None
         self.everything = self.any_rmgr and xid is None and not self.by_block and not fullpage
+
+    def narrow(self, scanner: WalScanner, start_lsn: int) -> None:
+        """Has a scanner leave out most records that would not pass; ``select`` finds the others."""
+        scanner.only(
+            start_lsn,
+            None if self.any_rmgr else self.wanted,
+            None if self.xid == ANY else self.xid,
+            None if self.any_relation else (self.spc, self.db, self.rel),
+            self.fullpage,
+        )
 
     def select(self, columns: RecordColumns, start_lsn: int = 0) -> array[int]:
         """Returns the rows, ascending, that pass and begin at ``start_lsn`` or later."""

@@ -115,6 +115,7 @@ class Reading:
         self.scanner = WalScanner(
             None, segment_size, lsn, find_record=True, keep_records=self.keep_records
         )
+        self.filter.narrow(self.scanner, self.start_lsn)
         return self.scanner
 
     def _poll(self, scanner: WalScanner, piece: bytes | memoryview) -> Iterator[Batch]:
@@ -125,13 +126,23 @@ class Reading:
         """
         self.piece = piece
         self.piece_lsn = scanner.feed_lsn - len(piece)
-        while (columns := scanner.poll_columns()) is not None:
-            if self.first_lsn is None:
-                self.first_lsn = next(
-                    (lsn for lsn in columns.start_lsn if lsn >= self.start_lsn), None
-                )
-            rows = self.filter.select(columns, self.start_lsn)
-            yield Batch(columns, rows, piece)
+        while True:
+            columns, damage = None, None
+            try:
+                columns = scanner.poll_columns()
+            except WalError as error:
+                damage = error
+            if self.first_lsn is None and scanner.first_lsn:
+                self.first_lsn = scanner.first_lsn
+                if columns is None:
+                    # Nothing passes the filter yet, but reading has begun.
+                    columns = scanner.take()
+            if columns is not None:
+                yield Batch(columns, self.filter.select(columns, self.start_lsn), piece)
+            if damage is not None:
+                raise damage
+            if columns is None:
+                return
 
     def _damage(self, error: WalError, scanner: WalScanner) -> Ending:
         if error.reason == Reason.OTHER_SYSTEM:

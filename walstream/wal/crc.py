@@ -19,6 +19,10 @@ if not cython.compiled:
         """Returns the CRC-32C of what came before (``value``) and ``p[at:at+length]``."""
         return int(_package.crc32c(memoryview(p)[at : at + length], value))
 
+    def record_crc(p: Bytes, at: int, total: int) -> int:
+        """Returns the CRC-32C of a record: what follows its header, then the header before it."""
+        return crc32c_of(crc32c_of(0, p, at + 24, total - 24), p, at, 20)
+
     crc32c_by_tables = crc32c_of
 
 prepare_crc()

@@ -1,11 +1,13 @@
 cimport cython
-from walstream.wal.buffer cimport byte, move, release, resize, uint16, uint32, uint64
+from walstream.wal.buffer cimport byte, move, release, resize, u8, u16, u32, u64, uint16, uint32, uint64
+from walstream.wal.crc cimport prepare_crc, record_crc
 from walstream.wal.record cimport RecordReader
 from walstream.wal.walk cimport Walker
 
 ctypedef long long int64
 
-cdef int MORE, RECORD, END_OF_WAL, DAMAGE, FULL, BAD_BLOCKS, NO_MEMORY
+cdef int MORE, RECORD, END_OF_WAL, DAMAGE, FULL, BAD_BLOCKS, NO_MEMORY, SKIPPING
+cdef uint64 ALL_ONES
 
 @cython.final
 cdef class WalScanner:
@@ -27,6 +29,19 @@ cdef class WalScanner:
     cdef Py_ssize_t side_size
     cdef Py_ssize_t side_have
     cdef list arrays
+    cdef bint selective
+    cdef bint any_rmgr
+    cdef bint any_xid
+    cdef bint any_relation
+    cdef bint only_images
+    cdef byte[::1] wanted
+    cdef uint32 xid_wanted
+    cdef uint32 spc_wanted
+    cdef uint32 db_wanted
+    cdef uint32 rel_wanted
+    cdef uint64 from_lsn
+    cdef readonly uint64 first_lsn
+    cdef uint64[::1] no_sums
 
     cdef uint64[::1] start_lsn
     cdef uint64[::1] end_lsn
@@ -64,6 +79,16 @@ cdef class WalScanner:
 
     @cython.locals(size=Py_ssize_t, grown=cython.p_uchar, at=Py_ssize_t)
     cdef Py_ssize_t put_aside(self, const byte* p, Py_ssize_t at, Py_ssize_t length) noexcept nogil
+
+    @cython.locals(lsn=uint64, at=Py_ssize_t, prev=uint64, room=Py_ssize_t, first=uint64,
+                   total=uint64, count=uint64, length=uint64, rmgr=uint32, info=uint32, hit=int,
+                   op=uint32, place=Py_ssize_t, step=Py_ssize_t)
+    cdef void pass_over(self, Walker walker, const byte* p, Py_ssize_t end, uint64[::1] totals,
+                        uint64 limit_lsn, bint summing) noexcept nogil
+
+    @cython.locals(end=Py_ssize_t, cursor=Py_ssize_t, payload=Py_ssize_t, highest=int,
+                   has_rel=bint, hit=int, block_id=int, flags=uint32, data=uint32)
+    cdef inline int skim(self, const byte* p, Py_ssize_t at, Py_ssize_t length) noexcept nogil
 
     @cython.locals(code=int, i=int, fpi=uint32, op=uint32, place=Py_ssize_t)
     cdef int sum_up(self, Walker walker, RecordReader reader, const byte* p, Py_ssize_t end,

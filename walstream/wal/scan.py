@@ -24,9 +24,12 @@ if TYPE_CHECKING:
     from walstream.wal.buffer import Bytes
     from walstream.wal.columns import RecordColumns
 if not cython.compiled:
-    from walstream.wal.buffer import move, release, resize
+    from walstream.wal.buffer import move, release, resize, u8, u16, u32, u64
+    from walstream.wal.crc import prepare_crc, record_crc
     from walstream.wal.record import RecordReader
     from walstream.wal.walk import Walker
+
+prepare_crc()
 
 MORE = 0
 RECORD = 1
@@ -35,6 +38,11 @@ DAMAGE = 3
 FULL = 4
 BAD_BLOCKS = 5
 NO_MEMORY = 6
+# A state of the walker: behind a record.
+SKIPPING = 2
+
+# The highest LSN.
+ALL_ONES = 0xFFFFFFFFFFFFFFFF
 
 # Type codes of the columns, in the order of RecordColumns.
 _RECORD_CODES = "QQQIIBBIIBqqI"
@@ -103,6 +111,13 @@ class WalScanner:
         self.end_of_wal: WalError | None = None
         self.damage: WalError | None = None
         self.lost_from: tuple[int, WalError] | None = None
+        self.selective = False
+        self.any_rmgr = self.any_xid = self.any_relation = True
+        self.only_images = False
+        self.wanted = array("B", bytes(256))
+        self.xid_wanted = self.spc_wanted = self.db_wanted = self.rel_wanted = 0
+        self.from_lsn = self.first_lsn = 0
+        self.no_sums = array("Q", [0])
         self.n = self.m = 0
         self.side_size = self.side_have = 0
         if not cython.compiled:
@@ -256,6 +271,8 @@ class WalScanner:
         limit_lsn: int,
     ) -> int:
         while True:
+            if walker.prev >= from_lsn:
+                self.pass_over(walker, p, end, totals, limit_lsn, True)
             code = walker.advance(p, end)
             if code != RECORD:
                 if code == END_OF_WAL and walker.at < end:
@@ -283,6 +300,168 @@ class WalScanner:
             totals[12289] = walker.start_lsn
             totals[12290] = walker.end_lsn
             totals[12291] += 1
+
+    def only(
+        self,
+        from_lsn: int,
+        rmgrs: array[int] | None,
+        xid: int | None,
+        relation: tuple[int, int, int] | None,
+        only_images: bool,
+    ) -> None:
+        """From now on records need not be given that fail one of these conditions.
+
+        Most that fail are not, though they are checked as all others; some are: whoever wants an
+        exact choice makes it from the columns.
+
+        Args:
+            from_lsn: where reading begins; ``first_lsn`` is the first record there or later.
+            rmgrs: 256 numbers, not 0 for the resource managers that are wanted; None for all.
+            xid: the transaction that is wanted, None for any.
+            relation: tablespace, database, number that a block reference must have, None for any.
+            only_images: only records with page images are wanted.
+        """
+        self.from_lsn = from_lsn
+        self.selective = rmgrs is not None or xid is not None or relation is not None or only_images
+        self.any_rmgr = rmgrs is None
+        if rmgrs is not None:
+            self.wanted = rmgrs
+        self.any_xid = xid is None
+        self.xid_wanted = xid or 0
+        self.any_relation = relation is None
+        self.spc_wanted, self.db_wanted, self.rel_wanted = relation or (0, 0, 0)
+        self.only_images = only_images
+
+    def pass_over(
+        self,
+        walker: Walker,
+        p: Bytes,
+        end: int,
+        totals: array[int],
+        limit_lsn: int,
+        summing: bool,
+    ) -> None:
+        """Takes the records that lie whole on this page as long as nothing is special about them.
+
+        They are summed up, or left out when they are not wanted. At the first that may be wanted,
+        is cut, or would fail any check, the walk is left before it: what such a record means only
+        ``Walker.advance`` and ``RecordReader.read`` say.
+        """
+        if walker.state != SKIPPING or walker.aborted != 0 or walker.version == 0:
+            return
+        lsn = walker.skip_to
+        at = walker.at + cython.cast(cython.Py_ssize_t, lsn - walker.lsn)
+        prev = walker.prev
+        if prev == 0 or lsn - walker.lsn >= 8 or lsn & 8191 == 0:
+            return
+        room = end - at
+        if room > cython.cast(cython.Py_ssize_t, 8192 - (lsn & 8191)):
+            room = cython.cast(cython.Py_ssize_t, 8192 - (lsn & 8191))
+        first = 0
+        total = 0
+        count = 0
+        while room >= 24 and lsn < limit_lsn:
+            length = u32(p, at)
+            if length < 24 or length > cython.cast(cython.ulonglong, room):
+                break
+            rmgr = u8(p, at + 17)
+            info = u8(p, at + 16)
+            if rmgr > 21 or (rmgr == 0 and info & 0xF0 == 0x40) or u64(p, at + 8) != prev:
+                break
+            hit = self.skim(p, at, length)
+            if hit < 0:
+                break
+            if (
+                not summing
+                and (self.any_rmgr or self.wanted[rmgr] != 0)
+                and (self.any_xid or u32(p, at + 4) == self.xid_wanted)
+                and (self.any_relation or hit > 0)
+                and not self.only_images
+            ):
+                break
+            if record_crc(p, at, length) != u32(p, at + 20):
+                break
+            if summing:
+                op = info >> 4
+                if rmgr == 1:
+                    op &= 7
+                place = rmgr * 16 + op
+                totals[place] += 1
+                totals[4096 + place] += length
+            if first == 0:
+                first = lsn
+            count += 1
+            total = length
+            prev = lsn
+            step = (length + 7) & -8
+            at += step
+            lsn += step
+            room -= step
+        if count == 0:
+            return
+        # As Walker.finish leaves it behind the last of them.
+        walker.total = total
+        walker.lsn = prev + total
+        walker.at = at - cython.cast(cython.Py_ssize_t, lsn - walker.lsn)
+        walker.record_lsn = walker.start_lsn = walker.prev = prev
+        walker.skip_to = walker.end_lsn = walker.verified_end = lsn
+        if self.first_lsn == 0:
+            self.first_lsn = first
+        if summing:
+            if totals[12288] == 0:
+                totals[12288] = first
+            totals[12289] = prev
+            totals[12290] = lsn
+            totals[12291] += count
+
+    def skim(self, p: Bytes, at: int, length: int) -> int:
+        """Checks the block headers of a record as ``RecordReader.read`` does, and keeps nothing.
+
+        Returns -1 for one that has page images or other rare parts, or fails a check; 1 when a
+        block reference names the relation that is wanted, else 0.
+        """
+        end = at + length
+        cursor = at + 24
+        payload = 0
+        highest = -1
+        has_rel = False
+        hit = 0
+        while end - cursor > payload:
+            if end - cursor < 2:
+                return -1
+            block_id = cython.cast(cython.int, u8(p, cursor))
+            if block_id == 255:
+                payload += u8(p, cursor + 1)
+                cursor += 2
+                break
+            if block_id > 32 or block_id <= highest or end - cursor < 8:
+                return -1
+            highest = block_id
+            flags = u8(p, cursor + 1)
+            data = u16(p, cursor + 2)
+            if flags & 0x10 or (flags & 0x20 != 0) != (data != 0):
+                return -1
+            payload += data
+            cursor += 4
+            if flags & 0x80:
+                if not has_rel:
+                    return -1
+                cursor += 4
+            else:
+                if end - cursor < 16:
+                    return -1
+                has_rel = True
+                if (
+                    not self.any_relation
+                    and u32(p, cursor + 8) == self.rel_wanted
+                    and u32(p, cursor + 4) == self.db_wanted
+                    and u32(p, cursor) == self.spc_wanted
+                ):
+                    hit = 1
+                cursor += 16
+        if end - cursor != payload:
+            return -1
+        return hit
 
     def make_arrays(self) -> None:
         """Makes the arrays that every batch is put together in."""
@@ -334,12 +513,16 @@ class WalScanner:
     def fill(self, walker: Walker, reader: RecordReader, p: Bytes, end: int) -> int:
         """Adds records until the batch is full or ``p`` is done; returns why it ended."""
         while self.n < self.capacity and self.m + 33 <= self.block_capacity:
+            if self.selective and walker.prev >= self.from_lsn:
+                self.pass_over(walker, p, end, self.no_sums, ALL_ONES, False)
             code = walker.advance(p, end)
             if code != RECORD:
                 # What follows the end of WAL is looked at too: a right page makes it a hole.
                 if code == END_OF_WAL and walker.at < end:
                     continue
                 return code
+            if self.first_lsn == 0 and walker.start_lsn >= self.from_lsn:
+                self.first_lsn = walker.start_lsn
             code = self.add_record(walker, reader)
             if code != 0:
                 return code

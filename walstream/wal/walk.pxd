@@ -1,6 +1,6 @@
 cimport cython
 from walstream.wal.buffer cimport byte, move, release, resize, u8, u16, u32, u64, uint32, uint64
-from walstream.wal.crc cimport crc32c_of, prepare_crc
+from walstream.wal.crc cimport crc32c_of, prepare_crc, record_crc
 
 cdef int MORE, RECORD, END_OF_WAL, DAMAGE
 cdef int FINDING, READING, SKIPPING, ENDED, FAILED

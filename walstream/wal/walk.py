@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from walstream.wal.buffer import Bytes
 if not cython.compiled:
     from walstream.wal.buffer import move, release, resize, u8, u16, u32, u64
-    from walstream.wal.crc import crc32c_of, prepare_crc
+    from walstream.wal.crc import crc32c_of, prepare_crc, record_crc
 
 prepare_crc()
 
@@ -201,7 +201,7 @@ class Walker:
                     return code
                 if total <= cython.cast(cython.ulonglong, room):
                     self.total = total
-                    crc = crc32c_of(crc32c_of(0, p, at + 24, total - 24), p, at, 20)
+                    crc = record_crc(p, at, total)
                     self.record_lsn = self.lsn
                     self.at += total
                     self.lsn += total
