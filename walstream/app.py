@@ -44,7 +44,11 @@ WAL_LEVELS = ("replica", "logical")
 
 
 def page_service(
-    store: Store, index: PageIndex, redo: RedoManager, backups: list[BaseBackup]
+    store: Store,
+    index: PageIndex,
+    redo: RedoManager,
+    backups: list[BaseBackup],
+    last_valid: Watermark | None = None,
 ) -> PageService:
     """Returns the page service of an opened store."""
     identity = store.identity
@@ -54,6 +58,7 @@ def page_service(
         [Base(backup.start_lsn, backup.stop_lsn, BasePages(backup.path)) for backup in backups],
         ClusterFacts(identity.version, identity.stamp_hints, identity.checksums),
         redo,
+        last_valid,
     )
 
 
@@ -236,11 +241,11 @@ class Application:
             loop=config.loop,
         )
         self.redo = RedoManager(RedoConfig(sandbox=config.sandbox, dump_directory=store.dumps_path))
-        self.pages = page_service(store, index, self.redo, backups)
         source = WalArchive(store.wal_path, identity.segment_size)
         self._ingest = ingest = Ingest(
             index, source, identity.version, identity.segment_size, identity.system_id
         )
+        self.pages = page_service(store, index, self.redo, backups, ingest.last_valid)
         self.ingested.advance(ingest.last_record_end)
         self._started = True
         async with trio.open_nursery() as nursery:

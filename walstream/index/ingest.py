@@ -63,7 +63,11 @@ def begin_index(
 
 
 class Ingest:
-    """Feeds WAL to the scanner and its records to the index. One owner, in one task."""
+    """Feeds WAL to the scanner and its records to the index. One owner, in one task.
+
+    ``last_record_end`` is the end of the newest record in the index; ``last_valid`` how far WAL has
+    been read: every record that ends at or before it is in the index. It may lie within a record.
+    """
 
     def __init__(
         self,
@@ -83,7 +87,7 @@ class Ingest:
             raise StoreError("the index has not begun: no base backup was recorded in it")
         self.last_record_end = int(resume)
         self._last_record_start = int(index.meta("last_record_start") or 0)
-        self._read = Watermark(self.last_record_end)
+        self.last_valid = Watermark(self.last_record_end)
         self.read_lsn = self.last_record_end
         self._scanner = WalScanner(
             version,
@@ -186,11 +190,11 @@ class Ingest:
             while self.read_lsn < target:
                 await trio.to_thread.run_sync(self.advance, target)
                 ingested.advance(self.last_record_end)
-                self._read.advance(self.read_lsn)
+                self.last_valid.advance(self.read_lsn)
 
     async def caught_up(self, lsn: int) -> None:
         """Waits until WAL up to ``lsn`` has been read and indexed.
 
         Cancellation: nothing is left behind.
         """
-        await self._read.wait_for(lsn)
+        await self.last_valid.wait_for(lsn)

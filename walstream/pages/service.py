@@ -27,6 +27,7 @@ from walstream.redo.rules.checksum import with_checksum
 from walstream.rmgr import describe, operation_name
 from walstream.store.archive import WalArchive
 from walstream.store.base_pages import BasePages
+from walstream.tasks.watermark import Watermark
 from walstream.wal.layout import rmgr_name
 from walstream.wal.model import BLCKSZ, BufferTag, ForkNumber, RawRecord, format_lsn
 from walstream.wal.record import decode_wal_record
@@ -101,12 +102,14 @@ class PageService:
         bases: Sequence[Base],
         facts: ClusterFacts,
         redo: Redo,
+        last_valid: Watermark | None = None,
     ) -> None:
         self.index = index
         self.archive = archive
         self.bases = sorted(bases)
         self.facts = facts
         self._redo = redo
+        self._last_valid = last_valid
 
     @property
     def first_lsn(self) -> int:
@@ -118,6 +121,25 @@ class PageService:
         """End of the newest record in the index."""
         stored = self.index.meta("last_record_end")
         return int(stored) if stored is not None else 0
+
+    @property
+    def last_valid_lsn(self) -> int:
+        """Up to where every record is known; at or after ``last_record_lsn``."""
+        valid = 0 if self._last_valid is None else self._last_valid.value
+        return max(valid, self.last_record_lsn)
+
+    async def wait_for_lsn(self, lsn: int, wait_s: float) -> None:
+        """Waits until everything up to ``lsn`` is known, at most ``wait_s`` seconds.
+
+        An LSN within a record is reached when the bytes before it are: no wait for the record's
+        end. Without ingest in this process there is nothing to wait for.
+
+        Cancellation: nothing is left behind.
+        """
+        await trio.lowlevel.checkpoint()
+        if self._last_valid is not None and lsn > self.last_valid_lsn:
+            with trio.move_on_after(wait_s):
+                await self._last_valid.wait_for(lsn)
 
     def check_lsn(self, at_lsn: int | None) -> int:
         """Returns the LSN to answer at: the given one, or the newest.
@@ -133,7 +155,7 @@ class PageService:
                 f"LSN {format_lsn(at_lsn)} is before the store begins: "
                 f"the earliest is {format_lsn(self.first_lsn)}"
             )
-        if at_lsn > last:
+        if at_lsn > self.last_valid_lsn:
             raise LsnNotAvailable(
                 f"LSN {format_lsn(at_lsn)} has not been reached: "
                 f"the newest record ends at {format_lsn(last)}"
@@ -226,8 +248,12 @@ class PageService:
         read = self.archive.read_record
         return tuple((entry.end_lsn, read(entry.start_lsn)) for entry in entries)
 
-    async def get_page(self, tag: BufferTag, at_lsn: int | None = None) -> bytes:
+    async def get_page(
+        self, tag: BufferTag, at_lsn: int | None = None, *, wait_s: float = 0.0
+    ) -> bytes:
         """Returns the 8192 bytes of a block as of ``at_lsn`` (inclusive), default the newest.
+
+        An LSN that has not been reached is waited for, at most ``wait_s`` seconds.
 
         Raises:
             PageError: no such LSN, block or base.
@@ -236,7 +262,7 @@ class PageService:
 
         Cancellation: nothing is left behind; the redo child drops the reply.
         """
-        await trio.lowlevel.checkpoint()
+        await self.wait_for_lsn(at_lsn or 0, wait_s)
         page = await self._rebuild(self.plan(tag, at_lsn))
         # Redo leaves pd_checksum stale, as PostgreSQL does until a page is written out.
         return with_checksum(page, tag.block) if self.facts.checksums else page
