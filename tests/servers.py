@@ -56,6 +56,8 @@ _STOP_SIGNALS = {
 _DEFAULTS: Mapping[str, Setting] = {
     "autovacuum": False,
     "checkpoint_timeout": "1h",
+    # In the data directory, so that a server that was killed leaves nothing behind.
+    "dynamic_shared_memory_type": "mmap",
     "fsync": False,
     "jit": False,
     "listen_addresses": "127.0.0.1",
