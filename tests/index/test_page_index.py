@@ -79,6 +79,9 @@ def test_everything_else_comes_back(tmp_path: Path) -> None:
     assert list(index.sizes(REL, 0)) == changes[::-1]
     assert next(index.sizes(REL, 0, 49)).blocks == 4
     assert list(index.sizes(REL, 1)) == []
+    block = BufferTag(*REL, 0, 1)
+    assert (index.voided(block), index.voided(block, 49)) == (50, 0)
+    assert index.voided(block._replace(block=0)) == 0
     assert [event.end_lsn for event in index.events()] == [20, 40]
     assert [event.end_lsn for event in index.events(after_lsn=20)] == [40]
     assert list(index.times(1000)) == batch.times

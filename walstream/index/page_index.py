@@ -9,6 +9,8 @@ order of block and LSN:
            end LSN u64 of the first entry                         end - base u32, end - start u32,
                                                                   flags u8; base = LSN of the key
 ``s``      spc u32, db u32, rel u32, fork u8, end LSN u64         kind u8, blocks u32
+``v``      as ``s``: only the changes that make older versions    as ``s``
+           of a block void
 ``e``      end LSN u64                                            start LSN u64, rmgr u8, info u8,
                                                                   xid u32
 ``t``      time u64 (microseconds since 2000-01-01), end LSN u64  start LSN u64, xid u32, kind u8
@@ -78,6 +80,10 @@ class SizeKind(IntEnum):
     EXTEND = 2
     TRUNCATE = 3
     DROP = 4
+
+
+# Kinds that can make older versions of a block void; few, where extensions are many.
+VOIDING = frozenset((SizeKind.CREATE, SizeKind.TRUNCATE, SizeKind.DROP))
 
 
 class SizeChange(NamedTuple):
@@ -196,10 +202,10 @@ class PageIndex:
             )
             put(pack_key(b"b", *tag, base), out_value)
         for locator, fork, change in batch.sizes:
-            put(
-                _SIZE_KEY.pack(b"s", *locator, fork, change.end_lsn),
-                _SIZE.pack(change.kind, change.blocks),
-            )
+            value = _SIZE.pack(change.kind, change.blocks)
+            put(_SIZE_KEY.pack(b"s", *locator, fork, change.end_lsn), value)
+            if change.kind in VOIDING:
+                put(_SIZE_KEY.pack(b"v", *locator, fork, change.end_lsn), value)
         for event in batch.events:
             put(
                 _EVENT_KEY.pack(b"e", event.end_lsn),
@@ -247,7 +253,22 @@ class PageIndex:
         self, locator: RelFileLocator, fork: int, upto_lsn: int = MAX_LSN
     ) -> Iterator[SizeChange]:
         """Yields the size changes of a fork with ``end_lsn <= upto_lsn``, newest first."""
-        prefix = _SIZE_PREFIX.pack(b"s", *locator, fork)
+        return self._size_changes(b"s", locator, fork, upto_lsn)
+
+    def voided(self, tag: BufferTag, upto_lsn: int = MAX_LSN) -> int:
+        """Returns the end LSN of the last change that made older versions of a block void.
+
+        That is the fork's creation or removal, or a truncation at or below the block; 0 for none.
+        """
+        for change in self._size_changes(b"v", tag.locator, tag.fork, upto_lsn):
+            if change.kind != SizeKind.TRUNCATE or change.blocks <= tag.block:
+                return change.end_lsn
+        return 0
+
+    def _size_changes(
+        self, space: bytes, locator: RelFileLocator, fork: int, upto_lsn: int
+    ) -> Iterator[SizeChange]:
+        prefix = _SIZE_PREFIX.pack(space, *locator, fork)
         iterator = self._db.iter()
         iterator.seek_for_prev(prefix + upto_lsn.to_bytes(8, "big"))
         while iterator.valid():

@@ -19,8 +19,6 @@ from walstream.index.page_index import (
     Entry,
     EntryFlag,
     PageIndex,
-    SizeChange,
-    SizeKind,
 )
 from walstream.redo.protocol import RedoRequest
 from walstream.redo.rules.checksum import with_checksum
@@ -162,13 +160,6 @@ class PageService:
             )
         return at_lsn
 
-    def _floor(self, tag: BufferTag, at_lsn: int) -> int:
-        """Returns the end LSN of the last event that made older versions of the block void."""
-        for change in self.index.sizes(tag.locator, tag.fork, at_lsn):
-            if voids(change, tag.block):
-                return change.end_lsn
-        return 0
-
     def plan(self, tag: BufferTag, at_lsn: int | None = None) -> Plan:
         """Returns how the page will be rebuilt.
 
@@ -192,7 +183,7 @@ class PageService:
         return self._plan(tag, lsn)
 
     def _plan(self, tag: BufferTag, lsn: int) -> Plan:
-        floor = self._floor(tag, lsn)
+        floor = self.index.voided(tag, lsn)
         copy = next(
             (
                 change
@@ -314,10 +305,3 @@ class PageService:
             bool(entry.flags & EntryFlag.IMPLICIT),
             describe(record, version),
         )
-
-
-def voids(change: SizeChange, block: int) -> bool:
-    """Returns whether a size change made older versions of the block void."""
-    if change.kind in (SizeKind.CREATE, SizeKind.DROP):
-        return True
-    return change.kind == SizeKind.TRUNCATE and change.blocks <= block
