@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.receiving import Receive, receive_until
-from tests.servers import PostgresServer
+from tests.servers import PostgresServer, Setting
 from walstream.wal.model import format_lsn
 from walstream.wal.segment import segment_file_name
 
@@ -123,9 +123,11 @@ def wait_for_standby(standby: PostgresServer, lsn: int) -> None:
 
 
 def test_two_promotions_in_a_row_are_followed(wal: Path) -> None:
+    # There is no slot: a base backup's checkpoint must not remove what is still to be sent.
+    keep: dict[str, Setting] = {"wal_keep_size": "256MB"}
     with (
-        PostgresServer(18, segment_size=MB) as primary,
-        primary.standby() as second,
+        PostgresServer(18, segment_size=MB, config=keep) as primary,
+        primary.standby(keep) as second,
         Receive(wal, second.dsn) as receive,
     ):
         receive.wait_for("flushed_lsn")
@@ -137,10 +139,10 @@ def test_two_promotions_in_a_row_are_followed(wal: Path) -> None:
         second.execute(WORK.format(5000))
         receive.wait_for("received_lsn", second.flush_lsn())
         assert receive.status()["timeline"] == 2
-        with second.standby() as third:
+        with second.standby(keep) as third:
             second.execute(WORK.format(5000))
             wait_for_standby(third, second.flush_lsn())
-            assert receive.stop() == 0
+            assert receive.stop() == 0, receive.log
             third.promote()
             third.execute(WORK.format(5000))
             receive_until(wal, third.dsn, third.switch_wal())
