@@ -1,8 +1,9 @@
 """Fixtures that give tests a real PostgreSQL.
 
-A test that takes ``pg_version`` (or ``pg_server``) runs once for each major version: all of
-14 to 18 under CI, else those whose binaries are on this machine already
-(``python -m tests.binaries`` fetches the rest). ``@pytest.mark.pg_versions(15, 18)`` narrows it.
+A test that takes ``pg_version`` (or ``pg_server``) runs once for each major version;
+``@pytest.mark.pg_versions(15, 18)`` narrows it, and so does a ``parametrize`` of its own over
+``pg_version``. Under CI all of these run; elsewhere those of a version whose binaries are not on
+the machine are deselected (``python -m tests.binaries`` fetches them).
 """
 
 import contextlib
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.binaries import available_versions
+from tests.binaries import VERSIONS, available_versions
 from tests.servers import PostgresServer
 
 
@@ -21,10 +22,24 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "pg_version" not in metafunc.fixturenames:
         return
+    if any(
+        "pg_version" in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")
+    ):
+        return
     marker = metafunc.definition.get_closest_marker("pg_versions")
-    wanted = marker.args if marker is not None else available_versions()
-    versions = [version for version in available_versions() if version in wanted]
+    versions = marker.args if marker is not None else VERSIONS
     metafunc.parametrize("pg_version", versions, ids=lambda v: f"pg{v}", scope="module")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    present = available_versions()
+    kept: list[pytest.Item] = []
+    absent: list[pytest.Item] = []
+    for item in items:
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        (kept if parameters.get("pg_version", 18) in present else absent).append(item)
+    config.hook.pytest_deselected(items=absent)
+    items[:] = kept
 
 
 @pytest.fixture(scope="module")

@@ -35,33 +35,28 @@ def create_slot(server: PostgresServer, name: str) -> None:
     server.execute("SELECT pg_create_physical_replication_slot(%s, true)", [name])
 
 
-PARITY = [(15, MB), (16, MB), (18, MB), (18, 16 * MB), (15, 64 * MB)]
-
-
 @pytest.mark.parametrize(
-    ("version", "size"), [pair for pair in PARITY if pair[0] in available_versions()]
+    ("pg_version", "size"),
+    [(14, MB), (15, MB), (15, 64 * MB), (16, MB), (17, 16 * MB), (18, MB), (18, 16 * MB)],
 )
 def test_bytes_are_those_of_pg_receivewal(
-    version: int, size: int, wal: Path, tmp_path: Path
+    pg_version: int, size: int, wal: Path, tmp_path: Path
 ) -> None:
     theirs = tmp_path / "theirs"
     theirs.mkdir()
-    with PostgresServer(version, segment_size=size) as server:
+    with PostgresServer(pg_version, segment_size=size) as server:
         create_slot(server, "ours")
         create_slot(server, "theirs")
+        if pg_version == 14:  # cannot tell a slot's position: both begin before the work
+            server.switch_wal()
+            server.execute(WORK.format(10))
+            both_receive(server, wal, theirs)
         rows = 20000 if size == MB else 100000
         for _ in range(2):
             server.execute(WORK.format(rows))
             server.switch_wal()
         server.execute(WORK.format(5000))
-        end = server.flush_lsn()
-        server.execute(TABLE + "INSERT INTO t VALUES (1, 'past the end')")
-        peer = server.client("pg_receivewal") or wheel_client("pg_receivewal")
-        subprocess.run(
-            [peer, "-D", theirs, "-S", "theirs", "-n", "-E", format_lsn(end), "-d", server.dsn],
-            check=True, capture_output=True,
-        )  # fmt: skip
-        receive_until(wal, server.dsn, end, "-S", "ours")
+        both_receive(server, wal, theirs)
         complete = {path.name for path in theirs.iterdir() if len(path.name) == 24}
         assert len(complete) >= 2
         assert {path.name for path in wal.iterdir()} == {path.name for path in theirs.iterdir()}
@@ -70,6 +65,18 @@ def test_bytes_are_those_of_pg_receivewal(
         for path in [*theirs.iterdir(), *wal.iterdir()]:
             assert path.stat().st_size == size
             assert path.stat().st_mode & 0o777 == 0o600
+
+
+def both_receive(server: PostgresServer, ours: Path, theirs: Path) -> None:
+    """Runs pg_receivewal and ours up to the server's position, which is not its last record."""
+    end = server.flush_lsn()
+    server.execute(TABLE + "INSERT INTO t VALUES (1, 'past the end')")
+    peer = server.client("pg_receivewal") or wheel_client("pg_receivewal")
+    subprocess.run(
+        [peer, "-D", theirs, "-S", "theirs", "-n", "-E", format_lsn(end), "-d", server.dsn],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    receive_until(ours, server.dsn, end, "-S", "ours")
 
 
 def killed_again_and_again(server: PostgresServer, wal: Path, times: int) -> None:

@@ -37,7 +37,7 @@ def test_redo_agrees_with_the_server(pg_version: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "settings", "checksums"),
+    ("pg_version", "settings", "checksums"),
     [
         pytest.param(
             15, {"wal_log_hints": True, "wal_compression": "zstd"}, False, id="pg15-hints"
@@ -47,9 +47,9 @@ def test_redo_agrees_with_the_server(pg_version: int) -> None:
     ],
 )
 def test_redo_agrees_with_the_server_where_images_are_restored_too(
-    version: int, settings: dict[str, Setting], checksums: bool
+    pg_version: int, settings: dict[str, Setting], checksums: bool
 ) -> None:
-    report(version, check_version(version, settings, checksums=checksums))
+    report(pg_version, check_version(pg_version, settings, checksums=checksums))
 
 
 def report(version: int, coverage: Coverage) -> None:

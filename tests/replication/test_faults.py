@@ -17,7 +17,6 @@ import trio
 from psycopg.conninfo import make_conninfo
 from trio_util import AsyncValue
 
-from tests.binaries import available_versions
 from tests.servers import PostgresServer
 from walstream.errors import ConnectionLost, StorageError
 from walstream.replication.libpq import connect
@@ -260,12 +259,12 @@ async def test_the_next_host_is_tried_and_the_role_of_the_server_counts(tmp_path
 
 
 # Debian's server and npm's are built with OpenSSL; the wheel's is not.
-@pytest.mark.parametrize("version", [v for v in available_versions() if v == 15])
-async def test_tls_with_certificates(version: int, tmp_path: Path) -> None:
+@pytest.mark.pg_versions(15)
+async def test_tls_with_certificates(pg_version: int, tmp_path: Path) -> None:
     wal = tmp_path / "wal"
     wal.mkdir()
     certificate = tmp_path / "server.crt"
-    with PostgresServer(version, segment_size=MB) as server:
+    with PostgresServer(pg_version, segment_size=MB) as server:
         key = server.data_directory / "server.key"
         await trio.run_process(
             ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",

@@ -24,7 +24,7 @@ MB = 1 << 20
 
 
 @pytest.mark.parametrize(
-    ("version", "segment_size", "settings"),
+    ("pg_version", "segment_size", "settings"),
     [
         pytest.param(15, 16 * MB, {"wal_compression": "lz4"}, id="pg15-16MB-lz4"),
         pytest.param(15, 64 * MB, {"wal_compression": "zstd"}, id="pg15-64MB-zstd"),
@@ -34,21 +34,21 @@ MB = 1 << 20
     ],
 )
 def test_records_are_what_pg_waldump_prints(
-    start_server: StartServer, version: int, segment_size: int, settings: dict[str, Setting]
+    start_server: StartServer, pg_version: int, segment_size: int, settings: dict[str, Setting]
 ) -> None:
     server = start_server(
-        version, segment_size=segment_size, config={**WORKLOAD_CONFIG, **settings}
+        pg_version, segment_size=segment_size, config={**WORKLOAD_CONFIG, **settings}
     )
     run_workload(server)
     assert compare_with_waldump(server, segment_size) > 50_000
 
 
-@pytest.mark.parametrize("version", [15, 16, 18])
+@pytest.mark.pg_versions(15, 16, 18)
 def test_records_with_images_to_check_are_what_pg_waldump_prints(
-    start_server: StartServer, version: int
+    start_server: StartServer, pg_version: int
 ) -> None:
     settings = {"wal_consistency_checking": "all", "wal_compression": "pglz"}
-    server = start_server(version, segment_size=MB, config={**WORKLOAD_CONFIG, **settings})
+    server = start_server(pg_version, segment_size=MB, config={**WORKLOAD_CONFIG, **settings})
     run_sql_files(server, "heap", "other")
     assert compare_with_waldump(server, MB) > 10_000
 
