@@ -16,6 +16,8 @@ cdef class LineWriter:
     cdef const byte* literals
 
     cdef void attach(self, const byte[::1] view)
+    @cython.locals(place=Py_ssize_t)
+    cdef int meet(self, int rmgr_id) except -1
     cpdef int write_bytes(self, const byte[::1] data, uint64 start_lsn) except -1
     @cython.locals(i=Py_ssize_t, row=Py_ssize_t, at=cython.longlong)
     cpdef write_rows(self, unsigned int[::1] rows, unsigned long long[::1] start_lsn,

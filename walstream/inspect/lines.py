@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import cython
 
 from walstream.errors import RecordError
-from walstream.rmgr.describe import operation_name
+from walstream.rmgr.description import operation_name
 from walstream.rmgr.program import Describer
 from walstream.rmgr.text import Text
 from walstream.wal.layout import rmgr_name
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from walstream.wal.buffer import Bytes
     from walstream.wal.model import RawRecord
 
-# 22 resource managers have names for their operations, all others UNKNOWN
 _RMGRS = 256
+# Numbers in ``places`` for each resource manager.
+_PLACES = 34
 
 
 class LineWriter:
@@ -40,22 +41,28 @@ class LineWriter:
         self.text = Text(1 << 20)
         self.reader = RecordReader(version)
         self.describer = Describer(version)
-        # Literal bytes: the head of a line per resource manager, then " desc: NAME " per
-        # operation; 2 numbers each (position, length).
-        pool = bytearray()
-        places = array("i")
-        for rmgr_id in range(_RMGRS):
-            piece = f"rmgr: {rmgr_name(rmgr_id):<11} len (rec/tot): ".encode()
-            places.extend((len(pool), len(piece)))
-            pool += piece
-        for rmgr_id in range(_RMGRS):
-            for op in range(0, 256, 16):
-                piece = f", desc: {operation_name(version, rmgr_id, op)} ".encode()
-                places.extend((len(pool), len(piece)))
-                pool += piece
-        self.places = places
+        # Literal bytes of the resource managers met so far: the head of a line, then
+        # ", desc: NAME " per operation. Two numbers each (position, length), 17 pairs a manager.
+        self.places = array("i", [-1] * (_RMGRS * _PLACES))
+        self.pool = b" "
+        self.attach(self.pool)
+
+    def meet(self, rmgr_id: int) -> int:
+        """Puts the literals of a resource manager into the pool."""
+        pool = bytearray(self.pool)
+        names = [operation_name(self.version, rmgr_id, op) for op in range(0, 256, 16)]
+        pieces = [f"rmgr: {rmgr_name(rmgr_id):<11} len (rec/tot): "]
+        pieces += [f", desc: {name} " for name in names]
+        place = rmgr_id * _PLACES
+        for piece in pieces:
+            raw = piece.encode()
+            self.places[place] = len(pool)
+            self.places[place + 1] = len(raw)
+            pool += raw
+            place += 2
         self.pool = bytes(pool)
         self.attach(self.pool)
+        return 0
 
     def attach(self, view: bytes) -> None:
         if cython.compiled:
@@ -112,7 +119,9 @@ class LineWriter:
         for i in range(reader.block_count):
             if reader.block_flags[i] & 0x10:
                 fpi += reader.image_length[i]
-        place = 2 * reader.rmgr
+        place = 34 * reader.rmgr
+        if self.places[place] < 0:
+            self.meet(reader.rmgr)
         out.put(self.literals, self.places[place], self.places[place + 1])
         out.put_unsigned(reader.total_length - fpi, 6)
         out.put_byte(47)
@@ -123,7 +132,7 @@ class LineWriter:
         out.put_lsn(start_lsn, 8)
         self.put_literal(b", prev ", out)
         out.put_lsn(reader.prev, 8)
-        place = 512 + 2 * (reader.rmgr * 16 + (reader.info >> 4))
+        place += 2 + 2 * (reader.info >> 4)
         out.put(self.literals, self.places[place], self.places[place + 1])
         self.describe(p, at, out)
         if self.details:

@@ -3,6 +3,8 @@ from walstream.rmgr.text cimport Text
 from walstream.wal.buffer cimport byte, u8, u16, u32, u64, uint32, uint64
 from walstream.wal.record cimport RecordReader
 
+cdef int NONE, UNMET
+
 @cython.final
 cdef class Describer:
     cdef readonly int version
@@ -10,12 +12,15 @@ cdef class Describer:
     cdef long long second
     cdef bytes second_data
     cdef bytes zone_data
+    cdef object literal_pool
     cdef int[::1] code
     cdef int[::1] start
     cdef bytes pool
     cdef const byte* literals
 
     cdef void attach(self, const byte[::1] view)
+    @cython.locals(place=Py_ssize_t)
+    cdef int meet(self, int rmgr_id) except -1
     @cython.locals(reader=RecordReader, out=Text)
     cpdef bytes describe_bytes(self, const byte[::1] data)
     @cython.locals(rmgr=uint32, pc=Py_ssize_t, main=Py_ssize_t, end=Py_ssize_t, what=int,

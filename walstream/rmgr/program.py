@@ -14,11 +14,10 @@ import cython
 from walstream.errors import RecordError
 from walstream.rmgr.arrays import format_double
 from walstream.rmgr.clock import POSTGRES_EPOCH_S, second_text
-from walstream.rmgr.table import MODULES, operations
+from walstream.rmgr.table import MODULES, operations_of
 from walstream.rmgr.template import CALL, CALL_END, WIDTH, Pool, compile_template
 from walstream.rmgr.text import Text
 from walstream.rmgr.view import View
-from walstream.rmgr.xact import HAS_DBINFO, describe_end
 from walstream.wal.record import RecordReader
 
 if TYPE_CHECKING:
@@ -27,6 +26,9 @@ if TYPE_CHECKING:
     from walstream.wal.buffer import Bytes
 if not cython.compiled:
     from walstream.wal.buffer import u8, u16, u32, u64
+
+NONE = -1
+UNMET = -2
 
 
 class Describer:
@@ -41,24 +43,44 @@ class Describer:
         self.calls: list[Callable[[View], str]] = []
         self.second = -1
         self.second_data = self.zone_data = b""
-        pool = Pool()
-        code = array("i")
-        start = array("i", [-1] * (len(MODULES) * 16))
-        for (rmgr_id, op_code), op in operations(version).items():
-            start[rmgr_id * 16 + (op_code >> 4)] = len(code)
+        self.literal_pool = Pool()
+        self.code = array("i", [0])
+        # Where the code of an operation begins; NONE: it has none, UNMET: its resource manager
+        # was not needed yet.
+        self.start = array("i", [UNMET] * (len(MODULES) * 16))
+        self.pool = b" "
+        self.attach(self.pool)
+
+    def meet(self, rmgr_id: int) -> int:
+        """Compiles the operations of a resource manager, of which the first record has come."""
+        code = array("i", self.code)
+        time_first: object = None
+        time_alone = 0
+        if rmgr_id == 1:
+            # Most commits tell their time and nothing more.
+            from walstream.rmgr.xact import HAS_DBINFO, describe_end
+
+            time_first, time_alone = describe_end, HAS_DBINFO
+        for op_code in range(0, 256, 16):
+            place = rmgr_id * 16 + (op_code >> 4)
+            op = operations_of(self.version, rmgr_id).get(op_code)
+            if op is None:
+                self.start[place] = NONE
+                continue
+            self.start[place] = len(code)
             code.extend((op.layout.size, 0, 0, 0, 0, 0))
             if isinstance(op.text, str):
-                for instruction in compile_template(op.text, op.layout, pool):
+                for instruction in compile_template(op.text, op.layout, self.literal_pool):
                     code.extend(instruction)
             else:
-                call = CALL_END if op.text is describe_end else CALL
-                code.extend((call, 0, len(self.calls), HAS_DBINFO, 0, 0))
+                call = CALL_END if op.text is time_first else CALL
+                code.extend((call, 0, len(self.calls), time_alone, 0, 0))
                 code.extend((0,) * WIDTH)
                 self.calls.append(op.text)
         self.code = code
-        self.start = start
-        self.pool = bytes(pool.data) + b" "
+        self.pool = bytes(self.literal_pool.data) + b" "
         self.attach(self.pool)
+        return 0
 
     def describe_bytes(self, data: Bytes) -> bytes:
         """Returns the description of the raw record ``data``.
@@ -94,6 +116,9 @@ class Describer:
             out.put_bytes(b"rmid: ")
             return out.put_unsigned(rmgr, 0)
         pc = self.start[rmgr * 16 + (reader.info >> 4)]
+        if pc == UNMET:
+            self.meet(rmgr)
+            pc = self.start[rmgr * 16 + (reader.info >> 4)]
         if pc < 0:
             return 0
         main = reader.main_at

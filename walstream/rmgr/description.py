@@ -6,7 +6,7 @@ from functools import cache
 
 from walstream.rmgr.layout import Value
 from walstream.rmgr.program import Describer
-from walstream.rmgr.table import operations
+from walstream.rmgr.table import operations_of
 from walstream.rmgr.view import View
 from walstream.wal.model import XLogRecord
 
@@ -19,7 +19,7 @@ def describer(version: int) -> Describer:
 
 def identify(version: int, rmgr_id: int, info: int) -> str | None:
     """Returns the name of an operation (rm_identify), None where PostgreSQL has none."""
-    op = operations(version).get((rmgr_id, info & 0xF0))
+    op = operations_of(version, rmgr_id).get(info & 0xF0)
     return None if op is None else op.name
 
 
@@ -45,7 +45,7 @@ def fields(record: XLogRecord, version: int) -> dict[str, Value]:
     Raises:
         RecordError: the body is shorter than the operation says.
     """
-    op = operations(version).get((record.rmgr_id, record.info & 0xF0))
+    op = operations_of(version, record.rmgr_id).get(record.info & 0xF0)
     if op is None:
         return {}
     values = op.layout.unpack(record.main_data)
