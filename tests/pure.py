@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import re
 import sys
+from pathlib import Path
 from types import ModuleType
 
+import walstream
+
 PREFIX = "uncompiled_"
+ROOT = Path(walstream.__file__).parent.parent
+IMPORT = re.compile(r"^ *from (walstream\.\S+) import", re.MULTILINE)
 
 
 def pure(name: str, replace: dict[str, ModuleType] | None = None) -> ModuleType:
@@ -37,3 +43,18 @@ def pure(name: str, replace: dict[str, ModuleType] | None = None) -> ModuleType:
             else:
                 sys.modules[full] = original
     return module
+
+
+def load(name: str, loaded: dict[str, ModuleType]) -> ModuleType:
+    """Returns a kernel uncompiled, on top of the kernels that it imports, uncompiled likewise.
+
+    All of them are added to ``loaded`` by their full names, and taken from there.
+    """
+    source = ROOT / f"{name.replace('.', '/')}.py"
+    for needed in IMPORT.findall(source.read_text()):
+        pxd = ROOT / f"{needed.replace('.', '/')}.pxd"
+        if needed not in loaded and pxd.exists():
+            load(needed, loaded)
+    if name not in loaded:
+        loaded[name] = pure(name, loaded)
+    return loaded[name]
