@@ -1,7 +1,7 @@
 """Why WAL stops being readable: the reasons of xlogreader.c, their words, and their errors.
 
-The numbers are those that ``walk.py`` returns. Every message names the field, what was expected,
-what was found, and the LSN of the page or record.
+``walk.py`` finds them, ``damage_error`` makes errors of them. Every message names the field, what
+was expected, what was found, and the LSN of the page or record.
 """
 
 from __future__ import annotations
