@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from walstream.errors import StorageError, WalError
 from walstream.inspect.source import DirectoryFiles, SegmentSource, TarFiles, is_tar
+from walstream.wal.input import LostWal
 from walstream.wal.scan import WalScanner
 from walstream.wal.segment import segment_file_name
-from walstream.wal.stream import LostWal
 
 if TYPE_CHECKING:
     from walstream.wal.columns import RecordColumns

@@ -1,28 +1,21 @@
 cimport cython
 from walstream.wal.buffer cimport byte, move, release, resize, u8, u16, u32, u64, uint16, uint32, uint64
 from walstream.wal.crc cimport prepare_crc, record_crc
+from walstream.wal.input cimport WalInput
 from walstream.wal.record cimport RecordReader
-from walstream.wal.walk cimport Walker
+from walstream.wal.walk cimport DAMAGE, END_OF_WAL, MORE, RECORD, SKIPPING, Walker
 
 ctypedef long long int64
 
-cdef int MORE, RECORD, END_OF_WAL, DAMAGE, FULL, BAD_BLOCKS, NO_MEMORY, SKIPPING
+cdef int FULL, BAD_BLOCKS, NO_MEMORY
 cdef uint64 ALL_ONES
 
 @cython.final
-cdef class WalScanner:
-    cdef Walker walker
+cdef class WalScanner(WalInput):
     cdef RecordReader reader
-    cdef const byte[::1] piece
-    cdef Py_ssize_t end
     cdef bint keep_records
     cdef uint32 capacity
     cdef uint32 block_capacity
-    cdef readonly uint64 feed_lsn
-    cdef readonly object lost
-    cdef readonly object end_of_wal
-    cdef object damage
-    cdef object lost_from
     cdef uint32 n
     cdef uint32 m
     cdef byte* side
@@ -97,7 +90,7 @@ cdef class WalScanner:
     @cython.locals(code=int, walker=Walker, reader=RecordReader, sums=uint64[::1])
     cpdef bint add_totals(self, object totals, uint64 from_lsn, uint64 limit_lsn) except? -1
 
-    @cython.locals(walker=Walker)
+    @cython.locals(start_lsn=uint64)
     cdef int note(self, int code) except -1
 
     @cython.locals(code=int, walker=Walker, reader=RecordReader)

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import cython
 
-from walstream.errors import RecordError, WalError, WalGapError
+from walstream.errors import RecordError
 from walstream.wal.model import format_lsn
-from walstream.wal.reason import Reason, damage_error
-from walstream.wal.segment import DEFAULT_SEGMENT_SIZE, is_valid_segment_size
-from walstream.wal.stream import LostWal
+from walstream.wal.reason import Reason
+from walstream.wal.segment import DEFAULT_SEGMENT_SIZE
 
 if TYPE_CHECKING:
     from mmap import mmap
@@ -26,20 +25,16 @@ if TYPE_CHECKING:
 if not cython.compiled:
     from walstream.wal.buffer import move, release, resize, u8, u16, u32, u64
     from walstream.wal.crc import prepare_crc, record_crc
+    from walstream.wal.input import WalInput
     from walstream.wal.record import RecordReader
-    from walstream.wal.walk import Walker
+    from walstream.wal.walk import DAMAGE, END_OF_WAL, MORE, RECORD, SKIPPING, Walker
 
 prepare_crc()
 
-MORE = 0
-RECORD = 1
-END_OF_WAL = 2
-DAMAGE = 3
+# Why a scan ended, beside what ``Walker.advance`` returns.
 FULL = 4
 BAD_BLOCKS = 5
 NO_MEMORY = 6
-# A state of the walker: behind a record.
-SKIPPING = 2
 
 # The highest LSN.
 ALL_ONES = 0xFFFFFFFFFFFFFFFF
@@ -49,10 +44,10 @@ _RECORD_CODES = "QQQIIBBIIBqqI"
 _BLOCK_CODES = "IBIIIBIBHHHHB"
 
 
-class WalScanner:
+class WalScanner(WalInput):
     """Scans a stream of WAL into columns; see the module.
 
-    The arguments are those of ``WalStreamDecoder``, and:
+    Attributes, ``resync`` and ``seek`` are those of ``WalInput``; its arguments too, and:
 
     Args:
         keep_records: put the whole bytes of cut records into ``side``, not only their main data.
@@ -66,10 +61,7 @@ class WalScanner:
             while (columns := scanner.poll_columns()) is not None:
                 ...  # offsets in columns are offsets in `mapped`
 
-    A record that goes on in the next piece is given with that piece. After a WalError
-    ``resync`` goes on behind the damage, as in ``WalStreamDecoder``; ``feed_lsn``, ``end_of_wal``,
-    ``lost``, ``verified_end_lsn``, ``version``, ``timeline`` and ``system_identifier`` mean the
-    same as there.
+    A record that goes on in the next piece is given with that piece.
     """
 
     def __init__(
@@ -85,32 +77,21 @@ class WalScanner:
         keep_records: bool = False,
         batch: int = 8192,
     ) -> None:
-        if not is_valid_segment_size(segment_size):
-            raise ValueError(
-                f"segment_size: expected a power of two from 1 MB to 1 GB, got {segment_size}"
-            )
         if not 1 <= batch <= 1 << 24:
             raise ValueError(f"batch: expected 1 to {1 << 24}, got {batch}")
-        self.walker = Walker(
-            version or 0,
+        super().__init__(
+            version,
             segment_size,
             start_lsn,
-            find_record,
-            prev_lsn or 0,
-            system_identifier or 0,
-            timeline,
+            find_record=find_record,
+            prev_lsn=prev_lsn,
+            system_identifier=system_identifier,
+            timeline=timeline,
         )
         self.reader = RecordReader(version or 0)
-        self.piece: Bytes = b""
-        self.end = 0
         self.keep_records = keep_records
         self.capacity = batch
         self.block_capacity = 2 * batch + 33
-        self.feed_lsn = start_lsn
-        self.lost: list[LostWal] = []
-        self.end_of_wal: WalError | None = None
-        self.damage: WalError | None = None
-        self.lost_from: tuple[int, WalError] | None = None
         self.selective = False
         self.any_rmgr = self.any_xid = self.any_relation = True
         self.only_images = False
@@ -127,48 +108,16 @@ class WalScanner:
     def __dealloc__(self) -> None:
         release(self.side)
 
-    @property
-    def version(self) -> int:
-        return self.walker.version
-
-    @property
-    def timeline(self) -> int:
-        return self.walker.timeline
-
-    @property
-    def system_identifier(self) -> int:
-        return self.walker.system_identifier
-
-    @property
-    def verified_end_lsn(self) -> int:
-        return self.walker.verified_end
-
-    @property
-    def pending_lsn(self) -> int | None:
-        """Where the record starts of which a part is still to come, None for none."""
-        return self.walker.record_lsn if self.walker.have else None
-
     def feed_bytes(self, lsn: int, data: Bytes | mmap) -> None:
-        """Takes WAL ``[lsn, lsn + len(data))``; ``data`` is not copied and must not change.
+        """Takes WAL, as ``WalInput.feed_bytes``, one piece at a time: columns hold offsets in it.
 
         Raises:
             WalGapError: ``lsn`` is not ``feed_lsn``. Nothing was taken.
             ValueError: the piece before is not done: ``poll_columns`` has not returned None.
         """
-        if self.end != 0:
+        if self.end != 0 or self.pending:
             raise ValueError("feed_bytes: poll_columns has not returned None yet")
-        if lsn != self.feed_lsn:
-            raise WalGapError(
-                f"WAL to scan: expected bytes at {format_lsn(self.feed_lsn)}, "
-                f"got them at {format_lsn(lsn)}",
-                self.feed_lsn,
-            )
-        length = len(data)
-        if length:
-            self.piece = data  # type: ignore[assignment]
-            self.end = length
-            self.walker.at = 0
-            self.feed_lsn += length
+        super().feed_bytes(lsn, data)
 
     def poll_columns(self) -> RecordColumns | None:
         """Returns the next records, or None: the piece is done, feed the next.
@@ -181,7 +130,7 @@ class WalScanner:
         """
         if self.damage is not None:
             raise self.damage
-        if self.end == 0:
+        if not self.next_piece():
             return None
         self.n = self.m = 0
         self.side_have = 0
@@ -195,10 +144,8 @@ class WalScanner:
             code = self.fill(walker, reader, self.piece, self.end)
         columns = self.take()
         self.note(code)
-        if columns.count and self.lost_from is not None:
-            self.lost.append(LostWal(self.lost_from[0], columns.start_lsn[0], self.lost_from[1]))
-            self.lost_from = None
         if columns.count:
+            self.found(columns.start_lsn[0])
             return columns
         if self.damage is not None:
             raise self.damage
@@ -206,26 +153,20 @@ class WalScanner:
 
     def note(self, code: int) -> int:
         """Keeps what the walk ended with: damage, the end of WAL, or that the piece is done."""
-        walker = self.walker
         if code == DAMAGE:
-            self.damage = damage_error(
-                Reason(walker.reason), walker.error_lsn, walker.expected, walker.got
-            )
-            if walker.reason == Reason.ZERO_LENGTH:
-                self.end_of_wal = None
+            self.damaged()
         elif code == BAD_BLOCKS:
+            start_lsn = self.walker.start_lsn
             self.damage = RecordError(
-                f"{self.reader.message()} in record at {format_lsn(walker.start_lsn)}",
-                walker.start_lsn,
+                f"{self.reader.message()} in record at {format_lsn(start_lsn)}", start_lsn
             )
             self.damage.reason = Reason.INVALID_BLOCKS
         elif code == NO_MEMORY:
             raise MemoryError
-        elif code == END_OF_WAL and self.end_of_wal is None:
-            self.end_of_wal = damage_error(Reason.ZERO_LENGTH, walker.error_lsn, 24, 0)
+        elif code == END_OF_WAL:
+            self.ended()
         if code in (MORE, END_OF_WAL):
-            self.piece = b""
-            self.end = 0
+            self.drop_piece()
         return 0
 
     def add_totals(self, totals: array[int], from_lsn: int, limit_lsn: int) -> bool:
@@ -244,7 +185,7 @@ class WalScanner:
         """
         if self.damage is not None:
             raise self.damage
-        if self.end == 0:
+        if not self.next_piece():
             return True
         walker = self.walker
         reader = self.reader
@@ -605,24 +546,3 @@ class WalScanner:
         move(self.side, self.side_have, p, at, length)
         self.side_have += length
         return self.side_have - length
-
-    def resync(self) -> None:
-        """After a WalError: goes on at the next page (or record) that allows it."""
-        if self.damage is None:
-            return
-        if self.lost_from is None:
-            self.lost_from = (self.walker.verified_end, self.damage)
-        self.damage = None
-        self.end_of_wal = None
-        self.walker.resume()
-
-    def seek(self, lsn: int, *, find_record: bool = False) -> None:
-        """Goes on at ``lsn`` with nothing pending, as if made anew there; keeps what is known."""
-        self.piece = b""
-        self.end = 0
-        self.damage = None
-        self.end_of_wal = None
-        self.lost_from = None
-        self.feed_lsn = lsn
-        self.walker.jump(lsn, find_record)
-        self.walker.verified_end = lsn
