@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from tests.redo.vectors import RedoCase
 from tests.walgen import Block, record_body, record_bytes
-from walstream.errors import RecordError, RedoError, RedoProtocolError
 from walstream.wal.model import BufferTag
 
 END_LSN = 0x0000_0001_0000_2000
@@ -54,30 +53,6 @@ def redo(
 
 def with_length(data: bytes) -> tuple[bytes, int]:
     return data, len(data)
-
-
-def answer(build: ModuleType, data: bytes, version: int) -> bytes | str:
-    """Returns the reply to a request, or its error in words."""
-    engine = build.Engine(version, False)
-    try:
-        engine.process(*with_length(data))
-    except (RedoError, RecordError, RedoProtocolError) as error:
-        return f"{type(error).__name__}: {error}"
-    return bytes(engine.replies)
-
-
-def empty_page(special: bytes) -> bytearray:
-    """Returns a page without tuples that ends with this special area."""
-    page = bytearray(8192)
-    start = 8192 - len(special)
-    pack_into("<HHHHHI", page, 10, 0, 24, start, start, 0x2004, 0)
-    page[start:] = special
-    return page
-
-
-def page_lsn(page: bytes) -> int:
-    high, low = unpack_from("<II", page)
-    return int(high) << 32 | int(low)
 
 
 def last_record(data: bytes) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""The rules of BRIN: PostgreSQL's own pages, the revmap, both builds, damaged input."""
+"""The rules of BRIN: the revmap."""
 
 from __future__ import annotations
 
@@ -6,46 +6,16 @@ from struct import pack, unpack_from
 from types import ModuleType
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from tests.redo.builds import INSTALLED, UNCOMPILED
-from tests.redo.rules.requests import (
-    END_LSN,
-    answer,
-    damaged,
-    empty_page,
-    page_lsn,
-    redo,
-    tag,
-    with_length,
-)
-from tests.redo.vectors import RedoCase, redo_cases, without_checksum
+from tests.redo.rules.pages import empty_page, page_lsn
+from tests.redo.rules.requests import END_LSN, redo, tag
 from tests.walgen import Block
 from walstream.errors import RedoError, UnsupportedRecord
 
-CASES = [case for case in redo_cases() if case.rmgr == 17]
-BUILDS = pytest.mark.parametrize("build", [INSTALLED, UNCOMPILED], ids=["installed", "uncompiled"])
 BRIN = 17
 REVMAP = bytes(empty_page(pack("<HHHH", 0, 0, 0, 0xF092)))
 
 
-@BUILDS
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_page_of_postgres(case: RedoCase, build: ModuleType) -> None:
-    engine = build.Engine(15, False)
-    engine.process(*with_length(case.request))
-    assert without_checksum(bytes(engine.replies)) == without_checksum(case.page)
-
-
-@settings(max_examples=300, deadline=None)
-@given(damaged(CASES, (11, 12, 17)), st.sampled_from((14, 15, 16, 17, 18)))
-def test_damaged_requests_end_alike_in_both_builds(data: bytes, version: int) -> None:
-    """The same page, or the same one of our errors; no other exception, no byte outside."""
-    assert answer(INSTALLED, data, version) == answer(UNCOMPILED, data, version)
-
-
-@BUILDS
 @pytest.mark.parametrize("op", [0x10, 0x90, 0x20, 0xA0])
 @pytest.mark.parametrize("heap_block", [0, 128, 1359 * 128, 1360 * 128, 0xFFFFFF80])
 def test_a_revmap_entry_names_the_block_of_reference_0(
@@ -65,7 +35,6 @@ def test_a_revmap_entry_names_the_block_of_reference_0(
     assert page_lsn(new) == END_LSN
 
 
-@BUILDS
 def test_desummarize_makes_the_entry_invalid(build: ModuleType) -> None:
     page = bytearray(REVMAP)
     page[24 + 6 : 24 + 12] = pack("<HHH", 0, 2, 17)
@@ -74,7 +43,6 @@ def test_desummarize_makes_the_entry_invalid(build: ModuleType) -> None:
     assert unpack_from("<HHH", new, 24 + 6) == (0xFFFF, 0xFFFF, 0)
 
 
-@BUILDS
 def test_impossible_records_are_refused(build: ModuleType) -> None:
     with pytest.raises(RedoError, match="no block 0"):
         redo(build, 15, REVMAP, 1, BRIN, 0x10, [Block(1, tag(1))], pack("<IIH", 0, 128, 1))

@@ -1,47 +1,20 @@
-"""The rules of B-trees: PostgreSQL's own pages, hand-made records, both builds, damaged input."""
+"""The rules of B-trees: hand-made records."""
 
 from __future__ import annotations
 
-from struct import pack, pack_into, unpack_from
+from struct import pack, unpack_from
 from types import ModuleType
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.redo.builds import INSTALLED, UNCOMPILED
-from tests.redo.rules.requests import (
-    END_LSN,
-    answer,
-    damaged,
-    empty_page,
-    page_lsn,
-    redo,
-    tag,
-    with_length,
-)
-from tests.redo.vectors import RedoCase, redo_cases, without_checksum
+from tests.redo.rules.pages import empty_page, items_of, page_lsn, page_of
+from tests.redo.rules.requests import END_LSN, redo, tag
 from tests.walgen import Block
 from walstream.errors import RedoError, UnsupportedRecord
 
-CASES = [case for case in redo_cases() if case.rmgr == 11]
-BUILDS = pytest.mark.parametrize("build", [INSTALLED, UNCOMPILED], ids=["installed", "uncompiled"])
 BTREE = 11
-
-
-@BUILDS
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_page_of_postgres(case: RedoCase, build: ModuleType) -> None:
-    engine = build.Engine(15, False)
-    engine.process(*with_length(case.request))
-    assert without_checksum(bytes(engine.replies)) == without_checksum(case.page)
-
-
-@settings(max_examples=300, deadline=None)
-@given(damaged(CASES, (11, 12, 17)), st.sampled_from((14, 15, 16, 17, 18)))
-def test_damaged_requests_end_alike_in_both_builds(data: bytes, version: int) -> None:
-    """The same page, or the same one of our errors; no other exception, no byte outside."""
-    assert answer(INSTALLED, data, version) == answer(UNCOMPILED, data, version)
 
 
 def tid(block: int, offset: int) -> bytes:
@@ -62,32 +35,13 @@ def posting(heap_tids: list[bytes], key: bytes) -> bytes:
 
 def leaf(items: list[bytes], *, right: int = 0, flags: int = 0x01, cycle: int = 0) -> bytes:
     """A leaf page that got these tuples one after the other."""
-    page = empty_page(pack("<IIIHH", 0, right, 0, flags, cycle))
-    upper = 8176
-    for number, item in enumerate(items):
-        size = (len(item) + 7) // 8 * 8
-        upper -= size
-        page[upper : upper + len(item)] = item
-        pack_into("<I", page, 24 + 4 * number, upper | 1 << 15 | len(item) << 17)
-    pack_into("<HH", page, 12, 24 + 4 * len(items), upper)
-    return bytes(page)
-
-
-def items_of(page: bytes) -> list[bytes]:
-    lines = unpack_from("<H", page, 12)[0] - 24 >> 2
-    found = []
-    for number in range(lines):
-        line = unpack_from("<I", page, 24 + 4 * number)[0]
-        at = line & 0x7FFF
-        found.append(page[at : at + (line >> 17)])
-    return found
+    return page_of(pack("<IIIHH", 0, right, 0, flags, cycle), items)
 
 
 KEY = b"k" * 8
 TIDS = [tid(7, number) for number in (1, 3, 5, 7, 9)]
 
 
-@BUILDS
 @pytest.mark.parametrize("version", [14, 18])
 def test_a_new_tuple_takes_its_place_inside_a_posting_list(build: ModuleType, version: int) -> None:
     page = leaf([posting(TIDS, KEY), plain(tid(8, 1), b"z" * 8)])
@@ -99,7 +53,6 @@ def test_a_new_tuple_takes_its_place_inside_a_posting_list(build: ModuleType, ve
     assert page_lsn(new) == END_LSN
 
 
-@BUILDS
 @pytest.mark.parametrize("place", [0, 5])
 def test_a_posting_list_is_split_inside_only(build: ModuleType, place: int) -> None:
     page = leaf([posting(TIDS, KEY)])
@@ -108,7 +61,6 @@ def test_a_posting_list_is_split_inside_only(build: ModuleType, place: int) -> N
         redo(build, 15, page, 3, BTREE, 0x50, [block], pack("<H", 2))
 
 
-@BUILDS
 @pytest.mark.parametrize(("op", "first_right"), [(0x30, 4), (0x30, 3), (0x40, 3)])
 def test_a_page_splits_while_a_posting_list_does(
     build: ModuleType, op: int, first_right: int
@@ -131,7 +83,6 @@ def test_a_page_splits_while_a_posting_list_does(
     assert unpack_from("<IIIHH", new, 8176) == (0, 4, 0, 0x81, 0)
 
 
-@BUILDS
 @pytest.mark.parametrize("version", [14, 15, 16, 17, 18])
 def test_posting_lists_lose_heap_tids(build: ModuleType, version: int) -> None:
     """One becomes a plain tuple, one shorter. DELETE of 16 and later has one byte more."""
@@ -143,7 +94,6 @@ def test_posting_lists_lose_heap_tids(build: ModuleType, version: int) -> None:
     assert unpack_from("<H", new, 8188)[0] == 0x01
 
 
-@BUILDS
 def test_vacuum_clears_the_cycle_id_and_delete_does_not(build: ModuleType) -> None:
     page = leaf([plain(tid(1, 1), KEY), plain(tid(1, 2), KEY)], cycle=77)
     block = Block(0, tag(3), pack("<H", 2))
@@ -154,7 +104,6 @@ def test_vacuum_clears_the_cycle_id_and_delete_does_not(build: ModuleType) -> No
     assert unpack_from("<H", vacuumed, 8190)[0] == 0
 
 
-@BUILDS
 @settings(max_examples=60, deadline=None)
 @given(
     sizes=st.lists(st.integers(1, 6), min_size=1, max_size=25),
@@ -189,7 +138,6 @@ def test_intervals_become_posting_lists(
     assert unpack_from("<IIIHH", new, 8176) == (0, right, 0, 0x01, 0)
 
 
-@BUILDS
 def test_the_downlink_of_a_half_dead_leaf_moves_on(build: ModuleType) -> None:
     parent = leaf([plain(tid(40 + i, 1), bytes([i]) * 8) for i in range(4)], flags=0)
     main = pack("<HxxIIII", 2, 41, 40, 42, 0xFFFFFFFF)
@@ -205,7 +153,6 @@ def test_the_downlink_of_a_half_dead_leaf_moves_on(build: ModuleType) -> None:
     assert items_of(dead) == [tid(0xFFFFFFFF, 0) + pack("<H", 0x2008)]
 
 
-@BUILDS
 def test_tuples_that_overrun_their_data_are_refused(build: ModuleType) -> None:
     """_bt_restore_page would copy bytes from behind the record."""
     tuples = plain(tid(1, 1), KEY) + tid(1, 2) + pack("<H", 0x1FF0)
@@ -214,7 +161,6 @@ def test_tuples_that_overrun_their_data_are_refused(build: ModuleType) -> None:
         redo(build, 15, None, 4, BTREE, 0x40, blocks, pack("<IHHH", 0, 2, 2, 0))
 
 
-@BUILDS
 def test_what_has_no_rule_is_unsupported(build: ModuleType) -> None:
     page = leaf([])
     with pytest.raises(UnsupportedRecord, match="unknown operation 0xf0"):
@@ -223,7 +169,6 @@ def test_what_has_no_rule_is_unsupported(build: ModuleType) -> None:
         redo(build, 15, page, 3, BTREE, 0xD0, [Block(0, tag(3))], bytes(28))
 
 
-@BUILDS
 def test_a_page_of_something_else_is_refused(build: ModuleType) -> None:
     heap = bytes(empty_page(b""))
     with pytest.raises(RedoError, match="pd_special 8176, got 8192"):

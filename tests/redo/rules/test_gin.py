@@ -1,4 +1,4 @@
-"""The rules of GIN: PostgreSQL's own pages, posting tree leaves against lists, damaged input."""
+"""The rules of GIN: posting tree leaves against lists."""
 
 from __future__ import annotations
 
@@ -11,30 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.redo.builds import INSTALLED, UNCOMPILED
-from tests.redo.rules.requests import answer, damaged, empty_page, redo, tag, with_length
-from tests.redo.vectors import RedoCase, redo_cases, without_checksum
+from tests.redo.rules.pages import empty_page
+from tests.redo.rules.requests import redo, tag
 from tests.walgen import Block
 from walstream.errors import RedoError, UnsupportedRecord
 
-CASES = [case for case in redo_cases() if case.rmgr == 13]
-BUILDS = pytest.mark.parametrize("build", [INSTALLED, UNCOMPILED], ids=["installed", "uncompiled"])
 GIN = 13
 Item = tuple[int, int]
-
-
-@BUILDS
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_page_of_postgres(case: RedoCase, build: ModuleType) -> None:
-    engine = build.Engine(15, False)
-    engine.process(*with_length(case.request))
-    assert without_checksum(bytes(engine.replies)) == without_checksum(case.page)
-
-
-@settings(max_examples=200, deadline=None)
-@given(damaged(CASES, (13, 14, 16)), st.sampled_from((14, 15, 16, 17, 18)))
-def test_damaged_requests_end_alike_in_both_builds(data: bytes, version: int) -> None:
-    """The same page, or the same one of our errors; no other exception, no byte outside."""
-    assert answer(INSTALLED, data, version) == answer(UNCOMPILED, data, version)
 
 
 def plain(items: list[Item]) -> bytes:
@@ -109,7 +92,6 @@ def test_segment_actions_against_lists(segments: list[list[Item]], data: st.Data
         assert segments_of(new_page) == b"".join(map(segment, wanted))
 
 
-@BUILDS
 def test_a_leaf_of_before_9_4_is_compressed_first(build: ModuleType) -> None:
     items = [(block, offset) for block in (3, 70000) for offset in range(1, 200)]
     page = data_leaf(plain(items), flags=0x03, maxoff=len(items))
@@ -118,7 +100,6 @@ def test_a_leaf_of_before_9_4_is_compressed_first(build: ModuleType) -> None:
     assert unpack_from("<HH", new, 8188) == (0, 0x83)
 
 
-@BUILDS
 def test_segments_that_cannot_be_are_refused(build: ModuleType) -> None:
     full = b"".join(segment([(number, 1)]) for number in range(1019))
     with pytest.raises(RedoError, match="no room"):
@@ -137,14 +118,12 @@ def test_segments_that_cannot_be_are_refused(build: ModuleType) -> None:
         recompress(build, data_leaf(b"", flags=0x02), 0, b"")
 
 
-@BUILDS
 @pytest.mark.parametrize("op", [0x30, 0x40])
 def test_pages_that_travel_as_images_need_them(build: ModuleType, op: int) -> None:
     with pytest.raises(RedoError, match="full-page image"):
         redo(build, 15, data_leaf(b""), 3, GIN, op, [Block(0, tag(3), b"")], bytes(26))
 
 
-@BUILDS
 @pytest.mark.parametrize("op", [0x00, 0xA0, 0xF0])
 def test_other_operations_are_unsupported(build: ModuleType, op: int) -> None:
     with pytest.raises(UnsupportedRecord, match="unknown Gin operation"):

@@ -1,49 +1,20 @@
-"""The rules of GiST: PostgreSQL's own pages, what differs by version, damaged input."""
+"""The rules of GiST: what differs by version."""
 
 from __future__ import annotations
 
-from struct import pack, pack_into, unpack_from
+from struct import pack, unpack_from
 from types import ModuleType
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from tests.redo.builds import INSTALLED, UNCOMPILED
-from tests.redo.rules.requests import (
-    END_LSN,
-    answer,
-    damaged,
-    empty_page,
-    page_lsn,
-    redo,
-    tag,
-    with_length,
-)
-from tests.redo.vectors import RedoCase, redo_cases, without_checksum
+from tests.redo.rules.pages import items_of, page_lsn, page_of
+from tests.redo.rules.requests import END_LSN, redo, tag
 from tests.walgen import Block
 from walstream.errors import RedoError, UnsupportedRecord
 from walstream.wal.model import PageImage
 
-CASES = [case for case in redo_cases() if case.rmgr == 14]
-BUILDS = pytest.mark.parametrize("build", [INSTALLED, UNCOMPILED], ids=["installed", "uncompiled"])
 GIST = 14
 LEAF, DELETED, TUPLES_DELETED, FOLLOW_RIGHT, HAS_GARBAGE = 1, 2, 4, 8, 16
-
-
-@BUILDS
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_page_of_postgres(case: RedoCase, build: ModuleType) -> None:
-    engine = build.Engine(15, False)
-    engine.process(*with_length(case.request))
-    assert without_checksum(bytes(engine.replies)) == without_checksum(case.page)
-
-
-@settings(max_examples=200, deadline=None)
-@given(damaged(CASES, (13, 14, 16)), st.sampled_from((14, 15, 16, 17, 18)))
-def test_damaged_requests_end_alike_in_both_builds(data: bytes, version: int) -> None:
-    """The same page, or the same one of our errors; no other exception, no byte outside."""
-    assert answer(INSTALLED, data, version) == answer(UNCOMPILED, data, version)
 
 
 def index_tuple(number: int) -> bytes:
@@ -52,19 +23,12 @@ def index_tuple(number: int) -> bytes:
 
 def gist_page(count: int, flags: int) -> bytes:
     """A page with tuples numbered from 1."""
-    page = empty_page(pack("<QIHH", 0, 0xFFFFFFFF, flags, 0xFF81))
-    for number in range(1, count + 1):
-        at = 8176 - 16 * number
-        page[at : at + 16] = index_tuple(number)
-        pack_into("<I", page, 20 + 4 * number, at | 1 << 15 | 16 << 17)
-    pack_into("<HH", page, 12, 24 + 4 * count, 8176 - 16 * count)
-    return bytes(page)
+    special = pack("<QIHH", 0, 0xFFFFFFFF, flags, 0xFF81)
+    return page_of(special, map(index_tuple, range(1, count + 1)))
 
 
 def numbers_of(page: bytes) -> list[int]:
-    lines = unpack_from("<H", page, 12)[0] - 24 >> 2
-    places = [unpack_from("<I", page, 24 + 4 * line)[0] & 0x7FFF for line in range(lines)]
-    return [unpack_from("<Q", page, at + 8)[0] for at in places]
+    return [unpack_from("<Q", item, 8)[0] for item in items_of(page)]
 
 
 def flags_of(page: bytes) -> int:
@@ -73,7 +37,6 @@ def flags_of(page: bytes) -> int:
     return int(flags)
 
 
-@BUILDS
 @pytest.mark.parametrize("version", [14, 15, 16, 17, 18])
 def test_delete_removes_dead_tuples(build: ModuleType, version: int) -> None:
     """From 16 a catalog flag, with a pad byte, stands before the offset numbers."""
@@ -84,7 +47,6 @@ def test_delete_removes_dead_tuples(build: ModuleType, version: int) -> None:
     assert flags_of(new) == LEAF | TUPLES_DELETED
 
 
-@BUILDS
 @pytest.mark.parametrize(("op", "block_id"), [(0x00, 1), (0x30, 0)])
 @pytest.mark.parametrize("version", [14, 18])
 def test_an_image_still_follows_right(
@@ -99,7 +61,6 @@ def test_an_image_still_follows_right(
     assert page_lsn(new) == END_LSN
 
 
-@BUILDS
 def test_an_image_of_another_block_is_left_alone(build: ModuleType) -> None:
     page = gist_page(2, LEAF | FOLLOW_RIGHT)
     blocks = [Block(0, tag(3), b"", PageImage(page, 0, 0, 0, True))]
@@ -107,7 +68,6 @@ def test_an_image_of_another_block_is_left_alone(build: ModuleType) -> None:
     assert new[8:] == page[8:]
 
 
-@BUILDS
 @pytest.mark.parametrize(
     ("block", "mark", "right", "flags"),
     [
@@ -132,7 +92,6 @@ def test_pages_of_a_split_are_linked(
     assert flags_of(new) == flags
 
 
-@BUILDS
 def test_a_split_root_is_no_leaf_and_nothing_follows_right(build: ModuleType) -> None:
     main = pack("<IxxxxQBxHB", 0xFFFFFFFF, 5, 1, 2, 1)
     tuples = pack("<I", 1) + index_tuple(1)
@@ -143,7 +102,6 @@ def test_a_split_root_is_no_leaf_and_nothing_follows_right(build: ModuleType) ->
     assert (unpack_from("<I", left, 8184)[0], flags_of(left)) == (0xFFFFFFFF, LEAF)
 
 
-@BUILDS
 def test_a_deleted_page_keeps_the_xid(build: ModuleType) -> None:
     main = pack("<QH", 0x5_0000_0321, 2)
     blocks = [Block(0, tag(3)), Block(1, tag(4))]
@@ -156,7 +114,6 @@ def test_a_deleted_page_keeps_the_xid(build: ModuleType) -> None:
         redo(build, 15, gist_page(1, LEAF), 3, GIST, 0x60, blocks, main)
 
 
-@BUILDS
 @pytest.mark.parametrize("op", [0x20, 0x40, 0x50, 0x70, 0xF0])
 def test_other_operations_are_unsupported(build: ModuleType, op: int) -> None:
     with pytest.raises(UnsupportedRecord, match="unknown Gist operation"):

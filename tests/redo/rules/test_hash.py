@@ -1,4 +1,4 @@
-"""The rules of hash indexes: PostgreSQL's own pages, hand-made records for what is rare."""
+"""The rules of hash indexes: hand-made records for what is rare."""
 
 from __future__ import annotations
 
@@ -6,43 +6,14 @@ from struct import pack, pack_into, unpack_from
 from types import ModuleType
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from tests.redo.builds import INSTALLED, UNCOMPILED
-from tests.redo.rules.requests import (
-    END_LSN,
-    answer,
-    damaged,
-    empty_page,
-    page_lsn,
-    redo,
-    tag,
-    with_length,
-)
-from tests.redo.vectors import RedoCase, redo_cases, without_checksum
+from tests.redo.rules.pages import empty_page, items_of, page_lsn, page_of
+from tests.redo.rules.requests import END_LSN, redo, tag
 from tests.walgen import Block
 from walstream.errors import RedoError, UnsupportedRecord
 
-CASES = [case for case in redo_cases() if case.rmgr == 12]
-BUILDS = pytest.mark.parametrize("build", [INSTALLED, UNCOMPILED], ids=["installed", "uncompiled"])
 HASH = 12
 NONE = 0xFFFFFFFF
-
-
-@BUILDS
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_page_of_postgres(case: RedoCase, build: ModuleType) -> None:
-    engine = build.Engine(15, False)
-    engine.process(*with_length(case.request))
-    assert without_checksum(bytes(engine.replies)) == without_checksum(case.page)
-
-
-@settings(max_examples=300, deadline=None)
-@given(damaged(CASES, (11, 12, 17)), st.sampled_from((14, 15, 16, 17, 18)))
-def test_damaged_requests_end_alike_in_both_builds(data: bytes, version: int) -> None:
-    """The same page, or the same one of our errors; no other exception, no byte outside."""
-    assert answer(INSTALLED, data, version) == answer(UNCOMPILED, data, version)
 
 
 def special(previous: int, following: int, bucket: int, flags: int) -> bytes:
@@ -51,27 +22,11 @@ def special(previous: int, following: int, bucket: int, flags: int) -> bytes:
 
 def bucket_page(tuples: int, *, flags: int = 0x02, following: int = NONE) -> bytes:
     """A bucket page with that many tuples of 16 bytes, made from their number."""
-    page = empty_page(special(3, following, 1, flags))
-    for number in range(tuples):
-        at = 8176 - 16 * (number + 1)
-        page[at : at + 16] = entry(number)
-        pack_into("<I", page, 24 + 4 * number, at | 1 << 15 | 16 << 17)
-    pack_into("<HH", page, 12, 24 + 4 * tuples, 8176 - 16 * tuples)
-    return bytes(page)
+    return page_of(special(3, following, 1, flags), map(entry, range(tuples)))
 
 
 def entry(number: int) -> bytes:
     return pack("<HHHHII", 0, number, 1, 16, number, 0)
-
-
-def items_of(page: bytes) -> list[bytes]:
-    lines = unpack_from("<H", page, 12)[0] - 24 >> 2
-    found = []
-    for number in range(lines):
-        line = unpack_from("<I", page, 24 + 4 * number)[0]
-        at = line & 0x7FFF
-        found.append(page[at : at + (line >> 17)])
-    return found
 
 
 def meta_page(tuples: float, *, maps: int = 1, point: int = 2) -> bytearray:
@@ -96,7 +51,6 @@ def split_phases() -> list[int]:
     return totals
 
 
-@BUILDS
 @pytest.mark.parametrize("tuples", [0, 1, 300, 4000, 100_000, 1e6, 1.7e8, 3.3e9, 9e12, -5])
 def test_a_metapage_starts_with_buckets_for_the_tuples(build: ModuleType, tuples: float) -> None:
     main = pack("<dIH", tuples, 425, 307)
@@ -112,7 +66,6 @@ def test_a_metapage_starts_with_buckets_for_the_tuples(build: ModuleType, tuples
     assert unpack_from("<IIIHH", new, 8176) == (NONE, NONE, NONE, 0x08, 0xFF80)
 
 
-@BUILDS
 @pytest.mark.parametrize(("tuples", "fill_factor"), [(float("nan"), 307), (100.0, 0)])
 def test_a_metapage_without_a_number_of_buckets_is_refused(
     build: ModuleType, tuples: float, fill_factor: int
@@ -130,7 +83,6 @@ ADD = [
 ]
 
 
-@BUILDS
 def test_an_overflow_page_can_need_a_new_bitmap_page(build: ModuleType) -> None:
     """Servers write this once for each 32768 overflow pages."""
     main = pack("<H?", 4096, False)
@@ -149,7 +101,6 @@ def test_an_overflow_page_can_need_a_new_bitmap_page(build: ModuleType) -> None:
     assert spares(meta)[2] == 8
 
 
-@BUILDS
 @pytest.mark.parametrize(("maps", "point", "words"), [(1024, 2, "nmaps"), (1, 98, "ovflpoint")])
 def test_a_metapage_that_is_full_or_wrong_is_refused(
     build: ModuleType, maps: int, point: int, words: str
@@ -165,7 +116,6 @@ def squeeze(ntups: int, same_primary: bool, same_previous: bool) -> bytes:
     return pack("<IIHBB", 21, 23, ntups, same_primary, same_previous)
 
 
-@BUILDS
 @pytest.mark.parametrize("version", [14, 16, 17, 18])
 def test_squeeze_may_list_a_write_page_that_it_does_not_change(
     build: ModuleType, version: int
@@ -181,7 +131,6 @@ def test_squeeze_may_list_a_write_page_that_it_does_not_change(
     assert page_lsn(linked) == END_LSN
 
 
-@BUILDS
 def test_squeeze_moves_tuples_and_frees_a_page_in_the_middle(build: ModuleType) -> None:
     blocks = [
         Block(0, tag(8)),
@@ -213,7 +162,6 @@ def test_squeeze_moves_tuples_and_frees_a_page_in_the_middle(build: ModuleType) 
     assert unpack_from("<I", page_of(0, bytes(meta_page(1.0))), 64) == (35,)
 
 
-@BUILDS
 @pytest.mark.parametrize("version", [14, 15, 16, 18])
 def test_vacuum_of_one_page_counts_in_its_version(build: ModuleType, version: int) -> None:
     """An int up to 15; since 16 a u16, behind which isCatalogRel is not part of the count."""
@@ -227,7 +175,6 @@ def test_vacuum_of_one_page_counts_in_its_version(build: ModuleType, version: in
     assert unpack_from("<d", meta, 32)[0] == 98.0
 
 
-@BUILDS
 @pytest.mark.parametrize("op", [0x70, 0x80, 0x90])
 def test_a_primary_bucket_that_is_only_locked_stays(build: ModuleType, op: int) -> None:
     page = bucket_page(3)
@@ -235,7 +182,6 @@ def test_a_primary_bucket_that_is_only_locked_stays(build: ModuleType, op: int) 
     assert redo(build, 15, page, 8, HASH, op, [Block(0, tag(8)), Block(1, tag(9))], main) == page
 
 
-@BUILDS
 def test_what_has_no_rule_is_unsupported(build: ModuleType) -> None:
     with pytest.raises(UnsupportedRecord, match="unknown operation 0xd0"):
         redo(build, 15, bucket_page(1), 9, HASH, 0xD0, [Block(0, tag(9))], b"")

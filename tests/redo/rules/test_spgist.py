@@ -1,40 +1,20 @@
-"""The rules of SP-GiST: PostgreSQL's own pages, what differs by version, damaged input."""
+"""The rules of SP-GiST: what differs by version."""
 
 from __future__ import annotations
 
-from struct import pack, pack_into, unpack_from
+from struct import pack, unpack_from
 from types import ModuleType
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from tests.redo.builds import INSTALLED, UNCOMPILED
-from tests.redo.rules.requests import answer, damaged, empty_page, redo, tag, with_length
-from tests.redo.vectors import RedoCase, redo_cases, without_checksum
+from tests.redo.rules.pages import items_of, page_of
+from tests.redo.rules.requests import redo, tag
 from tests.walgen import Block
 from walstream.errors import RedoError, UnsupportedRecord
 
-CASES = [case for case in redo_cases() if case.rmgr == 16]
-BUILDS = pytest.mark.parametrize("build", [INSTALLED, UNCOMPILED], ids=["installed", "uncompiled"])
 SPGIST = 16
 LIVE, REDIRECT, DEAD, PLACEHOLDER = range(4)
 NOWHERE = (0xFFFF, 0xFFFF, 0)
-
-
-@BUILDS
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_page_of_postgres(case: RedoCase, build: ModuleType) -> None:
-    engine = build.Engine(15, False)
-    engine.process(*with_length(case.request))
-    assert without_checksum(bytes(engine.replies)) == without_checksum(case.page)
-
-
-@settings(max_examples=200, deadline=None)
-@given(damaged(CASES, (13, 14, 16)), st.sampled_from((14, 15, 16, 17, 18)))
-def test_damaged_requests_end_alike_in_both_builds(data: bytes, version: int) -> None:
-    """The same page, or the same one of our errors; no other exception, no byte outside."""
-    assert answer(INSTALLED, data, version) == answer(UNCOMPILED, data, version)
 
 
 def short(
@@ -52,20 +32,7 @@ def inner(*nodes: tuple[int, int, int]) -> bytes:
 
 
 def spgist_page(*tuples: bytes, flags: int = 4, redirects: int = 0, placeholders: int = 0) -> bytes:
-    page = empty_page(pack("<HHHH", flags, redirects, placeholders, 0xFF82))
-    at = 8184
-    for number, item in enumerate(tuples, 1):
-        at -= len(item)
-        page[at : at + len(item)] = item
-        pack_into("<I", page, 20 + 4 * number, at | 1 << 15 | len(item) << 17)
-    pack_into("<HH", page, 12, 24 + 4 * len(tuples), at)
-    return bytes(page)
-
-
-def tuples_of(page: bytes) -> list[bytes]:
-    lines = unpack_from("<H", page, 12)[0] - 24 >> 2
-    items = [unpack_from("<I", page, 24 + 4 * line)[0] for line in range(lines)]
-    return [page[item & 0x7FFF : (item & 0x7FFF) + (item >> 17)] for item in items]
+    return page_of(pack("<HHHH", flags, redirects, placeholders, 0xFF82), tuples)
 
 
 def counts_of(page: bytes) -> tuple[int, int]:
@@ -73,7 +40,6 @@ def counts_of(page: bytes) -> tuple[int, int]:
     return int(redirects), int(placeholders)
 
 
-@BUILDS
 @pytest.mark.parametrize("version", [14, 15, 16, 17, 18])
 def test_redirects_become_placeholders(build: ModuleType, version: int) -> None:
     """From 16 a catalog flag, with a pad byte, stands before the offset numbers."""
@@ -82,11 +48,10 @@ def test_redirects_become_placeholders(build: ModuleType, version: int) -> None:
     page = spgist_page(live, moved, live, moved, short(PLACEHOLDER), redirects=2, placeholders=1)
     main = pack("<HHI", 2, 4, 700) + (b"\0\0" if version >= 16 else b"") + pack("<HH", 2, 4)
     new = redo(build, version, page, 3, SPGIST, 0x80, [Block(0, tag(3))], main)
-    assert tuples_of(new) == [live, short(PLACEHOLDER, xid=700), live]
+    assert items_of(new) == [live, short(PLACEHOLDER, xid=700), live]
     assert counts_of(new) == (0, 1)
 
 
-@BUILDS
 def test_a_chain_is_replaced_by_a_redirect(build: ModuleType) -> None:
     """The first offset number listed, not the lowest, becomes the redirect."""
     live = short(LIVE, to=(0, 1, 1))
@@ -96,28 +61,26 @@ def test_a_chain_is_replaced_by_a_redirect(build: ModuleType) -> None:
     blocks = [Block(0, tag(3)), Block(1, tag(0x20005)), Block(2, tag(9))]
     new = redo(build, 15, page, 3, SPGIST, 0x20, blocks, main)
     gone, redirect = short(PLACEHOLDER), short(REDIRECT, to=(2, 5, 7), xid=731)
-    assert tuples_of(new) == [gone, live, gone, redirect, live]
+    assert items_of(new) == [gone, live, gone, redirect, live]
     assert counts_of(new) == (1, 2)
     parent = spgist_page(inner((0, 3, 4), NOWHERE), flags=0)
     linked = redo(build, 15, parent, 9, SPGIST, 0x20, blocks, main)
-    assert tuples_of(linked) == [inner((2, 5, 7), NOWHERE)]
+    assert items_of(linked) == [inner((2, 5, 7), NOWHERE)]
 
 
-@BUILDS
 def test_a_leaf_tuple_takes_the_place_of_a_placeholder(build: ModuleType) -> None:
     head = short(LIVE, next_offset=0x8000, to=(0, 1, 1))
     page = spgist_page(head, short(PLACEHOLDER), placeholders=1)
     new_tuple = short(LIVE, to=(0, 2, 2))
     main = pack("<BBHHHH", 0, 0, 2, 1, 0, 0) + new_tuple
     new = redo(build, 15, page, 3, SPGIST, 0x10, [Block(0, tag(3))], main)
-    assert tuples_of(new) == [short(LIVE, next_offset=0x8002, to=(0, 1, 1)), new_tuple]
+    assert items_of(new) == [short(LIVE, next_offset=0x8002, to=(0, 1, 1)), new_tuple]
     assert counts_of(new) == (0, 0)
     taken = spgist_page(head, head)
     with pytest.raises(RedoError, match="tuple 2 to be replaced is not a placeholder"):
         redo(build, 15, taken, 3, SPGIST, 0x10, [Block(0, tag(3))], main)
 
 
-@BUILDS
 def test_downlinks_that_cannot_be_are_refused(build: ModuleType) -> None:
     def add_leaf(parent: bytes, offset: int, node: int) -> None:
         main = pack("<BBHHHH", 0, 0, 2, 0, offset, node) + short(LIVE)
@@ -134,7 +97,6 @@ def test_downlinks_that_cannot_be_are_refused(build: ModuleType) -> None:
         add_leaf(two, 2, 0)
 
 
-@BUILDS
 @pytest.mark.parametrize("numbers", [(1, 1), (0, 1), (1, 6)])
 def test_offset_numbers_that_cannot_be_are_refused(
     build: ModuleType, numbers: tuple[int, int]
@@ -145,7 +107,6 @@ def test_offset_numbers_that_cannot_be_are_refused(
         redo(build, 15, page, 3, SPGIST, 0x60, [Block(0, tag(3))], main)
 
 
-@BUILDS
 @pytest.mark.parametrize("op", [0x00, 0x90, 0xF0])
 def test_other_operations_are_unsupported(build: ModuleType, op: int) -> None:
     with pytest.raises(UnsupportedRecord, match="unknown SPGist operation"):
