@@ -1,26 +1,26 @@
 """Feeds damaged requests to the compiled redo rules, for a build with AddressSanitizer.
 
-Build the kernels beside the tree and run for five minutes::
+::
 
-    export CFLAGS="-fsanitize=address -fno-omit-frame-pointer -O1 -g"
-    python setup.py build_ext --build-lib build/asan --build-temp build/asan-objects
-    cp -rn walstream/. build/asan/walstream/
-    export LD_PRELOAD=$(gcc -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0
-    PYTHONMALLOC=malloc PYTHONPATH=build/asan:. python -P -m tests.fuzz.redo 300
+    python -m tests.fuzz.redo --seconds 300
 
-``PYTHONMALLOC=malloc`` gives every buffer an allocation of its own, so that a read one byte beyond
-a request, a page or a scratch page is seen. The process ends by the sanitizer's report, or with a
-line that says how many requests gave a page and how many an error. ``--verbose`` prints the seed of
-each round; a seed as second argument repeats it.
+``build`` makes the kernels. The process ends by the sanitizer's report, or with a line that says
+how many requests gave a page and how many an error. ``--verbose`` prints the seed of each round;
+``--seed`` repeats it.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
+import tempfile
 import time
 from collections import Counter
+from pathlib import Path
 from random import Random
 
+from tests.fuzz.build import Build
+from tests.fuzz.inputs import exact
 from tests.redo.rules.test_mutations import messages_of
 from tests.redo.vectors import redo_cases
 from walstream.errors import WalstreamError
@@ -65,7 +65,7 @@ def run(seconds: float, seed: int, verbose: bool) -> Counter[str]:
             print(seed, flush=True)
         for case in redo_cases():
             # A copy of exactly its length: what lies behind it is the sanitizer's.
-            request = bytearray(damage(case.request, random))
+            request = exact(damage(case.request, random))
             engine = Engine(random.choice((14, 15, 15, 16, 17, 18)), random.random() < 0.5)
             try:
                 engine.process(request, len(request))
@@ -77,13 +77,22 @@ def run(seconds: float, seed: int, verbose: bool) -> Counter[str]:
     return outcomes
 
 
-def main(arguments: list[str]) -> None:
-    numbers = [argument for argument in arguments if not argument.startswith("-")]
-    seconds = float(numbers[0]) if numbers else 60.0
-    seed = int(numbers[1]) if len(numbers) > 1 else 1
-    print(f"rules: {engine_module.__file__}")
-    print(dict(run(seconds, seed, "--verbose" in arguments)))
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(description="Fuzzes the redo rules.")
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--verbose", action="store_true")
+    parser.add_argument("--build", type=Path, help="where to build (and find) the kernels")
+    parser.add_argument("--here", action="store_true", help="on the kernels as they are imported")
+    options = parser.parse_args(arguments)
+    if options.here:
+        print(f"rules: {engine_module.__file__}", flush=True)
+        print(dict(run(options.seconds, options.seed, options.verbose)))
+        return 0
+    with tempfile.TemporaryDirectory(prefix="walstream-fuzz-") as temporary:
+        build = Build(options.build or Path(temporary))
+        return build.run("tests.fuzz.redo", "--here", *arguments)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

@@ -76,7 +76,7 @@ def scan_batches(
     **options: Any,
 ) -> tuple[list[Any], list[tuple[RecordColumns, bytes]]]:
     """Returns errors with the number of records before each, and batches with their pieces."""
-    scanner = scan.WalScanner(None, segment_size, start_lsn, **options)
+    scanner = scan.WalScanner(options.pop("version", None), segment_size, start_lsn, **options)
     errors: list[Any] = []
     batches: list[tuple[RecordColumns, bytes]] = []
     lsn = start_lsn

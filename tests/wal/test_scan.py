@@ -43,10 +43,10 @@ def check(batch: RecordColumns, piece: bytes, records: list[RawRecord], version:
         )
         at = batch.record_at[i]
         source, at = (piece, at) if at >= 0 else (batch.side, ~at)
-        assert source[at : at + len(raw.data)] == raw.data
+        assert bytes(source[at : at + len(raw.data)]) == raw.data
         at = batch.main_at[i]
         source, at = (piece, at) if at >= 0 else (batch.side, ~at)
-        assert source[at : at + batch.main_length[i]] == decoded.main_data
+        assert bytes(source[at : at + batch.main_length[i]]) == decoded.main_data
         assert batch.block_begin[i] == row
         assert batch.blocks[i] == len(decoded.blocks)
         fpi = 0

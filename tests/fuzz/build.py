@@ -1,0 +1,72 @@
+"""Builds the kernels with clang's AddressSanitizer and coverage in a copy of the tree.
+
+``Build(directory)`` copies setup.py, walstream and tests there, compiles what has changed since,
+and ``run`` starts a module of tests on these kernels. It needs clang with its sanitizer runtime
+(Debian: clang, libclang-rt-14-dev) and the package atheris, whose ``asan_with_fuzzer.so`` is the
+runtime of both. ``PYTHONMALLOC=malloc`` gives every buffer an allocation of its own, so that a read
+beyond it is seen.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent
+TREE = ("setup.py", "pyproject.toml", "README.md", "LICENSE", "walstream", "tests")
+FLAGS = "-O1 -gline-tables-only -fno-omit-frame-pointer -fsanitize=address,fuzzer-no-link -w"
+
+
+class Build:
+    """Kernels with sanitizers in ``directory``, which is made or brought up to date."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.compile()
+
+    def compile(self) -> None:
+        clang = shutil.which("clang") or shutil.which("clang-14")
+        if clang is None:
+            raise SystemExit("no clang: apt-get install clang libclang-rt-14-dev")
+        tree = self.directory
+        tree.mkdir(parents=True, exist_ok=True)
+        ignore = shutil.ignore_patterns("*.so", "*.c", "__pycache__")
+        for name in TREE:
+            if (ROOT / name).is_dir():
+                shutil.copytree(ROOT / name, tree / name, dirs_exist_ok=True, ignore=ignore)
+            else:
+                shutil.copy2(ROOT / name, tree / name)
+        # Our flags behind those of setup.py, which has its own optimisation and no debug lines.
+        compiler = tree / "cc"
+        compiler.write_text(f'#!/bin/sh\nexec {clang} "$@" {FLAGS}\n')
+        compiler.chmod(0o755)
+        subprocess.run(
+            [sys.executable, "setup.py", "-q", "build_ext", "--inplace"],
+            cwd=tree,
+            env={**os.environ, "CC": str(compiler), "LDSHARED": f"{compiler} -shared"},
+            stdout=subprocess.DEVNULL,
+            check=True,
+        )
+        for pxd in tree.glob("walstream/**/*.pxd"):
+            if pxd.stem != "buffer" and not list(pxd.parent.glob(f"{pxd.stem}.*.so")):
+                raise SystemExit(f"{pxd.stem} was not compiled")
+
+    def run(self, module: str, *arguments: str) -> int:
+        """Runs a module on these kernels; returns its exit code."""
+        import atheris
+
+        environment = {
+            **os.environ,
+            "LD_PRELOAD": f"{atheris.path()}/asan_with_fuzzer.so",
+            "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1",
+            "PYTHONMALLOC": "malloc",
+            "PYTHONPATH": str(self.directory),
+        }
+        symbolizer = shutil.which("llvm-symbolizer") or shutil.which("llvm-symbolizer-14")
+        if symbolizer is not None:
+            environment["ASAN_SYMBOLIZER_PATH"] = symbolizer
+        command = [sys.executable, "-P", "-m", module, *arguments]
+        return subprocess.run(command, env=environment, check=False).returncode

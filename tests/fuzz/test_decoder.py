@@ -1,0 +1,36 @@
+"""The fuzzer's checks on inputs changed at random, half a minute of it, without a sanitizer."""
+
+from __future__ import annotations
+
+from random import Random
+
+from hypothesis import given, note, settings
+from hypothesis import strategies as st
+
+from tests.fuzz.checks import check
+from tests.fuzz.inputs import unpack
+from tests.fuzz.mutate import LIMIT, Mutator, byte_changer
+from tests.fuzz.seeds import seeds
+
+SEEDS = [case.pack() for case in seeds()]
+
+
+def test_inputs_pack_as_they_unpack() -> None:
+    for data, case in zip(SEEDS, seeds(), strict=True):
+        assert unpack(data) == case
+
+
+def test_seeds() -> None:
+    for data in SEEDS:
+        check(data)
+
+
+@given(st.integers(0, len(SEEDS) - 1), st.lists(st.integers(0, 0xFFFFFFFF), max_size=6))
+@settings(max_examples=12_000, deadline=None)
+def test_changed_inputs(number: int, changes: list[int]) -> None:
+    data = SEEDS[number]
+    for seed in changes:
+        random = Random(seed)
+        data = Mutator(random, byte_changer(random)).mutate(data, LIMIT)
+    note(data.hex())
+    check(data)
