@@ -331,7 +331,9 @@ def read_until(process: subprocess.Popen[bytes], words: bytes) -> None:
 
 
 def test_follow_a_servers_directory(live: PostgresServer) -> None:
-    command = [*COMMAND, "-p", str(live.wal_directory), "-f", "-r", "LogicalMessage"]
+    # A shell without job control starts its background processes with interrupts ignored.
+    command = ["env", "--ignore-signal=INT", *COMMAND, "-p", str(live.wal_directory), "-f"]
+    command += ["-r", "LogicalMessage"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         try:
             for number in range(3):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -275,6 +276,9 @@ def command(
     from walstream.inspect.reading import Reading
     from walstream.wal.model import FORK_NAMES, RelFileLocator, format_lsn
 
+    # As pg_waldump: an interrupt ends it in good order, also where a shell that put it into the
+    # background had interrupts ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if block is not None and relation is None:
         raise click.UsageError("option -B/--block requires option -R/--relation to be specified")
     if len(segments) > 2:
