@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from walstream.errors import StoreError
+from walstream.errors import StorageError, StoreError
 from walstream.index.page_index import (
     Batch,
     DatabaseChange,
@@ -111,3 +111,38 @@ def test_another_format_is_refused(tmp_path: Path) -> None:
     index.close()
     with pytest.raises(StoreError, match=r"expected format 1, got b'0'.*reindex"):
         PageIndex(tmp_path / "index")
+
+
+def test_a_database_copied_from_itself_again_and_again_has_its_first_sizes(tmp_path: Path) -> None:
+    index = PageIndex(tmp_path / "index")
+    batch = Batch()
+    batch.sizes.append((REL, 0, SizeChange(10, SizeKind.BASE, 7)))
+    copies = (DatabaseChange(20 + i, DatabaseKind.COPY, 1663, 5) for i in range(3000))
+    batch.databases += [(1663, 5, copy) for copy in copies]
+    index.write(batch)
+    assert index.size_at(REL, 0) == 7
+    assert index.size_at(REL, 1) is None
+
+
+def test_damage_is_told_from_the_end(tmp_path: Path) -> None:
+    index = PageIndex(tmp_path / "index")
+    batch = Batch()
+    for block in range(20_000):
+        batch.entries[BufferTag(*REL, 0, block)] = [Entry(20, 10, 1)]
+        batch.events.append(Event(20 + block, 10, 1, 0, block))
+    index.write(batch)
+    index._db.flush()
+    index.close()
+    (table,) = (tmp_path / "index").glob("*.sst")
+    data = bytearray(table.read_bytes())
+    for at in range(100, len(data) // 2, 1000):
+        data[at] ^= 1
+    table.write_bytes(data)
+    index = PageIndex(tmp_path / "index")
+    for read in (
+        lambda: index.entries(BufferTag(*REL, 0, 5)),
+        lambda: index.blocks(REL, 0),
+        lambda: index.events(),
+    ):
+        with pytest.raises(StorageError, match="block checksum mismatch"):
+            list(read())

@@ -24,6 +24,7 @@ one a record.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from enum import IntEnum, IntFlag
 from pathlib import Path
@@ -32,7 +33,7 @@ from typing import Any, NamedTuple
 
 from rocksdict import AccessType, Options, Rdict, WriteBatch
 
-from walstream.errors import StoreError
+from walstream.errors import StorageError, StoreError
 from walstream.wal.model import BufferTag, RelFileLocator
 
 FORMAT = 1
@@ -164,15 +165,17 @@ class PageIndex:
         options.create_if_missing(not read_only)
         options.set_keep_log_file_num(2)
         access = AccessType.read_only() if read_only else AccessType.read_write()
-        try:
-            # rocksdict raises plain Exception for everything that RocksDB reports.
-            self._db: Any = Rdict(str(path), options, access_type=access)
-        except Exception as error:
-            raise StoreError(f"cannot open the index {path}: {error}") from error
+        self.path = path
         self.read_only = read_only
+        try:
+            with self._reported():
+                self._db: Any = Rdict(str(path), options, access_type=access)
+        except StorageError as error:
+            raise StoreError(f"cannot open the index {path}: {error.__cause__}") from error
         stored = self.meta("format")
         if stored is None and not read_only:
-            self._db[b"mformat"] = str(FORMAT).encode()
+            with self._reported():
+                self._db[b"mformat"] = str(FORMAT).encode()
         elif stored != str(FORMAT).encode():
             raise StoreError(
                 f"index {path}: expected format {FORMAT}, got {stored!r}: run walstream reindex"
@@ -182,10 +185,29 @@ class PageIndex:
         """Closes the database; the object is not usable afterwards."""
         self._db.close()
 
+    @contextlib.contextmanager
+    def _reported(self) -> Iterator[None]:
+        """Turns what RocksDB reports into StorageError: rocksdict raises it as Exception itself."""
+        try:
+            yield
+        except Exception as error:
+            if type(error) is not Exception:
+                raise
+            raise StorageError(f"index {self.path}: {error}", str(self.path)) from error
+
+    def _ended(self, iterator: Any) -> None:
+        """Raises StorageError where an iterator ended by damage, which looks like any other end."""
+        with self._reported():
+            iterator.status()
+
     # -- writing
 
     def write(self, batch: Batch) -> None:
-        """Writes a batch atomically. Entries of a block must be newer than those it has."""
+        """Writes a batch atomically. Entries of a block must be newer than those it has.
+
+        Raises:
+            StorageError: it could not be written. So say all that read, too, for what they read.
+        """
         out = WriteBatch(raw_mode=True)
         put = out.put
         for stored_key, stored_value in batch.pairs:
@@ -223,13 +245,15 @@ class PageIndex:
             )
         for name, value in batch.meta.items():
             put(b"m" + name.encode(), value)
-        self._db.write(out)
+        with self._reported():
+            self._db.write(out)
 
     # -- reading
 
     def meta(self, name: str) -> bytes | None:
         """Returns a value that was written with a batch, or None."""
-        value = self._db.get(b"m" + name.encode())
+        with self._reported():
+            value = self._db.get(b"m" + name.encode())
         assert value is None or isinstance(value, bytes)
         return value
 
@@ -248,6 +272,7 @@ class PageIndex:
                 if end_lsn <= upto_lsn:
                     yield Entry(end_lsn, end_lsn - length, flags)
             iterator.prev()
+        self._ended(iterator)
 
     def sizes(
         self, locator: RelFileLocator, fork: int, upto_lsn: int = MAX_LSN
@@ -278,6 +303,7 @@ class PageIndex:
             kind, blocks = _SIZE.unpack(iterator.value())
             yield SizeChange(int.from_bytes(key[-8:], "big"), SizeKind(kind), blocks)
             iterator.prev()
+        self._ended(iterator)
 
     def database_changes(
         self, spc_oid: int, db_oid: int, upto_lsn: int = MAX_LSN
@@ -293,24 +319,33 @@ class PageIndex:
             kind, spc, db = _DATABASE.unpack(iterator.value())
             yield DatabaseChange(int.from_bytes(key[-8:], "big"), DatabaseKind(kind), spc, db)
             iterator.prev()
+        self._ended(iterator)
 
     def size_at(self, locator: RelFileLocator, fork: int, at_lsn: int = MAX_LSN) -> int | None:
         """Returns the blocks of a fork at an LSN, or None where it did not exist then."""
-        newest = next(self.sizes(locator, fork, at_lsn), None)
-        for change in self.database_changes(locator.spc_oid, locator.db_oid, at_lsn):
-            if newest is not None and newest.end_lsn > change.end_lsn:
-                break
+        while True:
+            newest = next(self.sizes(locator, fork, at_lsn), None)
+            change = self._replaced(locator, newest.end_lsn if newest is not None else 0, at_lsn)
+            if change is None:
+                return None if newest is None or newest.kind == SizeKind.DROP else newest.blocks
             if change.kind == DatabaseKind.DROP:
                 return None
-            if change.kind == DatabaseKind.COPY:
-                source = RelFileLocator(
-                    change.source_spc_oid, change.source_db_oid, locator.rel_number
-                )
-                # Before the copy: what a copy of a database from itself says would not end.
-                return self.size_at(source, fork, change.end_lsn - 1)
-        if newest is None or newest.kind == SizeKind.DROP:
-            return None
-        return newest.blocks
+            locator = RelFileLocator(
+                change.source_spc_oid, change.source_db_oid, locator.rel_number
+            )
+            # Before the copy: what a copy of a database from itself says would not end.
+            at_lsn = change.end_lsn - 1
+
+    def _replaced(
+        self, locator: RelFileLocator, from_lsn: int, upto_lsn: int
+    ) -> DatabaseChange | None:
+        """Returns the newest drop of a relation's database, or copy over it, in that range."""
+        for change in self.database_changes(locator.spc_oid, locator.db_oid, upto_lsn):
+            if change.end_lsn < from_lsn:
+                return None
+            if change.kind != DatabaseKind.CREATE:
+                return change
+        return None
 
     def events(self, after_lsn: int = 0, upto_lsn: int = MAX_LSN) -> Iterator[Event]:
         """Yields the events with ``after_lsn < end_lsn <= upto_lsn``, oldest first."""
@@ -354,3 +389,4 @@ class PageIndex:
                 return
             yield key, iterator.value()
             iterator.next()
+        self._ended(iterator)

@@ -31,6 +31,8 @@ from walstream.wal.model import BLCKSZ, BufferTag, ForkNumber, RawRecord, format
 from walstream.wal.record import decode_wal_record
 
 ZERO_PAGE = bytes(BLCKSZ)
+# A page may come from a database that was copied from one that was copied...: so many times.
+MAX_COPIES = 200
 
 
 class Redo(Protocol):
@@ -182,7 +184,7 @@ class PageService:
             )
         return self._plan(tag, lsn)
 
-    def _plan(self, tag: BufferTag, lsn: int) -> Plan:
+    def _plan(self, tag: BufferTag, lsn: int, copies: int = 0) -> Plan:
         floor = self.index.voided(tag, lsn)
         copy = next(
             (
@@ -207,9 +209,15 @@ class PageService:
         if has_start:
             return Plan(tag, lsn, None, tuple(chain))
         if copy is not None:
-            # CREATE DATABASE by file copy: the page is the source's page at that moment.
+            # CREATE DATABASE by file copy: the page is the source's page before that moment.
+            if copies == MAX_COPIES:
+                raise NoBaseImage(
+                    f"no base for block {tag.block} of {tag.locator}: its database is the copy of "
+                    f"a copy, more than {MAX_COPIES} times"
+                )
             source = tag._replace(spc_oid=copy.source_spc_oid, db_oid=copy.source_db_oid)
-            return Plan(tag, lsn, self._plan(source, copy.end_lsn), tuple(chain))
+            base = self._plan(source, copy.end_lsn - 1, copies + 1)
+            return Plan(tag, lsn, base, tuple(chain))
         base_page = self._base_page(tag, lsn, floor)
         if base_page is None:
             if chain and tag.fork != ForkNumber.VM:
