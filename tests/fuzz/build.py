@@ -61,7 +61,7 @@ class Build:
         environment = {
             **os.environ,
             "LD_PRELOAD": f"{atheris.path()}/asan_with_fuzzer.so",
-            "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1",
+            "ASAN_OPTIONS": "detect_leaks=0:quarantine_size_mb=64",
             "PYTHONMALLOC": "malloc",
             "PYTHONPATH": str(self.directory),
         }

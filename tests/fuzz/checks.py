@@ -169,6 +169,11 @@ def options_of(case: WalCase) -> dict[str, Any]:
     return options
 
 
+def reader_of(kind: Any, case: WalCase, version: int | None, **options: Any) -> Any:
+    """Returns a decoder or scanner for the case."""
+    return kind(version, case.segment_size, case.start_lsn, **options)
+
+
 def check_wal(case: WalCase, with_pure: bool) -> tuple[object, ...]:
     """Checks that every way of reading the WAL finds the same records and the same damage."""
     options = options_of(case)
@@ -184,17 +189,19 @@ def check_wal(case: WalCase, with_pure: bool) -> tuple[object, ...]:
 
     version = events[-1][0]
     expected = list(with_bad_blocks(events[:-1], version))
-    whole = scan_batches(scan, *args, (), keep_records=True, **options)
+    whole = scan_batches(scan, *args, (), keep_records=True, batch=100, **options)
     check_scan(whole, expected, version)
     cut = scan_batches(scan, *args, cuts, keep_records=True, batch=case.seed % 20 + 1, **options)
     check_scan(cut, expected, version)
     if with_pure:
-        pure = scan_batches(SCANS[1], *args, cuts, keep_records=True, **options)
+        pure = scan_batches(SCANS[1], *args, cuts, keep_records=True, batch=100, **options)
         check_scan(pure, expected, version)
     records = [event for event in expected if isinstance(event, RawRecord)]
     check_lines(cut[1], records, version)
-    check_choice(case, cuts, options, records)
-    check_totals(case, cuts, options, expected)
+    if case.seed % 2:
+        check_choice(case, cuts, options, records)
+    else:
+        check_totals(case, cuts, options, expected)
     if case.announced and not case.flags:
         check_ingest(case)
     operations: Iterator[object] = ((raw.data[17], raw.data[16] & 0xF0) for raw in records)
@@ -246,10 +253,7 @@ def check_verify(
     case: WalCase, cuts: list[int], options: dict[str, Any], events: list[Any], first: Any
 ) -> None:
     """Checks that ``verify_bytes`` ends with the first error, or at the end of the last record."""
-    announced = {name: value for name, value in options.items() if name != "version"}
-    decoder = stream.WalStreamDecoder(
-        options["version"], case.segment_size, case.start_lsn, **announced
-    )
+    decoder = reader_of(stream.WalStreamDecoder, case, **options)
     lsn = case.start_lsn
     error = None
     for piece in pieces(exact(case.data), cuts):
@@ -303,12 +307,7 @@ def check_choice(
     start = random.choice([0, *(raw.start_lsn for raw in records)])
     found = []
     for narrow in (False, True):
-        scanner = scan.WalScanner(
-            options["version"],
-            case.segment_size,
-            case.start_lsn,
-            **{name: value for name, value in options.items() if name != "version"},
-        )
+        scanner = reader_of(scan.WalScanner, case, batch=100, **options)
         if narrow:
             chosen.narrow(scanner, start)
         lsn = case.start_lsn
@@ -335,12 +334,7 @@ def check_totals(
 ) -> None:
     """Checks the sums of the records before the first damage."""
     totals = array("Q", bytes(8 * 12292))
-    scanner = scan.WalScanner(
-        options["version"],
-        case.segment_size,
-        case.start_lsn,
-        **{name: value for name, value in options.items() if name != "version"},
-    )
+    scanner = reader_of(scan.WalScanner, case, batch=1, **options)
     lsn = case.start_lsn
     error = None
     for piece in pieces(exact(case.data), cuts):
