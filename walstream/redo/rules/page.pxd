@@ -15,6 +15,7 @@ cdef uint64 LOW32
 
 cdef int check_pointers(const byte* page) except -1
 cdef int check_aligned(const byte* page) except -1
+cdef int expect_special(const byte* page, uint32 size) except -1
 
 @cython.locals(lower=uint32)
 cdef int max_offset(const byte* page) noexcept
@@ -49,18 +50,28 @@ cdef int repair_fragmentation(byte* page, bint truncate) except -1
 @cython.locals(lower=int, i=int, unused_end=int, done=bint, hint=bint)
 cdef int truncate_line_pointers(byte* page) except -1
 
-@cython.locals(count=int, i=int, lp=uint32, at=uint32, length=uint32, upper=uint32, lower=uint32)
+cdef int set_free_lines(byte* page, bint free) noexcept
+
+@cython.locals(count=int, lp=uint32, at=uint32, length=uint32)
+cdef Py_ssize_t index_item(const byte* page, uint32 offset) except -1
+
+@cython.locals(upper=int)
+cdef int shift_tuples(byte* page, int at, int by) noexcept
+
+@cython.locals(i=int, lp=uint32, start=int)
+cdef int shift_lines(byte* page, int count, int at, int by) noexcept
+
+@cython.locals(count=int, i=int, lp=uint32, at=uint32, length=uint32)
 cdef int index_tuple_delete(byte* page, uint32 offset) except -1
 
 @cython.locals(lower=int, upper=int, special=int, lines=int, used=int, total=int, taken=int, i=int,
                last=int, presorted=bint, lp=uint32, at=int, length=int)
 cdef int index_multi_delete(byte* page, const byte* numbers, Py_ssize_t numbers_at, int count) except -1
 
-@cython.locals(count=int, i=int, lp=uint32, at=uint32, length=uint32, upper=uint32, lower=uint32)
+@cython.locals(count=int, lp=uint32, at=int, length=int)
 cdef int index_delete_no_compact(byte* page, uint32 offset) except -1
 
-@cython.locals(count=int, i=int, lp=uint32, at=int, length=int, upper=int, lower=int, old=int, new=int,
-               difference=int)
+@cython.locals(lp=uint32, at=int, upper=int, lower=int, old=int, new=int, difference=int)
 cdef int index_tuple_overwrite(byte* page, uint32 offset, const byte* source, Py_ssize_t source_at,
                                uint32 size) except -1
 

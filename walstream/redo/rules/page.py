@@ -69,6 +69,16 @@ def check_aligned(page: Bytes) -> int:
     return 0
 
 
+def expect_special(page: Bytes, size: int) -> int:
+    """Raises unless the special area has ``size`` bytes: no page of this kind of index otherwise.
+
+    The rules of indexes then know where its fields are.
+    """
+    if u16(page, 16) != 8192 - size:
+        raise RedoError(f"special area: expected pd_special {8192 - size}, got {u16(page, 16)}")
+    return 0
+
+
 def max_offset(page: Bytes) -> int:
     """Returns the number of line pointers, at most what a page can hold."""
     lower = u16(page, 12)
@@ -235,6 +245,12 @@ def set_lp_offset(page: Writable, offset: int, at: int) -> int:
     return 0
 
 
+def set_free_lines(page: Writable, free: bool) -> int:
+    """Writes PD_HAS_FREE_LINES."""
+    put16(page, 10, u16(page, 10) & 0xFFFE | (1 if free else 0))
+    return 0
+
+
 def repair_fragmentation(page: Writable, truncate: bool) -> int:
     """Closes the gaps between the tuples of a heap page (PageRepairFragmentation).
 
@@ -280,10 +296,7 @@ def repair_fragmentation(page: Writable, truncate: bool) -> int:
     if truncate and final_used != count:
         unused -= count - final_used
         put16(page, 12, lower - 4 * (count - final_used))
-    if unused:
-        put16(page, 10, u16(page, 10) | 1)
-    else:
-        put16(page, 10, u16(page, 10) & 0xFFFE)
+    set_free_lines(page, unused != 0)
     return 0
 
 
@@ -306,15 +319,16 @@ def truncate_line_pointers(page: Writable) -> int:
             break
         i -= 1
     put16(page, 12, lower - 4 * unused_end)
-    if hint:
-        put16(page, 10, u16(page, 10) | 1)
-    else:
-        put16(page, 10, u16(page, 10) & 0xFFFE)
+    set_free_lines(page, hint)
     return 0
 
 
-def index_tuple_delete(page: Writable, offset: int) -> int:
-    """Removes a tuple and its line pointer (PageIndexTupleDelete)."""
+def index_item(page: Bytes, offset: int) -> int:
+    """Returns a line pointer of an index page; its tuple lies between pd_upper and pd_special.
+
+    Raises:
+        RedoError: no such line pointer, or it or the page header is corrupted.
+    """
     check_pointers(page)
     count = max_offset(page)
     if offset < 1 or offset > cython.cast(cython.uint, count):
@@ -322,14 +336,39 @@ def index_tuple_delete(page: Writable, offset: int) -> int:
     lp = item_id(page, offset)
     at = lp & 0x7FFF
     length = ((lp >> 17) + 7) & ~7
-    lower = u16(page, 12)
-    upper = u16(page, 14)
-    if at < upper or at + length > u16(page, 16) or at & 7:
+    if at < u16(page, 14) or at + length > u16(page, 16) or at & 7:
         raise RedoError(f"corrupted line pointer {offset}: offset = {at}, size = {lp >> 17}")
+    return lp
+
+
+def shift_tuples(page: Writable, at: int, by: int) -> int:
+    """Moves the tuples before ``at`` by so many bytes, and pd_upper; not their line pointers."""
+    upper = cython.cast(cython.int, u16(page, 14))
+    move(page, upper + by, page, upper, at - upper)
+    put16(page, 14, upper + by)
+    return 0
+
+
+def shift_lines(page: Writable, count: int, at: int, by: int) -> int:
+    """Adds to the offsets of the first ``count`` line pointers whose tuples start up to ``at``."""
+    for i in range(1, count + 1):
+        lp = item_id(page, i)
+        start = cython.cast(cython.int, lp & 0x7FFF)
+        if lp >> 17 and start <= at:
+            put32(page, 20 + 4 * i, lp >> 15 << 15 | (start + by) & 0x7FFF)
+    return 0
+
+
+def index_tuple_delete(page: Writable, offset: int) -> int:
+    """Removes a tuple and its line pointer (PageIndexTupleDelete)."""
+    lp = index_item(page, offset)
+    at = lp & 0x7FFF
+    length = ((lp >> 17) + 7) & ~7
+    count = max_offset(page)
     move(page, 20 + 4 * offset, page, 24 + 4 * offset, 4 * (count - offset))
-    move(page, upper + length, page, upper, at - upper)
-    put16(page, 14, upper + length)
-    put16(page, 12, lower - 4)
+    shift_tuples(page, at, length)
+    put16(page, 12, u16(page, 12) - 4)
+    # Unlike the other two, line pointers without a tuple are moved along.
     for i in range(1, count):
         lp = item_id(page, i)
         if lp & 0x7FFF <= at:
@@ -394,47 +433,28 @@ def index_delete_no_compact(page: Writable, offset: int) -> int:
 
     Mirrors PageIndexTupleDeleteNoCompact.
     """
-    check_pointers(page)
-    count = max_offset(page)
-    if offset < 1 or offset > cython.cast(cython.uint, count):
-        raise RedoError(f"invalid index offset number {offset}: page has {count}")
-    lp = item_id(page, offset)
+    lp = index_item(page, offset)
     at = lp & 0x7FFF
     length = ((lp >> 17) + 7) & ~7
-    lower = u16(page, 12)
-    upper = u16(page, 14)
-    if at < upper or at + length > u16(page, 16) or at & 7:
-        raise RedoError(f"corrupted line pointer {offset}: offset = {at}, size = {lp >> 17}")
+    count = max_offset(page)
     if offset < cython.cast(cython.uint, count):
         put32(page, 20 + 4 * offset, 0)
     else:
-        put16(page, 12, lower - 4)
+        put16(page, 12, u16(page, 12) - 4)
         count -= 1
-    move(page, upper + length, page, upper, at - upper)
-    put16(page, 14, upper + length)
-    for i in range(1, count + 1):
-        lp = item_id(page, i)
-        if lp >> 17 and lp & 0x7FFF <= at:
-            put32(page, 20 + 4 * i, lp >> 15 << 15 | ((lp & 0x7FFF) + length) & 0x7FFF)
-    return 0
+    shift_tuples(page, at, length)
+    return shift_lines(page, count, at, length)
 
 
 def index_tuple_overwrite(
     page: Writable, offset: int, source: Bytes, source_at: int, size: int
 ) -> int:
     """Replaces a tuple by one of any length; its number stays (PageIndexTupleOverwrite)."""
-    check_pointers(page)
-    count = max_offset(page)
-    if offset < 1 or offset > cython.cast(cython.uint, count):
-        raise RedoError(f"invalid index offset number {offset}: page has {count}")
-    lp = item_id(page, offset)
+    lp = index_item(page, offset)
     at = lp & 0x7FFF
-    length = lp >> 17
+    old = ((lp >> 17) + 7) & ~7
     lower = u16(page, 12)
     upper = u16(page, 14)
-    old = (length + 7) & ~7
-    if at < upper or at + old > cython.cast(cython.int, u16(page, 16)) or at & 7:
-        raise RedoError(f"corrupted line pointer {offset}: offset = {at}, size = {length}")
     if size > 8192:
         raise RedoError(f"no room for an item of {size} bytes")
     new = (size + 7) & ~7
@@ -442,16 +462,8 @@ def index_tuple_overwrite(
         raise RedoError(f"no room for an item of {size} bytes: lower = {lower}, upper = {upper}")
     difference = old - new
     if difference != 0:
-        move(page, upper + difference, page, upper, at - upper)
-        put16(page, 14, upper + difference)
-        for i in range(1, count + 1):
-            lp = item_id(page, i)
-            if lp >> 17 and cython.cast(cython.int, lp & 0x7FFF) <= at:
-                put32(
-                    page,
-                    20 + 4 * i,
-                    lp >> 15 << 15 | (cython.cast(cython.int, lp & 0x7FFF) + difference) & 0x7FFF,
-                )
+        shift_tuples(page, at, difference)
+        shift_lines(page, max_offset(page), at, difference)
     set_item_id(page, offset, at + difference, 1, size)
     move(page, at + difference, source, source_at, size)
     return 0
