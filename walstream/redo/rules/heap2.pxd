@@ -31,6 +31,8 @@ cdef int freeze_redo(Target t) except -1
 @cython.locals(plan=Py_ssize_t, i=int, j=uint32, ntuples=uint32)
 cdef int freeze_plans(Target t, Py_ssize_t plans, uint32 count, Py_ssize_t offsets, Py_ssize_t end) except -1
 
+cdef int count_at(Target t, Py_ssize_t at) except -1
+
 @cython.locals(flags=uint32, at=Py_ssize_t, end=Py_ssize_t, plans=Py_ssize_t, nplans=uint32,
                redirected=uint32, dead=uint32, unused=uint32, redirect_at=Py_ssize_t,
                dead_at=Py_ssize_t, unused_at=Py_ssize_t)

@@ -73,9 +73,8 @@ def prune_redo(t: Target) -> int:
     t.need_main(8)
     redirected = u16(t.p, t.main_at + 4)
     dead = u16(t.p, t.main_at + 6)
+    t.need_data(4 * redirected + 2 * dead)
     rest = t.data_length - 4 * redirected - 2 * dead
-    if rest < 0:
-        t.need_data(4 * redirected + 2 * dead)
     at = t.data_at
     set_redirects(t, at, redirected)
     at += 4 * redirected
@@ -156,6 +155,12 @@ def freeze_plans(t: Target, plans: int, count: int, offsets: int, end: int) -> i
     return 1
 
 
+def count_at(t: Target, at: int) -> int:
+    """Returns the count u16 at ``t.p[at]``, where a part of the block data begins."""
+    t.need_data(at - t.data_at + 2)
+    return u16(t.p, at)
+
+
 def prune_freeze_redo(t: Target) -> int:
     """17 and 18. Main data: reason u8, flags u8, xid u32 where flagged.
 
@@ -170,31 +175,22 @@ def prune_freeze_redo(t: Target) -> int:
     nplans = redirected = dead = unused = 0
     plans = redirect_at = dead_at = unused_at = at
     if flags & 0x10:
-        if end - at < 4:
-            t.need_data(t.data_length + 4)
-        nplans = u16(t.p, at)
+        nplans = count_at(t, at)
         plans = at + 4
         at = plans + 12 * nplans
     if flags & 0x20:
-        if end - at < 2:
-            t.need_data(at - t.data_at + 2)
-        redirected = u16(t.p, at)
+        redirected = count_at(t, at)
         redirect_at = at + 2
         at = redirect_at + 4 * redirected
     if flags & 0x40:
-        if end - at < 2:
-            t.need_data(at - t.data_at + 2)
-        dead = u16(t.p, at)
+        dead = count_at(t, at)
         dead_at = at + 2
         at = dead_at + 2 * dead
     if flags & 0x80:
-        if end - at < 2:
-            t.need_data(at - t.data_at + 2)
-        unused = u16(t.p, at)
+        unused = count_at(t, at)
         unused_at = at + 2
         at = unused_at + 2 * unused
-    if at > end:
-        t.need_data(at - t.data_at)
+    t.need_data(at - t.data_at)
     if redirected + dead + unused != 0:
         set_redirects(t, redirect_at, redirected)
         set_lines(t, dead_at, dead, 3)

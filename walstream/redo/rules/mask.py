@@ -51,30 +51,23 @@ def mask_in_place(page: Writable, rmgr: int, block: int, strict: bool) -> int:
     if u16(page, 14) == 0:
         return 0
     fill(page, 0, 10, 0)  # LSN and checksum
+    if rmgr < 9 or rmgr > 17 or rmgr == 15:  # Sequence, Generic
+        return mask_hole(page)
+    mask_hints(page)
     if rmgr == 9 or rmgr == 10:
-        mask_hints(page)
-        mask_heap(page, block, strict)
-    elif rmgr == 11:
-        mask_hints(page)
-        mask_btree(page)
-    elif rmgr == 12:
-        mask_hints(page)
-        mask_hash(page)
-    elif rmgr == 13:
-        mask_hints(page)
-        mask_gin(page)
-    elif rmgr == 14:
-        mask_hints(page)
-        mask_gist(page)
-    elif rmgr == 16:
-        mask_hints(page)
-        if u16(page, 12) >= 24:
-            mask_hole(page)
-    elif rmgr == 17:
-        mask_hints(page)
-        mask_brin(page)
-    else:  # Sequence, Generic
-        mask_hole(page)
+        return mask_heap(page, block, strict)
+    if rmgr == 11:
+        return mask_btree(page)
+    if rmgr == 12:
+        return mask_hash(page)
+    if rmgr == 13:
+        return mask_gin(page)
+    if rmgr == 14:
+        return mask_gist(page)
+    if rmgr == 17:
+        return mask_brin(page)
+    if u16(page, 12) >= 24:  # SP-GiST (spg_mask)
+        return mask_hole(page)
     return 0
 
 
