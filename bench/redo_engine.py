@@ -34,9 +34,9 @@ PEER = {
 
 def make_engine(plain: bool) -> Any:
     if plain:
-        from tests.redo.rules.pure_engine import pure_engine
+        from tests.redo.builds import UNCOMPILED
 
-        return pure_engine(15, False)
+        return UNCOMPILED.Engine(15, False)
     from walstream.redo.rules.engine import Engine
 
     return Engine(15, False)

@@ -14,6 +14,7 @@ from walstream.errors import RedoError, UnsupportedRecord
 if not cython.compiled:
     from walstream.redo.rules.page import (
         add_item,
+        expect_special,
         index_delete_no_compact,
         index_tuple_overwrite,
         page_init,
@@ -56,14 +57,7 @@ def brin_redo(t: Target) -> int:
         return desummarize(t)
     else:
         raise UnsupportedRecord(f"unknown operation {t.op:#04x}")
-    raise RedoError(f"operation does not change block {t.block_id}")
-
-
-def check_page(t: Target) -> int:
-    """Refuses a page that is not one of BRIN: their special area is the last 8 bytes."""
-    if u16(t.page, 16) != 8184:
-        raise RedoError(f"page of a BRIN index: expected pd_special 8184, got {u16(t.page, 16)}")
-    return 0
+    return t.no_block()
 
 
 def create_index(t: Target) -> int:
@@ -88,22 +82,21 @@ def insert(t: Target, at: int) -> int:
             page_init(t.page, 8)
             put16(t.page, 8190, 0xF093)
         else:
-            check_page(t)
+            expect_special(t.page, 8)
         t.need_data(1)
         add_item(t.page, t.p, t.data_at, t.data_length, offset, 1)
         return 1
     if t.block_id == 1:
-        block = t.block_number(0)
-        if block < 0:
-            raise RedoError("record has no block 0, which the revmap entry has to name")
-        return set_revmap(t, u32(t.p, t.main_at + at + 4), u32(t.p, t.main_at + at), block, offset)
-    raise RedoError(f"operation does not change block {t.block_id}")
+        pages_per_range = u32(t.p, t.main_at + at + 4)
+        heap_block = u32(t.p, t.main_at + at)
+        return set_revmap(t, pages_per_range, heap_block, t.need_block(0), offset)
+    return t.no_block()
 
 
 def delete_old(t: Target) -> int:
     # xl_brin_update: oldOffnum u16, pad, xl_brin_insert.
     t.need_main(14)
-    check_page(t)
+    expect_special(t.page, 8)
     index_delete_no_compact(t.page, u16(t.p, t.main_at))
     return 1
 
@@ -112,7 +105,7 @@ def samepage_update(t: Target) -> int:
     # xl_brin_samepage_update: offnum u16.
     t.need_main(2)
     t.need_data(1)
-    check_page(t)
+    expect_special(t.page, 8)
     index_tuple_overwrite(t.page, u16(t.p, t.main_at), t.p, t.data_at, t.data_length)
     return 1
 
@@ -121,7 +114,7 @@ def revmap_extend(t: Target) -> int:
     # xl_brin_revmap_extend: targetBlk u32.
     t.need_main(4)
     if t.block_id == 0:
-        check_page(t)
+        expect_special(t.page, 8)
         put32(t.page, 36, u32(t.p, t.main_at))
         put16(t.page, 12, 40)
         return 1
@@ -129,7 +122,7 @@ def revmap_extend(t: Target) -> int:
         page_init(t.page, 8)
         put16(t.page, 8190, 0xF092)
         return 1
-    raise RedoError(f"operation does not change block {t.block_id}")
+    return t.no_block()
 
 
 def desummarize(t: Target) -> int:
@@ -138,15 +131,15 @@ def desummarize(t: Target) -> int:
     if t.block_id == 0:
         return set_revmap(t, u32(t.p, t.main_at), u32(t.p, t.main_at + 4), INVALID_BLOCK, 0)
     if t.block_id == 1:
-        check_page(t)
+        expect_special(t.page, 8)
         index_delete_no_compact(t.page, u16(t.p, t.main_at + 8))
         return 1
-    raise RedoError(f"operation does not change block {t.block_id}")
+    return t.no_block()
 
 
 def set_revmap(t: Target, pages_per_range: int, heap_block: int, block: int, offset: int) -> int:
     """Sets the item pointer of the range of ``heap_block`` (brinSetHeapBlockItemptr)."""
-    check_page(t)
+    expect_special(t.page, 8)
     if pages_per_range == 0:
         raise RedoError("pagesPerRange is 0")
     # REVMAP_PAGE_MAXITEMS = (8192 - 24 - 8) / 6 = 1360 pointers from byte 24 on.

@@ -1,7 +1,7 @@
 cimport cython
-from walstream.redo.rules.page cimport (
-    add_item, index_tuple_delete, item_at, item_length, max_offset, page_init)
-from walstream.redo.rules.posting cimport expect_flags, recompress
+from walstream.redo.rules.gin_posting cimport expect_flags, recompress
+from walstream.redo.rules.index_tuple cimport append_tuples, tuple_length
+from walstream.redo.rules.page cimport add_item, index_tuple_delete, item_at, item_length, page_init
 from walstream.redo.rules.target cimport Target
 from walstream.wal.buffer cimport (
     byte, move, put16, put32, u8, u16, u32, uint32)
@@ -30,9 +30,6 @@ cdef int insert_posting_item(Target t, uint32 right) except -1
 cdef int delete_posting_item(Target t, uint32 offset) except -1
 
 cdef int delete_page(Target t) except -1
-
-@cython.locals(count=uint32, at=Py_ssize_t, end=Py_ssize_t, size=uint32, offset=uint32, i=uint32)
-cdef int add_tuples(Target t, uint32 count) except -1
 
 @cython.locals(count=uint32)
 cdef int update_meta(Target t) except -1

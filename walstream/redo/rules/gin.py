@@ -3,7 +3,8 @@
 A GIN page has an 8-byte special space: rightlink u32, maxoff u16, flags u16. Three kinds of pages
 have no line pointers: the meta page (56 bytes of counters after the header), internal pages of a
 posting tree (after a right bound of 8 bytes, ``maxoff`` posting items of 10 bytes: child block,
-key), and its leaves (after the right bound, compressed segments up to pd_lower; ``posting.py``).
+key), and its leaves (after the right bound, compressed segments up to pd_lower), which are in
+``gin_posting.py``.
 
 An operation whose pages always travel as images (SPLIT, VACUUM_PAGE) has nothing to redo: a record
 of it without the image is an error, as it is in PostgreSQL.
@@ -21,15 +22,15 @@ if TYPE_CHECKING:
     from walstream.redo.rules.target import Target
     from walstream.wal.buffer import Writable
 if not cython.compiled:
+    from walstream.redo.rules.gin_posting import expect_flags, recompress
+    from walstream.redo.rules.index_tuple import append_tuples, tuple_length
     from walstream.redo.rules.page import (
         add_item,
         index_tuple_delete,
         item_at,
         item_length,
-        max_offset,
         page_init,
     )
-    from walstream.redo.rules.posting import expect_flags, recompress
     from walstream.wal.buffer import move, put16, put32, u8, u16, u32
 
 # Flags of the special space.
@@ -57,7 +58,7 @@ def gin_redo(t: Target) -> int:
         return insert(t)
     if t.op == 0x90:
         if t.block_id != 0:
-            raise RedoError(f"unexpected block reference {t.block_id}")
+            return t.no_block()
         return recompress(t)
     if t.op == 0x60:
         return update_meta(t)
@@ -104,7 +105,7 @@ def clear_incomplete_split(t: Target) -> int:
 def create_posting_tree(t: Target) -> int:
     """A posting tree of one leaf. Main data: size u32, segments."""
     if t.block_id != 0:
-        raise RedoError(f"unexpected block reference {t.block_id}")
+        return t.no_block()
     t.need_main(4)
     size = u32(t.p, t.main_at)
     if size > 8152:
@@ -127,7 +128,7 @@ def insert(t: Target) -> int:
         if t.block_id == 1:
             return clear_incomplete_split(t)
     if t.block_id != 0:
-        raise RedoError(f"unexpected block reference {t.block_id}")
+        return t.no_block()
     if not flags & 1:
         return insert_entry(t, right)
     if flags & 2:
@@ -140,10 +141,7 @@ def insert_entry(t: Target, right: int) -> int:
     expect_flags(t.page, DATA, 0)
     t.need_data(12)
     offset = u16(t.p, t.data_at)
-    size = u16(t.p, t.data_at + 10) & 0x1FFF
-    if size < 8:
-        raise RedoError(f"index tuple too short: expected at least 8 bytes, got {size}")
-    t.need_data(4 + size)
+    size = tuple_length(t.p, t.data_at + 4, t.data_length - 4)
     if right != INVALID_BLOCK:
         # The tuple at this place was the downlink of the page that was split; it now leads to the
         # right half, and the new tuple to the left one.
@@ -212,26 +210,7 @@ def delete_page(t: Target) -> int:
     if t.block_id == 2:
         put32(t.page, 8184, u32(t.p, t.main_at + 4))
         return 1
-    raise RedoError(f"unexpected block reference {t.block_id}")
-
-
-def add_tuples(t: Target, count: int) -> int:
-    """Appends the ``count`` index tuples that the block data consists of."""
-    at = t.data_at
-    end = at + t.data_length
-    offset = max_offset(t.page)
-    for i in range(count):
-        if end - at < 8:
-            raise RedoError(f"block data ends after {i} of {count} index tuples")
-        size = u16(t.p, at + 6) & 0x1FFF
-        if size < 8 or size > cython.cast(cython.uint, end - at):
-            raise RedoError(f"invalid length {size} of index tuple {i}: {end - at} bytes are left")
-        offset += 1
-        add_item(t.page, t.p, at, size, offset, 0)
-        at += size
-    if at != end:
-        raise RedoError(f"{end - at} bytes of block data follow {count} index tuples")
-    return 0
+    return t.no_block()
 
 
 def update_meta(t: Target) -> int:
@@ -244,11 +223,11 @@ def update_meta(t: Target) -> int:
     if t.block_id == 0:
         return meta_page(t, t.main_at + 16)
     if t.block_id != 1:
-        raise RedoError(f"unexpected block reference {t.block_id}")
+        return t.no_block()
     expect_flags(t.page, LIST, LIST)
     count = u32(t.p, t.main_at + 80)
     if count != 0 and not count >> 31:
-        add_tuples(t, count)
+        append_tuples(t, t.data_at, count)
         put16(t.page, 8188, u16(t.page, 8188) + 1 & 0xFFFF)
         return 1
     if u32(t.p, t.main_at + 72) == INVALID_BLOCK:
@@ -260,7 +239,7 @@ def update_meta(t: Target) -> int:
 def insert_list_page(t: Target) -> int:
     """A new page of the pending list. Main data: right link u32, ntuples i32."""
     if t.block_id != 0:
-        raise RedoError(f"unexpected block reference {t.block_id}")
+        return t.no_block()
     t.need_main(8)
     right = u32(t.p, t.main_at)
     gin_init(t.page, LIST)
@@ -269,7 +248,7 @@ def insert_list_page(t: Target) -> int:
         # The tail of a sublist holds the end of exactly one heap row.
         put16(t.page, 8190, LIST | LIST_FULLROW)
         put16(t.page, 8188, 1)
-    add_tuples(t, u32(t.p, t.main_at + 4))
+    append_tuples(t, t.data_at, u32(t.p, t.main_at + 4))
     return 1
 
 

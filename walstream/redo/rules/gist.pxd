@@ -1,6 +1,8 @@
 cimport cython
+from walstream.redo.rules.index_tuple cimport append_tuples, tuple_length
 from walstream.redo.rules.page cimport (
-    add_item, index_multi_delete, index_tuple_delete, index_tuple_overwrite, max_offset, page_init)
+    expect_special, index_multi_delete, index_tuple_delete, index_tuple_overwrite, max_offset,
+    page_init)
 from walstream.redo.rules.target cimport Target
 from walstream.wal.buffer cimport byte, move, put16, put32, u8, u16, u32, u64, uint32, uint64
 
@@ -9,20 +11,17 @@ cdef uint32 INVALID_BLOCK, LEAF, DELETED, TUPLES_DELETED, FOLLOW_RIGHT, HAS_GARB
 cdef int gist_redo(Target t) except -1
 cdef int gist_after_image(Target t) except -1
 
-cdef int expect_gist(const byte* page) except -1
 cdef int set_flags(byte* page, uint32 clear, uint32 add) noexcept
 cdef int set_nsn(byte* page, uint64 nsn) noexcept
 cdef int clear_follow_right(Target t) except -1
 
-@cython.locals(at=Py_ssize_t, end=Py_ssize_t, size=uint32, deletes=uint32, inserts=uint32, offset=uint32,
-               inserted=uint32)
+@cython.locals(at=Py_ssize_t, size=Py_ssize_t, deletes=uint32, inserts=uint32)
 cdef int page_update(Target t) except -1
 
 @cython.locals(header=Py_ssize_t, count=uint32)
 cdef int delete(Target t) except -1
 
-@cython.locals(pages=uint32, index=uint32, flags=uint32, right="long long", at=Py_ssize_t, end=Py_ssize_t,
-               size=uint32, count=uint32, offset=uint32, last=bint)
+@cython.locals(pages=uint32, index=uint32, flags=uint32, right="long long", last=bint)
 cdef int page_split(Target t) except -1
 
 cdef int page_delete(Target t) except -1

@@ -19,10 +19,11 @@ from walstream.errors import RedoError, UnsupportedRecord
 
 if TYPE_CHECKING:
     from walstream.redo.rules.target import Target
-    from walstream.wal.buffer import Bytes, Writable
+    from walstream.wal.buffer import Writable
 if not cython.compiled:
+    from walstream.redo.rules.index_tuple import append_tuples, tuple_length
     from walstream.redo.rules.page import (
-        add_item,
+        expect_special,
         index_multi_delete,
         index_tuple_delete,
         index_tuple_overwrite,
@@ -66,7 +67,7 @@ def gist_redo(t: Target) -> int:
             return page_delete(t)
     else:
         raise UnsupportedRecord(f"unknown Gist operation {t.op}")
-    raise RedoError(f"unexpected block reference {t.block_id}")
+    return t.no_block()
 
 
 def gist_after_image(t: Target) -> int:
@@ -76,13 +77,6 @@ def gist_after_image(t: Target) -> int:
     """
     if (t.op == 0x00 and t.block_id == 1) or (t.op == 0x30 and t.block_id == 0):
         return clear_follow_right(t)
-    return 0
-
-
-def expect_gist(page: Bytes) -> int:
-    """Raises unless the special space has the size that GiST's has."""
-    if u16(page, 16) != 8176:
-        raise RedoError(f"not a GiST page: expected pd_special 8176, got {u16(page, 16)}")
     return 0
 
 
@@ -99,7 +93,7 @@ def set_nsn(page: Writable, nsn: int) -> int:
 
 def clear_follow_right(t: Target) -> int:
     """The left half of a split whose downlink is now there (gistRedoClearFollowRight)."""
-    expect_gist(t.page)
+    expect_special(t.page, 16)
     set_nsn(t.page, t.end_lsn)
     set_flags(t.page, FOLLOW_RIGHT, 0)
     return 1
@@ -107,42 +101,23 @@ def clear_follow_right(t: Target) -> int:
 
 def page_update(t: Target) -> int:
     """Main data: deletes u16, inserts u16. Block data: offset numbers to delete, tuples to add."""
-    expect_gist(t.page)
+    expect_special(t.page, 16)
     t.need_main(4)
     deletes = u16(t.p, t.main_at)
     inserts = u16(t.p, t.main_at + 2)
     at = t.data_at
-    end = at + t.data_length
-    inserted = 0
     t.need_data(2 * deletes)
     if deletes == 1 and inserts == 1:
         # One for one is done in place, as gistplacetopage does.
-        t.need_data(10)
-        size = u16(t.p, at + 8) & 0x1FFF
-        t.need_data(2 + size)
-        if size < 8:
-            raise RedoError(f"invalid length {size} of an index tuple")
+        size = tuple_length(t.p, at + 2, t.data_length - 2)
         index_tuple_overwrite(t.page, u16(t.p, at), t.p, at + 2, size)
-        at += 2 + size
-        inserted = 1
-    elif deletes > 0:
+        append_tuples(t, at + 2 + size, 0)
+        return 1
+    if deletes > 0:
         index_multi_delete(t.page, t.p, at, deletes)
-        at += 2 * deletes
         if u16(t.page, 8188) & LEAF:
             set_flags(t.page, 0, TUPLES_DELETED)
-    offset = max_offset(t.page)
-    while at < end:
-        size = 0
-        if end - at >= 8:
-            size = u16(t.p, at + 6) & 0x1FFF
-        if size < 8 or size > cython.cast(cython.uint, end - at):
-            raise RedoError(f"invalid length {size} of an index tuple: {end - at} bytes are left")
-        offset += 1
-        add_item(t.page, t.p, at, size, offset, 0)
-        at += size
-        inserted += 1
-    if inserted != inserts:
-        raise RedoError(f"block data holds {inserted} index tuples: expected {inserts}")
+    append_tuples(t, at + 2 * deletes, inserts)
     return 1
 
 
@@ -151,7 +126,7 @@ def delete(t: Target) -> int:
 
     From 16 a catalog flag u8 and a pad byte stand before the offset numbers.
     """
-    expect_gist(t.page)
+    expect_special(t.page, 16)
     header = 8 if t.version >= 16 else 6
     t.need_main(header)
     count = u16(t.p, t.main_at + 4)
@@ -174,7 +149,6 @@ def page_split(t: Target) -> int:
     if index > pages:
         raise RedoError(f"unexpected block reference {index}: the split has {pages} pages")
     t.need_data(4)
-    count = u32(t.p, t.data_at)
     flags = 0
     last = index == pages
     if t.block != 0:
@@ -196,20 +170,7 @@ def page_split(t: Target) -> int:
     put16(t.page, 8188, flags)
     put16(t.page, 8190, 0xFF81)
     set_nsn(t.page, u64(t.p, t.main_at + 8))
-    at = t.data_at + 4
-    end = t.data_at + t.data_length
-    offset = 0
-    while offset < count:
-        size = 0
-        if end - at >= 8:
-            size = u16(t.p, at + 6) & 0x1FFF
-        if size < 8 or size > cython.cast(cython.uint, end - at):
-            raise RedoError(f"invalid length {size} of an index tuple: {end - at} bytes are left")
-        offset += 1
-        add_item(t.page, t.p, at, size, offset, 0)
-        at += size
-    if at != end:
-        raise RedoError(f"{end - at} bytes of block data follow {count} index tuples")
+    append_tuples(t, t.data_at + 4, u32(t.p, t.data_at))
     return 1
 
 
@@ -218,7 +179,7 @@ def page_delete(t: Target) -> int:
 
     A deleted page holds the xid after its header (GISTDeletedPageContents).
     """
-    expect_gist(t.page)
+    expect_special(t.page, 16)
     t.need_main(10)
     if t.block_id == 1:
         index_tuple_delete(t.page, u16(t.p, t.main_at + 8))

@@ -1,5 +1,6 @@
 cimport cython
-from walstream.redo.rules.page cimport add_item, index_multi_delete, page_init
+from walstream.redo.rules.index_tuple cimport aligned_length
+from walstream.redo.rules.page cimport add_item, expect_special, index_multi_delete, page_init
 from walstream.redo.rules.target cimport Target
 from walstream.wal.buffer cimport (
     f64, fill, put8, put16, put32, put_f64, u8, u16, u32, uint32)
@@ -9,8 +10,6 @@ cdef uint32 NO_BLOCK
 @cython.locals(op=uint32)
 cdef int hash_redo(Target t) except -1
 
-cdef int no_block(Target t) except -1
-cdef int check_page(Target t) except -1
 cdef int init_page(Target t, uint32 previous, uint32 bucket, uint32 flags) except -1
 cdef int init_bitmap_page(Target t, uint32 size) except -1
 
@@ -38,9 +37,6 @@ cdef int bitmap_bit(Target t) except -1
 
 @cython.locals(bit=uint32, at=uint32, point=uint32)
 cdef int add_overflow(Target t) except -1
-
-@cython.locals(number="long long")
-cdef long long block_number(Target t, int block_id) except -1
 
 @cython.locals(bucket=uint32, at=Py_ssize_t, flags=uint32, point=uint32)
 cdef int split_allocate(Target t) except -1

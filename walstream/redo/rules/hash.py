@@ -15,7 +15,8 @@ import cython
 from walstream.errors import RedoError, UnsupportedRecord
 
 if not cython.compiled:
-    from walstream.redo.rules.page import add_item, index_multi_delete, page_init
+    from walstream.redo.rules.index_tuple import aligned_length
+    from walstream.redo.rules.page import add_item, expect_special, index_multi_delete, page_init
     from walstream.redo.rules.target import Target
     from walstream.wal.buffer import f64, fill, put8, put16, put32, put_f64, u8, u16, u32
 
@@ -59,17 +60,6 @@ def hash_redo(t: Target) -> int:
     if op == 0xC0:
         return vacuum_one_page(t)
     raise UnsupportedRecord(f"unknown operation {op:#04x}")
-
-
-def no_block(t: Target) -> int:
-    raise RedoError(f"operation does not change block {t.block_id}")
-
-
-def check_page(t: Target) -> int:
-    """Refuses a page that is not one of a hash index: their special area is the last 16 bytes."""
-    if u16(t.page, 16) != 8176:
-        raise RedoError(f"page of a hash index: expected pd_special 8176, got {u16(t.page, 16)}")
-    return 0
 
 
 def init_page(t: Target, previous: int, bucket: int, flags: int) -> int:
@@ -124,7 +114,7 @@ def init_meta(t: Target) -> int:
     one = 1
     t.need_main(14)
     if t.block_id != 0:
-        return no_block(t)
+        return t.no_block()
     tuples = f64(t.p, t.main_at)
     fill_factor = u16(t.p, t.main_at + 12)
     if fill_factor == 0 or tuples != tuples:
@@ -173,17 +163,17 @@ def init_bitmap(t: Target) -> int:
     if t.block_id == 0:
         return init_bitmap_page(t, u16(t.p, t.main_at))
     if t.block_id == 1:
-        check_page(t)
+        expect_special(t.page, 16)
         # The first bitmap page follows the buckets 0 .. hashm_maxbucket, which start at block 1.
         add_bitmap_block(t, (u32(t.page, 48) + 2) & NO_BLOCK)
         return 1
-    return no_block(t)
+    return t.no_block()
 
 
 def insert(t: Target) -> int:
     # xl_hash_insert: offnum u16. Blocks: 0 page with the tuple as data, 1 metapage.
     t.need_main(2)
-    check_page(t)
+    expect_special(t.page, 16)
     if t.block_id == 0:
         t.need_data(1)
         add_item(t.page, t.p, t.data_at, t.data_length, u16(t.p, t.main_at), False)
@@ -191,7 +181,7 @@ def insert(t: Target) -> int:
     if t.block_id == 1:
         put_f64(t.page, 32, f64(t.page, 32) + 1.0)
         return 1
-    return no_block(t)
+    return t.no_block()
 
 
 def bitmap_bit(t: Target) -> int:
@@ -209,13 +199,13 @@ def add_overflow(t: Target) -> int:
     t.need_main(3)
     if t.block_id == 0:
         t.need_data(4)
-        init_page(t, block_number(t, 1), u32(t.p, t.data_at), 0x01)
+        init_page(t, t.need_block(1), u32(t.p, t.data_at), 0x01)
         return 1
     if t.block_id == 3:
         return init_bitmap_page(t, u16(t.p, t.main_at))
-    check_page(t)
+    expect_special(t.page, 16)
     if t.block_id == 1:
-        put32(t.page, 8180, block_number(t, 0))
+        put32(t.page, 8180, t.need_block(0))
         return 1
     if t.block_id == 2:
         bit = bitmap_bit(t)
@@ -231,20 +221,12 @@ def add_overflow(t: Target) -> int:
                 raise RedoError(f"hash metapage: hashm_ovflpoint is {point}, expected below 98")
             at = 76 + point * 4
             if t.block_number(3) >= 0:
-                add_bitmap_block(t, block_number(t, 3))
+                add_bitmap_block(t, t.need_block(3))
                 put32(t.page, at, (u32(t.page, at) + 2) & NO_BLOCK)
             else:
                 put32(t.page, at, (u32(t.page, at) + 1) & NO_BLOCK)
         return 1
-    return no_block(t)
-
-
-def block_number(t: Target, block_id: int) -> int:
-    """Returns the block number of another reference of the record, which must be there."""
-    number = t.block_number(block_id)
-    if number < 0:
-        raise RedoError(f"record has no block {block_id}")
-    return number
+    return t.no_block()
 
 
 def split_allocate(t: Target) -> int:
@@ -255,7 +237,7 @@ def split_allocate(t: Target) -> int:
     if t.block_id == 1:
         init_page(t, bucket, bucket, u16(t.p, t.main_at + 6))
         return 1
-    check_page(t)
+    expect_special(t.page, 16)
     if t.block_id == 0:
         put16(t.page, 8188, u16(t.p, t.main_at + 4))
         put32(t.page, 8176, bucket)
@@ -277,15 +259,15 @@ def split_allocate(t: Target) -> int:
             put32(t.page, 76 + point * 4, u32(t.p, at + 4))
             put32(t.page, 60, point)
         return 1
-    return no_block(t)
+    return t.no_block()
 
 
 def split_complete(t: Target) -> int:
     # xl_hash_split_complete: old_bucket_flag u16, new_bucket_flag u16. Blocks: 0 old, 1 new bucket.
     t.need_main(4)
     if t.block_id > 1:
-        return no_block(t)
-    check_page(t)
+        return t.no_block()
+    expect_special(t.page, 16)
     put16(t.page, 8188, u16(t.p, t.main_at + t.block_id * 2))
     return 1
 
@@ -297,11 +279,7 @@ def add_tuples(t: Target, count: int) -> int:
     if at > end:
         raise RedoError(f"{count} offsets in {t.data_length} bytes")
     for i in range(count):
-        if end - at < 8:
-            raise RedoError(f"the tuples end after {i} of {count}")
-        size = ((u16(t.p, at + 6) & 0x1FFF) + 7) & 0xFFF8
-        if size < 8 or size > end - at:
-            raise RedoError(f"tuple of {size} bytes, {end - at} are left")
+        size = aligned_length(t.p, at, end - at)
         add_item(t.page, t.p, at, size, u16(t.p, t.data_at + i * 2), False)
         at += size
     if at != end:
@@ -322,7 +300,7 @@ def move_contents(t: Target) -> int:
     t.need_main(3)
     if t.block_id == 0:
         return 0
-    check_page(t)
+    expect_special(t.page, 16)
     if t.block_id == 1:
         if u16(t.p, t.main_at) > 0:
             add_tuples(t, u16(t.p, t.main_at))
@@ -330,7 +308,7 @@ def move_contents(t: Target) -> int:
     if t.block_id == 2:
         delete_items(t, t.data_at, t.data_length)
         return 1
-    return no_block(t)
+    return t.no_block()
 
 
 def squeeze(t: Target) -> int:
@@ -340,7 +318,7 @@ def squeeze(t: Target) -> int:
     t.need_main(12)
     if t.block_id == 0:
         return 0
-    check_page(t)
+    expect_special(t.page, 16)
     if t.block_id == 1:
         count = u16(t.p, t.main_at + 8)
         same = u8(t.p, t.main_at + 11) != 0
@@ -356,7 +334,7 @@ def squeeze(t: Target) -> int:
     if t.block_id == 3:
         # With is_prev_bucket_same_wrt PostgreSQL does not look at block 3, and does not write it.
         if u8(t.p, t.main_at + 11) != 0:
-            return no_block(t)
+            return t.no_block()
         put32(t.page, 8180, u32(t.p, t.main_at + 4))
         return 1
     if t.block_id == 4:
@@ -371,7 +349,7 @@ def squeeze(t: Target) -> int:
         t.need_data(4)
         put32(t.page, 64, u32(t.p, t.data_at))
         return 1
-    return no_block(t)
+    return t.no_block()
 
 
 def delete(t: Target) -> int:
@@ -381,8 +359,8 @@ def delete(t: Target) -> int:
     if t.block_id == 0:
         return 0
     if t.block_id != 1:
-        return no_block(t)
-    check_page(t)
+        return t.no_block()
+    expect_special(t.page, 16)
     delete_items(t, t.data_at, t.data_length)
     if u8(t.p, t.main_at) != 0:
         put16(t.page, 8188, u16(t.page, 8188) & 0xFF7F)
@@ -391,8 +369,8 @@ def delete(t: Target) -> int:
 
 def split_cleanup(t: Target) -> int:
     if t.block_id != 0:
-        return no_block(t)
-    check_page(t)
+        return t.no_block()
+    expect_special(t.page, 16)
     put16(t.page, 8188, u16(t.page, 8188) & 0xFFBF)
     return 1
 
@@ -401,8 +379,8 @@ def update_meta(t: Target) -> int:
     # xl_hash_update_meta_page: ntuples f64.
     t.need_main(8)
     if t.block_id != 0:
-        return no_block(t)
-    check_page(t)
+        return t.no_block()
+    expect_special(t.page, 16)
     put32(t.page, 32, u32(t.p, t.main_at))
     put32(t.page, 36, u32(t.p, t.main_at + 4))
     return 1
@@ -415,7 +393,7 @@ def vacuum_one_page(t: Target) -> int:
     count = u16(t.p, t.main_at + 4) if t.version >= 16 else u32(t.p, t.main_at + 4)
     if count * 2 > t.main_length - 8:
         raise RedoError(f"{count} offsets in {t.main_length - 8} bytes")
-    check_page(t)
+    expect_special(t.page, 16)
     if t.block_id == 0:
         delete_items(t, t.main_at + 8, count * 2)
         put16(t.page, 8188, u16(t.page, 8188) & 0xFF7F)
@@ -423,4 +401,4 @@ def vacuum_one_page(t: Target) -> int:
     if t.block_id == 1:
         put_f64(t.page, 32, f64(t.page, 32) - count)
         return 1
-    return no_block(t)
+    return t.no_block()

@@ -1,7 +1,8 @@
 cimport cython
-from walstream.redo.rules.page cimport index_multi_delete, index_tuple_delete, item_id, max_offset
+from walstream.redo.rules.page cimport (
+    expect_special, index_multi_delete, index_tuple_delete, item_id, max_offset)
 from walstream.redo.rules.spgist_page cimport (
-    add_exactly, add_or_replace, count_up, expect_spgist, form_dead, inner_size, leaf_size,
+    add_exactly, add_or_replace, count_up, form_dead, inner_size, leaf_size,
     replace_by_dead, set_next, set_node_link, spgist_init, tuple_at)
 from walstream.redo.rules.target cimport Target
 from walstream.wal.buffer cimport put16, put32, u8, u16, u32, uint32
@@ -9,8 +10,6 @@ from walstream.wal.buffer cimport put16, put32, u8, u16, u32, uint32
 cdef uint32 INVALID_BLOCK, LEAF, NULLS, REDIRECT, DEAD, PLACEHOLDER
 
 cdef int spgist_redo(Target t) except -1
-
-cdef int unexpected(Target t) except -1
 
 @cython.locals(m=Py_ssize_t, size=Py_ssize_t, offset=uint32, head=uint32)
 cdef int add_leaf(Target t) except -1

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from walstream.redo.rules.target import Target
 if not cython.compiled:
     from walstream.redo.rules.page import (
+        expect_special,
         index_multi_delete,
         index_tuple_delete,
         item_id,
@@ -25,7 +26,6 @@ if not cython.compiled:
         add_exactly,
         add_or_replace,
         count_up,
-        expect_spgist,
         form_dead,
         inner_size,
         leaf_size,
@@ -76,10 +76,6 @@ def spgist_redo(t: Target) -> int:
     raise UnsupportedRecord(f"unknown SPGist operation {t.op}")
 
 
-def unexpected(t: Target) -> int:
-    raise RedoError(f"unexpected block reference {t.block_id}")
-
-
 def add_leaf(t: Target) -> int:
     """Adds a leaf tuple.
 
@@ -90,15 +86,15 @@ def add_leaf(t: Target) -> int:
     m = t.main_at
     offset = u16(t.p, m + 2)
     if t.block_id == 1:
-        expect_spgist(t.page)
+        expect_special(t.page, 8)
         set_node_link(t.page, u16(t.p, m + 6), u16(t.p, m + 8), t.block_number(0), offset)
         return 1
     if t.block_id != 0:
-        return unexpected(t)
+        return t.no_block()
     size = leaf_size(t, m + 10)
     if u8(t.p, m):
         spgist_init(t.page, LEAF | (NULLS if u8(t.p, m + 1) else 0))
-    expect_spgist(t.page)
+    expect_special(t.page, 8)
     head = u16(t.p, m + 4)
     if offset != head:
         add_or_replace(t.page, t.p, m + 10, size, offset)
@@ -129,14 +125,14 @@ def move_leafs(t: Target) -> int:
     if t.block_id == 1:
         if u8(t.p, m + 2):
             spgist_init(t.page, LEAF | (NULLS if u8(t.p, m + 4) else 0))
-        expect_spgist(t.page)
+        expect_special(t.page, 8)
         at = insert_at + 2 * inserts
         for i in range(inserts):
             size = leaf_size(t, at)
             add_or_replace(t.page, t.p, at, size, u16(t.p, insert_at + 2 * i))
             at += size
         return 1
-    expect_spgist(t.page)
+    expect_special(t.page, 8)
     if t.block_id == 0:
         building = u8(t.p, m + 16) != 0
         replace_by_dead(
@@ -153,7 +149,7 @@ def move_leafs(t: Target) -> int:
     if t.block_id == 2:
         set_node_link(t.page, u16(t.p, m + 6), u16(t.p, m + 8), t.block_number(1), to)
         return 1
-    return unexpected(t)
+    return t.no_block()
 
 
 def add_node(t: Target) -> int:
@@ -173,10 +169,10 @@ def add_node(t: Target) -> int:
     if t.block_id == 1:
         if u8(t.p, m + 4):
             spgist_init(t.page, 0)
-        expect_spgist(t.page)
+        expect_special(t.page, 8)
         add_or_replace(t.page, t.p, m + 20, size, new_offset)
     elif t.block_id == 0:
-        expect_spgist(t.page)
+        expect_special(t.page, 8)
         index_tuple_delete(t.page, offset)
         if new_block < 0:
             add_exactly(t.page, t.p, m + 20, size, offset)
@@ -192,9 +188,9 @@ def add_node(t: Target) -> int:
         add_exactly(t.page, t.scratch, 0, 16, offset)
         count_up(t.page, 8188 if building else 8186, 1)
     elif t.block_id == 2 and parent == 2:
-        expect_spgist(t.page)
+        expect_special(t.page, 8)
     else:
-        return unexpected(t)
+        return t.no_block()
     if cython.cast(cython.int, parent) == t.block_id:
         set_node_link(t.page, u16(t.p, m + 6), u16(t.p, m + 8), new_block, new_offset)
     return 1
@@ -215,12 +211,12 @@ def split_tuple(t: Target) -> int:
     if t.block_id == 1 and not same:
         if u8(t.p, m + 4):
             spgist_init(t.page, 0)
-        expect_spgist(t.page)
+        expect_special(t.page, 8)
         add_or_replace(t.page, t.p, postfix_at, postfix_size, u16(t.p, m + 2))
         return 1
     if t.block_id != 0:
-        return unexpected(t)
-    expect_spgist(t.page)
+        return t.no_block()
+    expect_special(t.page, 8)
     index_tuple_delete(t.page, u16(t.p, m))
     add_exactly(t.page, t.p, m + 6, prefix_size, u16(t.p, m))
     if same:
@@ -249,13 +245,13 @@ def pick_split(t: Target) -> int:
     inner_offset = u16(t.p, m + 8)
     nulls = NULLS if u8(t.p, m + 11) else 0
     if t.block_id == 3:
-        expect_spgist(t.page)
+        expect_special(t.page, 8)
         set_node_link(t.page, u16(t.p, m + 14), u16(t.p, m + 16), t.block_number(2), inner_offset)
         return 1
     if t.block_id == 2:
         if u8(t.p, m + 10):
             spgist_init(t.page, nulls)
-        expect_spgist(t.page)
+        expect_special(t.page, 8)
         add_or_replace(t.page, t.p, inner_at, size, inner_offset)
         if u8(t.p, m + 12):
             set_node_link(
@@ -266,7 +262,7 @@ def pick_split(t: Target) -> int:
         if u8(t.p, m + 6):
             spgist_init(t.page, LEAF | nulls)
         else:
-            expect_spgist(t.page)
+            expect_special(t.page, 8)
             building = u8(t.p, m + 24) != 0
             replace_by_dead(
                 t,
@@ -281,9 +277,9 @@ def pick_split(t: Target) -> int:
     elif t.block_id == 1:
         if u8(t.p, m + 7):
             spgist_init(t.page, LEAF | nulls)
-        expect_spgist(t.page)
+        expect_special(t.page, 8)
     else:
-        return unexpected(t)
+        return t.no_block()
     at = inner_at + size
     for i in range(inserts):
         size = leaf_size(t, at)
@@ -301,7 +297,7 @@ def vacuum_leaf(t: Target) -> int:
     to set, and what to.
     """
     if t.block_id != 0:
-        return unexpected(t)
+        return t.no_block()
     t.need_main(16)
     m = t.main_at
     dead = u16(t.p, m)
@@ -309,7 +305,7 @@ def vacuum_leaf(t: Target) -> int:
     moves = u16(t.p, m + 4)
     chains = u16(t.p, m + 6)
     t.need_main(16 + 2 * (dead + placeholders + 2 * moves + 2 * chains))
-    expect_spgist(t.page)
+    expect_special(t.page, 8)
     at = m + 16
     replace_by_dead(t, at, dead, DEAD, DEAD, -1, 0, 0)
     at += 2 * dead
@@ -334,11 +330,11 @@ def vacuum_leaf(t: Target) -> int:
 def vacuum_root(t: Target) -> int:
     """Main data: deletes u16, 2 pad, state, offset numbers. The root is a leaf."""
     if t.block_id != 0:
-        return unexpected(t)
+        return t.no_block()
     t.need_main(12)
     count = u16(t.p, t.main_at)
     t.need_main(12 + 2 * count)
-    expect_spgist(t.page)
+    expect_special(t.page, 8)
     index_multi_delete(t.page, t.p, t.main_at + 12, count)
     return 1
 
@@ -349,14 +345,14 @@ def vacuum_redirect(t: Target) -> int:
     From 16 a catalog flag u8 and a pad byte stand before the offset numbers.
     """
     if t.block_id != 0:
-        return unexpected(t)
+        return t.no_block()
     header = 10 if t.version >= 16 else 8
     t.need_main(header)
     m = t.main_at
     count = u16(t.p, m)
     first = u16(t.p, m + 2)
     t.need_main(header + 2 * count)
-    expect_spgist(t.page)
+    expect_special(t.page, 8)
     for i in range(count):
         at = tuple_at(t.page, u16(t.p, m + header + 2 * i), 16)
         put32(t.page, at, u32(t.page, at) | PLACEHOLDER)

@@ -6,7 +6,6 @@ from walstream.wal.buffer cimport byte, fill, put8, put16, put32, u8, u16, u32, 
 
 cdef uint32 INVALID_BLOCK, REDIRECT, PLACEHOLDER
 
-cdef int expect_spgist(const byte* page) except -1
 cdef int spgist_init(byte* page, uint32 flags) noexcept
 cdef int count_up(byte* page, Py_ssize_t at, int by) noexcept
 

@@ -42,13 +42,6 @@ PLACEHOLDER = 3
 INVALID_BLOCK = 0xFFFFFFFF
 
 
-def expect_spgist(page: Bytes) -> int:
-    """Raises unless the special space has the size that SP-GiST's has."""
-    if u16(page, 16) != 8184:
-        raise RedoError(f"not an SP-GiST page: expected pd_special 8184, got {u16(page, 16)}")
-    return 0
-
-
 def spgist_init(page: Writable, flags: int) -> int:
     """Makes an empty page (SpGistInitPage)."""
     page_init(page, 8)

@@ -33,3 +33,6 @@ cdef class Target:
 
     @cython.locals(i=int)
     cdef long long block_number(self, int block_id) noexcept
+    @cython.locals(i=int)
+    cdef Py_ssize_t need_block(self, int block_id) except -1
+    cdef int no_block(self) except -1

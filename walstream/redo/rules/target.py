@@ -75,9 +75,20 @@ class Target:
             )
         return 0
 
+    def no_block(self) -> int:
+        """Raises: records of this operation do not refer to their page by this block id."""
+        raise RedoError(f"operation does not change block {self.block_id}")
+
     def block_number(self, block_id: int) -> int:
         """Returns the block number of another reference, -1 where there is none."""
         i = self.reader.find_block(block_id)
         if i < 0:
             return -1
+        return self.reader.block_number[i]
+
+    def need_block(self, block_id: int) -> int:
+        """Returns the block number of another reference, which must be there."""
+        i = self.reader.find_block(block_id)
+        if i < 0:
+            raise RedoError(f"record has no block {block_id}")
         return self.reader.block_number[i]
