@@ -31,16 +31,17 @@ from tests.wal.builds import RECORDS, SCANS, STREAMS
 from tests.wal.reading import decode, pieces, said, scan_batches
 from tests.wal.test_image import BUILDS as IMAGES
 from tests.wal.test_scan import check as check_columns
+from tests.wal.test_scan import fits
 from tests.walgen import SYSTEM_IDENTIFIER, record_bytes
 from walstream import rmgr
 from walstream.errors import RecordError, WalError
 from walstream.index.ingest import Ingest
 from walstream.index.page_index import Batch, PageIndex
 from walstream.inspect import lines
-from walstream.inspect.filters import RecordFilter
 from walstream.wal import scan, stream
 from walstream.wal.columns import RecordColumns
 from walstream.wal.image import pglz_decompress_bytes
+from walstream.wal.match import RecordMatch
 from walstream.wal.model import BLCKSZ, PageImage, RawRecord, RelFileLocator
 from walstream.wal.reason import Reason
 from walstream.wal.record import RecordReader, decode_wal_record
@@ -199,7 +200,7 @@ def check_wal(case: WalCase, with_pure: bool) -> tuple[object, ...]:
     records = [event for event in expected if isinstance(event, RawRecord)]
     check_lines(cut[1], records, version)
     if case.seed % 2:
-        check_choice(case, cuts, options, records)
+        check_choice(case, cuts, options, records, version)
     else:
         check_totals(case, cuts, options, expected)
     if case.announced and not case.flags:
@@ -292,24 +293,33 @@ def check_lines(
 
 
 def check_choice(
-    case: WalCase, cuts: list[int], options: dict[str, Any], records: list[RawRecord]
+    case: WalCase,
+    cuts: list[int],
+    options: dict[str, Any],
+    records: list[RawRecord],
+    version: int,
 ) -> None:
-    """Checks that a scanner that leaves out unwanted records gives all that are wanted."""
+    """Checks that a scanner that was told what is wanted gives just that, and all damage."""
     random = Random(case.seed)
-    chosen = RecordFilter(
-        random.choice(((), (10,), (0, 1, 9))),
-        random.choice((None, None, 1)),
-        random.choice((None, None, RelFileLocator(1663, 5, 16384))),
-        None,
-        None,
-        random.random() < 0.2,
-    )
+    conditions: dict[str, Any] = {
+        "rmgrs": random.choice(((), (10,), (0, 1, 9))),
+        "xid": random.choice((None, None, 1)),
+        "relation": random.choice((None, None, RelFileLocator(1663, 5, 16384))),
+        "block": random.choice((None, None, 0)),
+        "fork": random.choice((None, None, 1)),
+        "fullpage": random.random() < 0.2,
+    }
     start = random.choice([0, *(raw.start_lsn for raw in records)])
+    wanted = {
+        raw.start_lsn
+        for raw in records
+        if raw.start_lsn >= start and fits(decode_wal_record(raw, version), conditions)
+    }
     found = []
     for narrow in (False, True):
         scanner = reader_of(scan.WalScanner, case, batch=100, **options)
         if narrow:
-            chosen.narrow(scanner, start)
+            scanner.choose(RecordMatch(**conditions), start)
         lsn = case.start_lsn
         rows: list[object] = []
         for piece in pieces(exact(case.data), cuts):
@@ -324,7 +334,7 @@ def check_choice(
                     continue
                 if batch is None:
                     break
-                rows += [batch.start_lsn[row] for row in chosen.select(batch, start)]
+                rows += [lsn for lsn in batch.start_lsn if narrow or lsn in wanted]
         found.append((rows, scanner.verified_end_lsn, scanner.pending_lsn))
     assert found[0] == found[1]
 

@@ -7,14 +7,11 @@ from array import array
 from hypothesis import given
 from hypothesis import strategies as st
 
-import walstream.inspect.filters
 import walstream.inspect.totals
 from tests.pure import pure
 from walstream.inspect.statstable import stats_table
 from walstream.wal.columns import RecordColumns
-from walstream.wal.model import RelFileLocator
 
-PURE_FILTERS = pure("walstream.inspect.filters")
 PURE_TOTALS = pure("walstream.inspect.totals")
 
 Block = tuple[int, int, int, int]
@@ -70,48 +67,6 @@ def columns_of(rows: list[Record]) -> RecordColumns:
         image=array("B", [block[4] for block in flat]),
         side=b"",
     )
-
-
-@given(
-    records,
-    st.sets(st.sampled_from([1, 10, 200])),
-    st.none() | st.integers(0, 3),
-    st.none() | st.integers(1, 2),
-    st.none() | st.integers(0, 3),
-    st.none() | st.integers(0, 2),
-    st.booleans(),
-    st.integers(0, 400),
-)
-def test_filter(
-    rows: list[Record],
-    rmgrs: set[int],
-    xid: int | None,
-    rel: int | None,
-    block: int | None,
-    fork: int | None,
-    fullpage: bool,
-    start_lsn: int,
-) -> None:
-    relation = None if rel is None else RelFileLocator(1663, 5, rel)
-    columns = columns_of(rows)
-    chosen = [
-        row
-        for row, (rmgr, _, row_xid, row_blocks) in enumerate(rows)
-        if columns.start_lsn[row] >= start_lsn
-        and (not rmgrs or rmgr in rmgrs)
-        and xid in (None, row_xid)
-        and (
-            (relation, block, fork) == (None, None, None)
-            or any(
-                rel in (None, b[0]) and fork in (None, b[1]) and block in (None, b[2])
-                for b in row_blocks
-            )
-        )
-        and (not fullpage or any(b[3] for b in row_blocks))
-    ]
-    for module in (walstream.inspect.filters, PURE_FILTERS):
-        wanted = module.RecordFilter(rmgrs, xid, relation, block, fork, fullpage)
-        assert list(wanted.select(columns, start_lsn)) == chosen
 
 
 @given(records)

@@ -8,6 +8,7 @@ import threading
 from array import array
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from hypothesis import assume, given, settings
@@ -19,7 +20,8 @@ from tests.wal.reading import decode, pieces, scan_batches
 from tests.walgen import SEGMENT, Block, WalWriter, record_body
 from walstream.errors import WalError
 from walstream.wal.columns import RecordColumns
-from walstream.wal.model import BufferTag, RawRecord
+from walstream.wal.match import RecordMatch
+from walstream.wal.model import BufferTag, RawRecord, XLogRecord
 from walstream.wal.reason import Reason
 from walstream.wal.record import decode_wal_record
 from walstream.wal.scan import WalScanner
@@ -246,43 +248,77 @@ def test_columns_from_a_row_on() -> None:
         check(part, piece, wal.records[row:], 18)
 
 
+def match_for(scan: ModuleType, **conditions: Any) -> Any:
+    """Returns a match that is compiled if the scanner is."""
+    return getattr(scan, "RecordMatch", RecordMatch)(**conditions)
+
+
+def fits(record: XLogRecord, conditions: dict[str, Any]) -> bool:
+    """Returns what ``RecordMatch`` should say."""
+    relation, block, fork = (conditions[name] for name in ("relation", "block", "fork"))
+    return (
+        (not conditions["rmgrs"] or record.rmgr_id in conditions["rmgrs"])
+        and conditions["xid"] in (None, record.xid)
+        and (not conditions["fullpage"] or any(ref.image for ref in record.blocks))
+        and (
+            (relation, block, fork) == (None, None, None)
+            or any(
+                relation in (None, ref.tag[:3])
+                and fork in (None, ref.tag.fork)
+                and block in (None, ref.tag.block)
+                for ref in record.blocks
+            )
+        )
+    )
+
+
 @builds
 @given(wal=written_wal(), data=st.data())
-@settings(max_examples=25, deadline=None)
-def test_records_that_are_not_wanted_may_be_left_out(
+@settings(max_examples=60, deadline=None)
+def test_chosen_records_are_those_that_fit(
     scan: ModuleType, wal: WalWriter, data: st.DataObject
 ) -> None:
     decoded = [decode_wal_record(raw, wal.version) for raw in wal.records]
-    low = data.draw(st.sampled_from([0, *(record.start_lsn for record in decoded)]))
-    rmgrs = data.draw(st.none() | st.sets(st.sampled_from([0, 1, 10, 11])))
-    xid = data.draw(st.none() | st.sampled_from([0, *(record.xid for record in decoded)]))
+    starts = [record.start_lsn for record in decoded]
+    low, high = sorted(data.draw(st.tuples(*[st.sampled_from([0, *starts, 1 << 62])] * 2)))
     tags = [block.tag for record in decoded for block in record.blocks]
-    relation = data.draw(st.none() | st.sampled_from([(1, 2, 3), *(tag[:3] for tag in tags)]))
-    images = data.draw(st.booleans())
-    wanted = None if rmgrs is None else array("B", [int(i in rmgrs) for i in range(256)])
-    must = [
-        record.start_lsn
-        for record in decoded
-        if record.start_lsn >= low
-        and (rmgrs is None or record.rmgr_id in rmgrs)
-        and (xid is None or record.xid == xid)
-        and (relation is None or any(block.tag[:3] == relation for block in record.blocks))
-        and (not images or any(block.image for block in record.blocks))
-    ]
-    scanner = scan.WalScanner(None, wal.segment_size, wal.start_lsn)
-    scanner.only(low, wanted, xid, relation, images)
-    given_lsns: list[int] = []
+    some_tag = st.sampled_from([BufferTag(1, 2, 3, 0, 0), *tags])
+    conditions = {
+        "rmgrs": data.draw(st.sets(st.sampled_from([0, 1, 10, 11]))),
+        "xid": data.draw(st.none() | st.sampled_from([0, *(record.xid for record in decoded)])),
+        "relation": data.draw(st.none() | some_tag.map(lambda tag: tag[:3])),
+        "block": data.draw(st.none() | some_tag.map(lambda tag: tag.block)),
+        "fork": data.draw(st.none() | some_tag.map(lambda tag: tag.fork)),
+        "fullpage": data.draw(st.booleans()),
+    }
+    detached = data.draw(st.booleans())
+    scanner = scan.WalScanner(
+        None, wal.segment_size, wal.start_lsn, keep_records=True, detached=detached
+    )
+    scanner.choose(match_for(scan, **conditions), low, high)
     lsn = wal.start_lsn
     written = bytes(wal.data)
+    batches = []
     for piece in pieces(written, data.draw(cuts(len(written)))):
         scanner.feed_bytes(lsn, piece)
         lsn += len(piece)
         while (columns := scanner.poll_columns()) is not None:
-            given_lsns.extend(columns.start_lsn)
-    assert given_lsns == sorted(set(given_lsns))
-    assert set(must) <= set(given_lsns) <= {record.start_lsn for record in decoded}
-    after = [record.start_lsn for record in decoded if record.start_lsn >= low]
-    assert scanner.first_lsn == (after[0] if after else 0)
+            batches.append((columns, b"" if detached else piece))
+        if scanner.next_lsn:
+            break
+    chosen = [
+        raw
+        for raw, record in zip(wal.records, decoded, strict=True)
+        if low <= record.start_lsn < high and fits(record, conditions)
+    ]
+    assert [lsn for columns, _ in batches for lsn in columns.start_lsn] == [
+        raw.start_lsn for raw in chosen
+    ]
+    for columns, piece in batches:
+        check(columns, piece, chosen[: columns.count], wal.version)
+        del chosen[: columns.count]
+    assert scanner.first_lsn == next((start for start in starts if low <= start < high), 0)
+    assert scanner.next_lsn == next((start for start in starts if start >= high), 0)
 
 
 @builds
@@ -299,7 +335,7 @@ def test_sums_and_choices_find_the_damage_that_columns_find(
     for how in ("columns", "sums", "choice"):
         scanner = scan.WalScanner(None, wal.segment_size, wal.start_lsn)
         if how == "choice":
-            scanner.only(0, array("B", bytes(256)), None, None, False)
+            scanner.choose(match_for(scan, xid=0xFFFFFFF0))
         scanner.feed_bytes(wal.start_lsn, bytes(written))
         seen: object = None
         try:

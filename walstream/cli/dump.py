@@ -128,13 +128,8 @@ def open_source(
         StorageError: nothing is there.
         click.UsageError: the arguments contradict one another.
     """
-    from walstream.inspect.source import (
-        DirectoryFiles,
-        SegmentSource,
-        TarFiles,
-        is_tar,
-        parse_name,
-    )
+    from walstream.inspect.files import DirectoryFiles, TarFiles, is_tar
+    from walstream.inspect.source import SegmentSource, parse_name
     from walstream.wal.model import format_lsn
 
     first = Path(segments[0]) if segments else None
@@ -195,7 +190,7 @@ def follower(source: SegmentSource, reading: Reading) -> Wait:
 def finish(reading: Reading, written: int, limit: int) -> None:
     """Says how it ended, and leaves with the exit code of docs/exit-codes.md."""
     from walstream.cli.exit_codes import FAILED, WAL_TRUNCATED
-    from walstream.inspect.reading import EndKind, raise_ending
+    from walstream.inspect.ending import EndKind, raise_ending
     from walstream.wal.model import format_lsn
 
     ending = reading.ending
@@ -220,6 +215,12 @@ def finish(reading: Reading, written: int, limit: int) -> None:
 @click.option("-f", "--follow", is_flag=True, help="Wait for more at the end of WAL.")
 @click.option(
     "-F", "--fork", type=click.Choice(["main", "fsm", "vm", "init"]), help="Only this fork."
+)
+@click.option(
+    "-j",
+    "--threads",
+    type=click.IntRange(1, 64),
+    help="Threads that look for chosen records.  [default: all CPUs]",
 )
 @click.option("-n", "--limit", type=int, default=0, help="Stop after so many records.")
 @click.option("-p", "--path", type=click.Path(path_type=Path), help="Directory or tar of WAL.")
@@ -250,6 +251,7 @@ def command(
     end: int | None,
     follow: bool,
     fork: str | None,
+    threads: int | None,
     limit: int,
     path: Path | None,
     quiet: bool,
@@ -272,8 +274,8 @@ def command(
     tar archive or a store, or a stream of WAL on standard input (-), or follows a server (DSN).
     """
     from walstream.inspect.dump import Dumper, ImageSaver
-    from walstream.inspect.filters import RecordFilter
     from walstream.inspect.reading import Reading
+    from walstream.wal.match import RecordMatch
     from walstream.wal.model import FORK_NAMES, RelFileLocator, format_lsn
 
     # As pg_waldump: an interrupt ends it in good order, also where a shell that put it into the
@@ -286,7 +288,7 @@ def command(
     if form == "parquet" and output is None:
         raise click.UsageError("--format parquet requires --output")
     stats = stats or ("rmgr" if short_stats else None)
-    chosen = RecordFilter(
+    chosen = RecordMatch(
         rmgr,
         xid,
         None if relation is None else RelFileLocator(*relation),
@@ -296,7 +298,11 @@ def command(
     )
     limit = max(limit, 0)
     keep = not quiet and stats is None and not (form in ("arrow", "parquet") and not describe)
-    reading = Reading(start, end, chosen, keep_records=keep or save_fullpage is not None)
+    keep = keep or save_fullpage is not None
+    if chosen.everything and keep:
+        # To print all of it takes longer than to read it.
+        threads = 1
+    reading = Reading(start, end, chosen, keep, threads or len(os.sched_getaffinity(0)))
     saver = None if save_fullpage is None else ImageSaver(save_fullpage, reading)
 
     def notice() -> None:

@@ -6,48 +6,18 @@ need.
 
 from __future__ import annotations
 
-import threading
 from array import array
 from collections.abc import Callable
 
-from walstream.errors import WalstreamError
 from walstream.inspect.runs import Run, RunScan, plan_runs
 from walstream.inspect.source import SegmentSource
 from walstream.inspect.totals import RecordTotals
+from walstream.inspect.workers import in_order
 
 _CELLS = 4096
 
 # What one run gives: totals as ``WalScanner.add_totals`` keeps them, and the version.
 Part = tuple["array[int]", int]
-
-
-def in_threads(threads: int, work: Callable[[Run], Part], runs: list[Run]) -> list[Part]:
-    """Returns the results of ``work`` in the order of the runs; raises the first run's error."""
-    results: dict[int, Part] = {}
-    errors: dict[int, WalstreamError] = {}
-    todo = iter(range(len(runs)))
-    lock = threading.Lock()
-
-    def serve() -> None:
-        while not errors:
-            with lock:
-                i = next(todo, None)
-            if i is None:
-                return
-            try:
-                results[i] = work(runs[i])
-            except WalstreamError as error:
-                errors[i] = error
-
-    others = [threading.Thread(target=serve) for _ in range(min(threads, len(runs)) - 1)]
-    for other in others:
-        other.start()
-    serve()
-    for other in others:
-        other.join()
-    if errors:
-        raise errors[min(errors)]
-    return [results[i] for i in range(len(runs))]
 
 
 def count_records(
@@ -60,6 +30,9 @@ def count_records(
         StorageError: a file cannot be read.
     """
 
+    def counter() -> Callable[[Run], Part]:
+        return count
+
     def count(run: Run) -> Part:
         totals = array("Q", bytes(8 * (3 * _CELLS + 4)))
         scan = RunScan(source, run, start_lsn=start_lsn, end_lsn=end_lsn)
@@ -67,11 +40,10 @@ def count_records(
         return totals, scan.scanner.version
 
     runs = plan_runs(source, threads, start_lsn, end_lsn)
-    parts = in_threads(threads, count, runs)
     whole = RecordTotals()
     first = 0
     version = 0
-    for totals, of_version in parts:
+    for totals, of_version in in_order(threads, counter, runs):
         if not totals[3 * _CELLS]:
             continue
         version = of_version

@@ -301,26 +301,32 @@ class Dumper:
 
     def take(self, batch: Batch) -> bool:
         """Writes a batch; returns whether more is wanted."""
+        sink = self._begin()
+        if self.limit and self.written + len(batch.rows) > self.limit:
+            batch = batch._replace(rows=batch.rows[: self.limit - self.written])
+        if len(batch.rows):
+            sink.write(batch)
+            if self.saver is not None:
+                self.saver.write(batch, self.reading.version, self.reading.timeline)
+            self.written += len(batch.rows)
+        if self.flush and isinstance(sink, TextSink | JsonSink):
+            sink.finish()
+        return not self.limit or self.written < self.limit
+
+    def finish(self) -> None:
+        """Ends the output."""
+        if self.reading.first_lsn is not None:
+            self._begin()
+        if self.sink is not None:
+            self.sink.finish()
+
+    def _begin(self) -> Sink:
         if self.on_first is not None and self.reading.first_lsn is not None:
             self.on_first()
             self.on_first = None
         if self.sink is None:
             self.sink = self.make_sink(self.reading.version)
-        if self.limit and self.written + len(batch.rows) > self.limit:
-            batch = batch._replace(rows=batch.rows[: self.limit - self.written])
-        if len(batch.rows):
-            self.sink.write(batch)
-            if self.saver is not None:
-                self.saver.write(batch, self.reading.version, self.reading.timeline)
-            self.written += len(batch.rows)
-        if self.flush and isinstance(self.sink, TextSink | JsonSink):
-            self.sink.finish()
-        return not self.limit or self.written < self.limit
-
-    def finish(self) -> None:
-        """Ends the output."""
-        if self.sink is not None:
-            self.sink.finish()
+        return self.sink
 
     def run(self, batches: Iterator[Batch]) -> None:
         """Writes all batches, and ends the output however they end."""

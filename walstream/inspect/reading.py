@@ -6,16 +6,20 @@ from a truncated tail, a recycled segment, a missing segment, damage and another
 
 from __future__ import annotations
 
+import contextlib
 import time
 from array import array
 from collections.abc import Callable, Iterator
-from enum import Enum
 from typing import IO, NamedTuple
 
-from walstream.errors import SegmentMissing, StorageError, WalError, WrongCluster
-from walstream.inspect.filters import RecordFilter
-from walstream.inspect.source import CHUNK, SegmentSource, read_pipe_head, read_some
+from walstream.errors import StorageError, WalError
+from walstream.inspect.ahead import ReadAhead
+from walstream.inspect.ending import Ending, EndKind
+from walstream.inspect.files import CHUNK, read_some
+from walstream.inspect.pipe import read_pipe_head
+from walstream.inspect.source import PIECE, SegmentSource
 from walstream.wal.columns import RecordColumns
+from walstream.wal.match import RecordMatch
 from walstream.wal.model import format_lsn
 from walstream.wal.reason import Reason
 from walstream.wal.scan import WalScanner
@@ -25,35 +29,25 @@ PAGE = 8192
 # How long damage at the end of WAL may last while following, before it is believed.
 SETTLE_S = 5.0
 
-
-class EndKind(Enum):
-    """Why reading ended."""
-
-    LIMIT = "the end that was asked for"
-    CLEAN = "the end of WAL"
-    TRUNCATED = "WAL ends within a record"
-    MISSING = "a segment is missing"
-    DAMAGED = "WAL is damaged"
-    WRONG_CLUSTER = "WAL of another cluster"
-
-
-class Ending(NamedTuple):
-    """How reading ended: why, behind which record, and a line for the user."""
-
-    kind: EndKind
-    lsn: int
-    message: str
+_ROWS = array("I", range(1 << 13))
 
 
 class Batch(NamedTuple):
-    """Consecutive records: ``rows`` of ``columns`` that passed the filter.
+    """Records in order: some ``rows`` of ``columns``.
 
-    Offsets in the columns are into ``piece``, negative ones into ``columns.side``.
+    Offsets in the columns are into ``piece``, which holds until the next batch is asked for;
+    negative ones are into ``columns.side``.
     """
 
     columns: RecordColumns
     rows: array[int]
     piece: bytes | memoryview
+
+    @classmethod
+    def whole(cls, columns: RecordColumns, piece: bytes | memoryview = b"") -> Batch:
+        """Returns all rows of some columns."""
+        rows = _ROWS[: columns.count] if columns.count <= len(_ROWS) else None
+        return cls(columns, rows or array("I", range(columns.count)), piece)
 
     def record(self, row: int) -> bytes:
         """Returns the raw bytes of one record."""
@@ -66,6 +60,33 @@ class Batch(NamedTuple):
 Wait = Callable[[], bool]
 """Called when there is no more WAL: waits a little, returns whether to look again."""
 
+OnlyZeros = Callable[[int], bool]
+"""Returns whether only zeros follow from a page on, in its segment or as far as can be told."""
+
+
+def zeros_in(source: SegmentSource) -> OnlyZeros:
+    """Returns what looks for zeros in the segments of a source."""
+    size = source.segment_size
+
+    def only_zeros(page_lsn: int) -> bool:
+        file = source.find(page_lsn // size)
+        if file is None:
+            return True
+        return all(is_zero(piece) for piece in source.pieces(file, page_lsn % size, size))
+
+    return only_zeros
+
+
+def is_zero(piece: bytes | memoryview) -> bool:
+    return bytes(piece).count(0) == len(piece)
+
+
+def is_unwritten(error: WalError, page_lsn: int, only_zeros: OnlyZeros) -> bool:
+    """Returns whether a wrong page is one that nothing was written to yet."""
+    if error.reason == Reason.UNEXPECTED_PAGEADDR:
+        return error.got < error.expected
+    return error.reason == Reason.INVALID_MAGIC and error.got == 0 and only_zeros(page_lsn)
+
 
 class Reading:
     """One pass over WAL; iterate ``batches()`` once, then look at ``ending``.
@@ -73,8 +94,9 @@ class Reading:
     Args:
         start_lsn, end_lsn: what to read, ``[start, end)``; a record is read when its last byte is
             before the end. None: from the first segment, to the end of WAL.
-        filter: which records to give.
+        match: which records to give, None for all.
         keep_records: give the bytes of every record (``Batch.record``).
+        threads: how many may read segments at the same time.
 
     Attributes:
         version: major version of the WAL, 0 before the first page.
@@ -87,35 +109,47 @@ class Reading:
         self,
         start_lsn: int | None = None,
         end_lsn: int | None = None,
-        filter: RecordFilter | None = None,
+        match: RecordMatch | None = None,
         keep_records: bool = True,
+        threads: int = 1,
     ) -> None:
         self.start_lsn = start_lsn or 0
         self.asked_start = start_lsn
         self.end_lsn = end_lsn
-        self.filter = filter or RecordFilter()
+        self.match = match or RecordMatch()
         self.keep_records = keep_records
+        self.threads = threads
         self.segment_size = DEFAULT_SEGMENT_SIZE
         self.first_lsn: int | None = None
         self.ending: Ending | None = None
+        self.buffer = memoryview(bytearray(PIECE))
         self.scanner: WalScanner | None = None
-        self.piece: bytes | memoryview = b""
-        self.piece_lsn = 0
+        self.before: ReadAhead | None = None
 
     @property
     def version(self) -> int:
-        return 0 if self.scanner is None else self.scanner.version
+        seen = self.scanner or self.before
+        return 0 if seen is None else seen.version
 
     @property
     def timeline(self) -> int:
-        return 0 if self.scanner is None else self.scanner.timeline
+        seen = self.scanner or self.before
+        return 0 if seen is None else seen.timeline
 
     def _begin(self, lsn: int, segment_size: int) -> WalScanner:
+        """Makes the scanner: from the start of a page on, or from where ``before`` ended."""
         self.segment_size = segment_size
+        before = self.before
         self.scanner = WalScanner(
-            None, segment_size, lsn, find_record=True, keep_records=self.keep_records
+            before.version or None if before else None,
+            segment_size,
+            lsn,
+            find_record=self.first_lsn is None,
+            system_identifier=before.system_identifier if before else None,
+            timeline=before.timeline if before else 0,
+            keep_records=self.keep_records,
         )
-        self.filter.narrow(self.scanner, self.start_lsn)
+        self.scanner.choose(self.match, self.start_lsn)
         return self.scanner
 
     def _poll(self, scanner: WalScanner, piece: bytes | memoryview) -> Iterator[Batch]:
@@ -124,8 +158,6 @@ class Reading:
         Raises:
             WalError: the WAL is damaged here.
         """
-        self.piece = piece
-        self.piece_lsn = scanner.feed_lsn - len(piece)
         while True:
             columns, damage = None, None
             try:
@@ -135,10 +167,10 @@ class Reading:
             if self.first_lsn is None and scanner.first_lsn:
                 self.first_lsn = scanner.first_lsn
                 if columns is None:
-                    # Nothing passes the filter yet, but reading has begun.
-                    columns = scanner.take()
+                    # Nothing that is wanted yet, but reading has begun.
+                    yield Batch.whole(scanner.take(), piece)
             if columns is not None:
-                yield Batch(columns, self.filter.select(columns, self.start_lsn), piece)
+                yield Batch.whole(columns, piece)
             if damage is not None:
                 raise damage
             if columns is None:
@@ -179,15 +211,20 @@ class Reading:
             self.start_lsn = source.first_number() * size
         # The record under way at the start is found by way of its page's header.
         lsn = self.start_lsn - self.start_lsn % PAGE
-        scanner = self._begin(lsn, size)
         following = wait is not None
+        if self.threads > 1 and not following:
+            self.segment_size = size
+            yield from self._ahead(source)
+            if self.before is not None and self.first_lsn is not None:
+                lsn = self.before.next_lsn
+        scanner = self._begin(lsn, size)
         damaged_since = None
         while True:
             ending = None
             try:
                 yield from self._segments(source, scanner, lsn, following)
             except WalError as error:
-                ending = self._tail_or_damage(error, scanner)
+                ending = self._tail_or_damage(error, scanner, zeros_in(source))
             except StorageError as error:
                 self.ending = Ending(EndKind.DAMAGED, scanner.verified_end_lsn, str(error))
                 raise
@@ -217,7 +254,18 @@ class Reading:
             scanner.seek(lsn, find_record=not found)
             source.refresh()
 
-    def _tail_or_damage(self, error: WalError, scanner: WalScanner) -> Ending:
+    def _ahead(self, source: SegmentSource) -> Iterator[Batch]:
+        """Yields what threads read ahead; ``before`` says where to go on."""
+        self.before = ReadAhead(source, self.match, self.threads, self.keep_records)
+        with contextlib.closing(self.before.parts(self.start_lsn, self.end_lsn)) as parts:
+            for part in parts:
+                self.first_lsn = self.before.first_lsn
+                for columns in part.batches:
+                    yield Batch.whole(columns)
+
+    def _tail_or_damage(
+        self, error: WalError, scanner: WalScanner, only_zeros: OnlyZeros
+    ) -> Ending:
         """Tells the end of WAL from damage.
 
         A page of an older segment (recycled), or zeros up to the end of what is there, is where
@@ -225,19 +273,10 @@ class Reading:
         """
         ending = self._damage(error, scanner)
         page_lsn = error.lsn or 0
-        if page_lsn < ending.lsn or not self._is_unwritten(error, page_lsn):
+        if page_lsn < ending.lsn or not is_unwritten(error, page_lsn, only_zeros):
             return ending
         inside = page_lsn > ending.lsn and scanner.end_of_wal is None and self.first_lsn is not None
         return Ending(EndKind.TRUNCATED if inside else EndKind.CLEAN, ending.lsn, ending.message)
-
-    def _is_unwritten(self, error: WalError, page_lsn: int) -> bool:
-        """Returns whether a wrong page is one that nothing was written to yet."""
-        if error.reason == Reason.UNEXPECTED_PAGEADDR:
-            return error.got < error.expected
-        if error.reason == Reason.INVALID_MAGIC and error.got == 0:
-            rest = bytes(self.piece[page_lsn - self.piece_lsn :])
-            return rest.count(0) == len(rest)
-        return False
 
     def _segments(
         self, source: SegmentSource, scanner: WalScanner, lsn: int, following: bool
@@ -251,7 +290,7 @@ class Reading:
                 return
             begin = number * size
             end = size if self.end_lsn is None else min(size, self.end_lsn - begin)
-            for piece in source.pieces(file, lsn - begin, end, mapped=not following):
+            for piece in source.pieces(file, lsn - begin, end, self.buffer):
                 scanner.feed_bytes(lsn, piece)
                 lsn += len(piece)
                 yield from self._poll(scanner, piece)
@@ -302,7 +341,10 @@ class Reading:
                     else read_some(stream, CHUNK, "standard input")
                 )
         except WalError as error:
-            self.ending = self._tail_or_damage(error, scanner)
+            lsn -= len(data)
+            self.ending = self._tail_or_damage(
+                error, scanner, lambda page: is_zero(data[page - lsn :])
+            )
             return
         self.ending = self._stop(scanner)
 
@@ -327,20 +369,3 @@ class Reading:
             yield from self._poll(scanner, piece)
         if self.end_lsn is not None and scanner.feed_lsn >= self.end_lsn:
             self.ending = self._stop(scanner)
-
-
-def raise_ending(ending: Ending) -> None:
-    """Raises the error that an ending other than LIMIT and CLEAN is.
-
-    Raises:
-        SegmentMissing, WrongCluster, WalError: as the kind says.
-    """
-    match ending.kind:
-        case EndKind.MISSING:
-            raise SegmentMissing(ending.message, ending.lsn)
-        case EndKind.WRONG_CLUSTER:
-            raise WrongCluster(ending.message)
-        case EndKind.DAMAGED | EndKind.TRUNCATED:
-            raise WalError(ending.message, ending.lsn)
-        case _:
-            return

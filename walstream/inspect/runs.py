@@ -15,17 +15,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from walstream.errors import StorageError, WalError
-from walstream.inspect.source import DirectoryFiles, SegmentSource, TarFiles, is_tar
+from walstream.errors import WalError
+from walstream.inspect.files import DirectoryFiles, TarFiles, is_tar
+from walstream.inspect.source import PIECE, SegmentSource
 from walstream.wal.input import LostWal
 from walstream.wal.scan import WalScanner
 from walstream.wal.segment import segment_file_name
 
 if TYPE_CHECKING:
     from walstream.wal.columns import RecordColumns
-
-# Small enough to stay in a processor's cache between being read and being scanned.
-CHUNK = 256 << 10
 
 
 class Run(NamedTuple):
@@ -127,7 +125,6 @@ class RunScan:
         resync: go on behind damage and collect the errors, instead of raising the first.
         keep_records: as for ``WalScanner``.
         system_identifier: as for ``WalScanner``.
-        mapped: do not copy the WAL where that can be avoided.
     """
 
     def __init__(
@@ -140,10 +137,8 @@ class RunScan:
         resync: bool = False,
         keep_records: bool = False,
         system_identifier: int | None = None,
-        mapped: bool = False,
     ) -> None:
         self.source = source
-        self.mapped = mapped
         self.run = run
         size = source.segment_size
         self.start_lsn = start_lsn
@@ -170,36 +165,14 @@ class RunScan:
         """Yields the bytes ``[lsn, end)`` of a segment; the buffer is used again."""
         file = self.source.find(number)
         assert file is not None
-        if self.mapped:
-            begin = number * self.source.segment_size
-            for piece in self.source.mapped_pieces(file, lsn - begin, end - begin):
-                lsn += len(piece)
-                yield piece
-            if lsn == end:
-                return
         if not self.buffer:
-            self.buffer = memoryview(bytearray(CHUNK))
-        with self.source.open(file) as stream:
-            offset = lsn - number * self.source.segment_size
-            if not file.compression:
-                stream.seek(offset)
-            else:
-                while offset:
-                    skipped = len(stream.read(min(offset, CHUNK)))
-                    if not skipped:
-                        break
-                    offset -= skipped
-            while lsn < end:
-                want = min(CHUNK, end - lsn)
-                try:
-                    got = stream.readinto(self.buffer[:want])  # type: ignore[attr-defined]
-                except (OSError, EOFError) as error:
-                    raise StorageError(f"could not read {file.name}: {error}", file.name) from error
-                if not got:
-                    self.short = file.name
-                    return
-                lsn += got
-                yield self.buffer[:got]
+            self.buffer = memoryview(bytearray(PIECE))
+        begin = number * self.source.segment_size
+        for piece in self.source.pieces(file, lsn - begin, end - begin, self.buffer):
+            lsn += len(piece)
+            yield piece
+        if lsn < end:
+            self.short = file.name
 
     def fed(self) -> Iterator[memoryview]:
         """Feeds the run to the scanner piece by piece; yields each for the scanner to be polled."""

@@ -1,4 +1,4 @@
-"""Where WAL bytes to inspect come from: directories, single files, tar archives, a pipe.
+"""Which file holds which segment of WAL: names, timelines, kinds of files, and the bytes in them.
 
 Segments may be complete or ``.partial``, plain or compressed (.gz, .lz4, .zst), on several
 timelines. A source gives the bytes of a segment; it knows nothing of records.
@@ -7,17 +7,13 @@ timelines. A source gives the bytes of a segment; it knows nothing of records.
 from __future__ import annotations
 
 import contextlib
-import mmap
-import os
 import re
 import struct
-import sys
 from collections.abc import Iterator
-from pathlib import Path
-from typing import IO, NamedTuple, Protocol
+from typing import IO, NamedTuple
 
-from walstream.errors import PageHeaderError, StorageError, WalError
-from walstream.wal.layout import PAGE_MAGICS, XLP_LONG_HEADER
+from walstream.errors import StorageError
+from walstream.inspect.files import Files, decompressed, read_into, read_some
 from walstream.wal.segment import (
     DEFAULT_SEGMENT_SIZE,
     is_valid_segment_size,
@@ -25,19 +21,14 @@ from walstream.wal.segment import (
 )
 from walstream.wal.timeline import TimelineHistory, parse_history
 
-CHUNK = 16 << 20
+# Small enough to stay in a processor's cache between being read and being scanned.
+PIECE = 256 << 10
 
 _SEGMENT = re.compile(
     r"(?P<tli>[0-9A-F]{8})(?P<log>[0-9A-F]{8})(?P<seg>[0-9A-F]{8})(?P<rest>(?:\.[a-z0-9]+)*)"
 )
 _SUFFIXES = {"partial", "gz", "lz4", "zst"}
-_TAR = re.compile(r".*\.(?:tar|tgz)(?:\.(?:gz|lz4|zst))?")
 _HISTORY = re.compile(r"([0-9A-F]{8})\.history(?:\.(?:gz|lz4|zst))?")
-
-
-# Asks the kernel to map pages now, and to say so where it cannot (Linux 5.14); mmap has no name
-# for it yet.
-_MADV_POPULATE_READ = 22
 
 
 class SegmentFile(NamedTuple):
@@ -71,150 +62,6 @@ def parse_name(name: str) -> SegmentFile | None:
         compression,
         "partial" in suffixes,
     )
-
-
-def is_tar(path: str) -> bool:
-    return _TAR.fullmatch(path) is not None
-
-
-def decompressed(stream: IO[bytes], compression: str, name: str) -> IO[bytes]:
-    """Returns a stream of the plain bytes.
-
-    Raises:
-        StorageError: the kind of compression is not known.
-    """
-    match compression:
-        case "":
-            return stream
-        case "gz" | "tgz":
-            import gzip
-
-            return gzip.open(stream)  # type: ignore[return-value]
-        case "lz4":
-            import lz4.frame
-
-            return lz4.frame.open(stream)  # type: ignore[no-any-return]
-        case "zst":
-            import zstandard
-
-            return zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True)
-    raise StorageError(f"{name}: unknown compression {compression!r}", name)
-
-
-def read_errors() -> tuple[type[Exception], ...]:
-    """Returns what reading may raise; of modules only those that were needed."""
-    known: list[type[Exception]] = [OSError, EOFError, RuntimeError]
-    for module, name in (("zlib", "error"), ("tarfile", "TarError"), ("zstandard", "ZstdError")):
-        if module in sys.modules:
-            known.append(getattr(sys.modules[module], name))
-    return tuple(known)
-
-
-def read_some(stream: IO[bytes], size: int, name: str) -> bytes:
-    """Returns up to ``size`` bytes, fewer at the end; a compressed file that was cut just ends.
-
-    Raises:
-        StorageError: the file cannot be read, or is not what its name says.
-    """
-    parts = []
-    while size > 0:
-        try:
-            part = stream.read(min(size, CHUNK))
-        except EOFError:
-            break
-        except read_errors() as error:
-            raise StorageError(f"could not read {name}: {error}", name) from error
-        if not part:
-            break
-        parts.append(part)
-        size -= len(part)
-    return b"".join(parts)
-
-
-class Files(Protocol):
-    """Named files somewhere: a directory, or the members of a tar archive."""
-
-    def names(self) -> list[str]: ...
-    def open(self, name: str) -> IO[bytes]: ...
-    def where(self) -> str: ...
-    def close(self) -> None: ...
-
-
-class DirectoryFiles:
-    """The files of a directory."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def names(self) -> list[str]:
-        try:
-            return os.listdir(self.path)  # noqa: PTH208 (names only)
-        except OSError as error:
-            raise StorageError(
-                f"could not open directory {self.path}: {error.strerror}", str(self.path)
-            ) from error
-
-    def open(self, name: str) -> IO[bytes]:
-        path = self.path / name
-        try:
-            return path.open("rb", buffering=0)
-        except OSError as error:
-            raise StorageError(f"could not open {path}: {error.strerror}", str(path)) from error
-
-    def where(self) -> str:
-        return str(self.path)
-
-    def close(self) -> None:
-        """Nothing is held open."""
-
-
-class TarFiles:
-    """The members of a tar archive, found by the last part of their names.
-
-    A compressed archive is unpacked to a temporary file first, since segments may stand in it in
-    any order.
-    """
-
-    def __init__(self, path: Path) -> None:
-        import tarfile
-
-        self.path = path
-        suffix = path.name.rsplit(".", 1)[-1]
-        try:
-            stream: IO[bytes] = path.open("rb")
-            if suffix != "tar":
-                stream = self._spool(decompressed(stream, suffix, str(path)))
-            self.stream = stream
-            self.tar = tarfile.open(fileobj=stream)  # noqa: SIM115 (lives as long as this)
-            self.members = {
-                member.name.rsplit("/", 1)[-1]: member for member in self.tar if member.isfile()
-            }
-        except read_errors() as error:
-            raise StorageError(f"could not read {path}: {error}", str(path)) from error
-
-    def _spool(self, stream: IO[bytes]) -> IO[bytes]:
-        import tempfile
-
-        spool = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as this)
-        while block := stream.read(1 << 20):
-            spool.write(block)
-        spool.seek(0)
-        return spool
-
-    def names(self) -> list[str]:
-        return list(self.members)
-
-    def open(self, name: str) -> IO[bytes]:
-        stream = self.tar.extractfile(self.members[name])
-        assert stream is not None
-        return stream
-
-    def where(self) -> str:
-        return str(self.path)
-
-    def close(self) -> None:
-        self.tar.close()
-        self.stream.close()
 
 
 class SegmentSource:
@@ -338,88 +185,33 @@ class SegmentSource:
     def name_of(self, number: int) -> str:
         return segment_file_name(self.timeline, number, self.segment_size)
 
-    def mapped_pieces(self, file: SegmentFile, offset: int, end: int) -> Iterator[memoryview]:
-        """Yields bytes ``[offset, end)`` of a segment as they lie in the page cache, not copied.
-
-        Yields less, or nothing, where they have to be read: the segment is not whole, compressed,
-        in an archive, or a part of it cannot be read. For WAL that is no longer written to.
-        """
-        if file.compression or file.partial or not isinstance(self.files, DirectoryFiles):
-            return
-        with self.files.open(file.name) as stream:
-            descriptor = stream.fileno()
-            if os.fstat(descriptor).st_size != self.segment_size:
-                return
-            try:
-                pages = mmap.mmap(descriptor, self.segment_size, access=mmap.ACCESS_READ)
-            except (OSError, ValueError):
-                return
-        view = memoryview(pages)
-        while offset < end:
-            begin = offset - offset % mmap.PAGESIZE
-            stop = min(end, begin + CHUNK)
-            try:
-                # A page that cannot be read is an error here; later it would be the end of us.
-                pages.madvise(_MADV_POPULATE_READ, begin, stop - begin)
-            except OSError:
-                return
-            yield view[offset:stop]
-            offset = stop
-
     def pieces(
-        self, file: SegmentFile, offset: int, end: int, mapped: bool = False
-    ) -> Iterator[bytes | memoryview]:
+        self, file: SegmentFile, offset: int, end: int, buffer: memoryview | None = None
+    ) -> Iterator[memoryview]:
         """Yields the bytes ``[offset, end)`` of a segment, less where the file is shorter.
 
-        ``mapped``: without copying them, where possible.
+        They are read, not mapped: a file that is cut meanwhile just ends, where touching mapped
+        pages of it would be the end of us. Each piece stands in ``buffer`` (one of its own without
+        it) and holds until the next is asked for.
+
+        Raises:
+            StorageError: the file cannot be read, or is not what its name says.
         """
-        if mapped:
-            for piece in self.mapped_pieces(file, offset, end):
-                yield piece
-                offset += len(piece)
-            if offset == end:
-                return
+        if buffer is None:
+            buffer = memoryview(bytearray(PIECE))
         with self.open(file) as stream:
             if file.compression:
-                read_some(stream, offset, file.name)
+                left = offset
+                while left:
+                    got = read_into(stream, buffer[:left], file.name)
+                    if not got:
+                        return
+                    left -= got
             else:
                 stream.seek(offset)
             while offset < end:
-                data = read_some(stream, min(CHUNK, end - offset), file.name)
-                if not data:
+                got = read_into(stream, buffer[: end - offset], file.name)
+                if not got:
                     return
-                offset += len(data)
-                yield data
-
-
-class PipeHead(NamedTuple):
-    """What the first page header of a stream of WAL says; sizes are 0 where it does not say."""
-
-    lsn: int
-    segment_size: int
-    data: bytes
-
-
-def read_pipe_head(stream: IO[bytes]) -> PipeHead:
-    """Reads the first page header from a pipe.
-
-    Raises:
-        PageHeaderError: the bytes do not begin with a WAL page.
-    """
-    data = read_some(stream, 40, "standard input")
-    if len(data) < 24:
-        raise PageHeaderError(
-            f"standard input: expected WAL from a page start on, got {len(data)} bytes"
-        )
-    magic, info, _, lsn = struct.unpack_from("<HHIQ", data, 0)
-    if magic not in PAGE_MAGICS or lsn % 8192:
-        raise PageHeaderError(
-            "standard input: expected WAL from a page start on, got page magic "
-            f"{magic:04X} and address {lsn:X}"
-        )
-    size = 0
-    if info & XLP_LONG_HEADER and len(data) == 40:
-        size = struct.unpack_from("<I", data, 32)[0]
-        if not is_valid_segment_size(size):
-            raise WalError(f"standard input: invalid WAL segment size {size}", lsn)
-    return PipeHead(lsn, size, data)
+                offset += got
+                yield buffer[:got]

@@ -123,7 +123,7 @@ def collect(
     """
     sums = Sums()
     for run in plan_runs(source, 1, start_lsn, end_lsn):
-        scan = RunScan(source, run, start_lsn=start_lsn, end_lsn=end_lsn, mapped=True)
+        scan = RunScan(source, run, start_lsn=start_lsn, end_lsn=end_lsn)
         for batch in scan.batches():
             sums.add(batch)
         sums.version = scan.scanner.version or sums.version

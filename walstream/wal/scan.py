@@ -26,6 +26,7 @@ if not cython.compiled:
     from walstream.wal.buffer import move, release, resize, u8, u16, u32, u64
     from walstream.wal.crc import prepare_crc, record_crc
     from walstream.wal.input import WalInput
+    from walstream.wal.match import RecordMatch
     from walstream.wal.record import RecordReader
     from walstream.wal.walk import DAMAGE, END_OF_WAL, MORE, RECORD, SKIPPING, Walker
 
@@ -35,6 +36,7 @@ prepare_crc()
 FULL = 4
 BAD_BLOCKS = 5
 NO_MEMORY = 6
+PAST_LIMIT = 7
 
 # The highest LSN.
 ALL_ONES = 0xFFFFFFFFFFFFFFFF
@@ -51,6 +53,8 @@ class WalScanner(WalInput):
 
     Args:
         keep_records: put the whole bytes of cut records into ``side``, not only their main data.
+        detached: put the bytes of every record that is given into ``side``, so that columns
+            outlast their piece.
         batch: records of one ``RecordColumns`` at most.
 
     Use::
@@ -75,6 +79,7 @@ class WalScanner(WalInput):
         system_identifier: int | None = None,
         timeline: int = 0,
         keep_records: bool = False,
+        detached: bool = False,
         batch: int = 8192,
     ) -> None:
         if not 1 <= batch <= 1 << 24:
@@ -92,12 +97,10 @@ class WalScanner(WalInput):
         self.keep_records = keep_records
         self.capacity = batch
         self.block_capacity = 2 * batch + 33
-        self.selective = False
-        self.any_rmgr = self.any_xid = self.any_relation = True
-        self.only_images = False
-        self.wanted = array("B", bytes(256))
-        self.xid_wanted = self.spc_wanted = self.db_wanted = self.rel_wanted = 0
-        self.from_lsn = self.first_lsn = 0
+        self.match = RecordMatch()
+        self.detached = detached
+        self.from_lsn = self.first_lsn = self.next_lsn = 0
+        self.limit_lsn = ALL_ONES
         self.no_sums = array("Q", [0])
         self.n = self.m = 0
         self.side_size = self.side_have = 0
@@ -136,15 +139,16 @@ class WalScanner(WalInput):
         self.side_have = 0
         walker = self.walker
         reader = self.reader
+        match = self.match
         if cython.compiled:
             p = cython.address(self.piece[0])
             with cython.nogil:
-                code = self.fill(walker, reader, p, self.end)
+                code = self.fill(walker, reader, match, p, self.end)
         else:
-            code = self.fill(walker, reader, self.piece, self.end)
-        columns = self.take()
+            code = self.fill(walker, reader, match, self.piece, self.end)
+        columns = self.take() if self.n else None
         self.note(code)
-        if columns.count:
+        if columns is not None:
             self.found(columns.start_lsn[0])
             return columns
         if self.damage is not None:
@@ -165,7 +169,7 @@ class WalScanner(WalInput):
             raise MemoryError
         elif code == END_OF_WAL:
             self.ended()
-        if code in (MORE, END_OF_WAL):
+        if code in (MORE, END_OF_WAL, PAST_LIMIT):
             self.drop_piece()
         return 0
 
@@ -189,13 +193,16 @@ class WalScanner(WalInput):
             return True
         walker = self.walker
         reader = self.reader
+        match = self.match
         sums = totals
         if cython.compiled:
             p = cython.address(self.piece[0])
             with cython.nogil:
-                code = self.sum_up(walker, reader, p, self.end, sums, from_lsn, limit_lsn)
+                code = self.sum_up(walker, reader, match, p, self.end, sums, from_lsn, limit_lsn)
         else:
-            code = self.sum_up(walker, reader, self.piece, self.end, sums, from_lsn, limit_lsn)
+            code = self.sum_up(
+                walker, reader, match, self.piece, self.end, sums, from_lsn, limit_lsn
+            )
         self.note(code)
         if self.damage is not None:
             raise self.damage
@@ -205,6 +212,7 @@ class WalScanner(WalInput):
         self,
         walker: Walker,
         reader: RecordReader,
+        match: RecordMatch,
         p: Bytes,
         end: int,
         totals: array[int],
@@ -213,7 +221,7 @@ class WalScanner(WalInput):
     ) -> int:
         while True:
             if walker.prev >= from_lsn:
-                self.pass_over(walker, p, end, totals, limit_lsn, True)
+                self.pass_over(walker, match, p, end, totals, limit_lsn, True)
             code = walker.advance(p, end)
             if code != RECORD:
                 if code == END_OF_WAL and walker.at < end:
@@ -242,40 +250,22 @@ class WalScanner(WalInput):
             totals[12290] = walker.end_lsn
             totals[12291] += 1
 
-    def only(
-        self,
-        from_lsn: int,
-        rmgrs: array[int] | None,
-        xid: int | None,
-        relation: tuple[int, int, int] | None,
-        only_images: bool,
-    ) -> None:
-        """From now on records need not be given that fail one of these conditions.
+    def choose(self, match: RecordMatch, from_lsn: int = 0, limit_lsn: int | None = None) -> None:
+        """From now on gives only records that fit and start in ``[from_lsn, limit_lsn)``.
 
-        Most that fail are not, though they are checked as all others; some are: whoever wants an
-        exact choice makes it from the columns.
-
-        Args:
-            from_lsn: where reading begins; ``first_lsn`` is the first record there or later.
-            rmgrs: 256 numbers, not 0 for the resource managers that are wanted; None for all.
-            xid: the transaction that is wanted, None for any.
-            relation: tablespace, database, number that a block reference must have, None for any.
-            only_images: only records with page images are wanted.
+        All are checked all the same. ``first_lsn`` becomes the first record at ``from_lsn`` or
+        later, whether it fits or not. At the first that is not before ``limit_lsn`` scanning ends:
+        ``next_lsn`` is where it starts, and it was checked, too.
         """
+        self.match = match
         self.from_lsn = from_lsn
-        self.selective = rmgrs is not None or xid is not None or relation is not None or only_images
-        self.any_rmgr = rmgrs is None
-        if rmgrs is not None:
-            self.wanted = rmgrs
-        self.any_xid = xid is None
-        self.xid_wanted = xid or 0
-        self.any_relation = relation is None
-        self.spc_wanted, self.db_wanted, self.rel_wanted = relation or (0, 0, 0)
-        self.only_images = only_images
+        self.limit_lsn = ALL_ONES if limit_lsn is None else limit_lsn
+        self.first_lsn = self.next_lsn = 0
 
     def pass_over(
         self,
         walker: Walker,
+        match: RecordMatch,
         p: Bytes,
         end: int,
         totals: array[int],
@@ -309,15 +299,15 @@ class WalScanner(WalInput):
             info = u8(p, at + 16)
             if rmgr > 21 or (rmgr == 0 and info & 0xF0 == 0x40) or u64(p, at + 8) != prev:
                 break
-            hit = self.skim(p, at, length)
+            hit = self.skim(match, p, at, length)
             if hit < 0:
                 break
             if (
                 not summing
-                and (self.any_rmgr or self.wanted[rmgr] != 0)
-                and (self.any_xid or u32(p, at + 4) == self.xid_wanted)
-                and (self.any_relation or hit > 0)
-                and not self.only_images
+                and (match.any_rmgr or match.rmgrs[rmgr])
+                and (match.any_xid or u32(p, at + 4) == match.xid)
+                and (not match.by_block or hit > 0)
+                and not match.fullpage
             ):
                 break
             if record_crc(p, at, length) != u32(p, at + 20):
@@ -355,17 +345,18 @@ class WalScanner(WalInput):
             totals[12290] = lsn
             totals[12291] += count
 
-    def skim(self, p: Bytes, at: int, length: int) -> int:
+    def skim(self, match: RecordMatch, p: Bytes, at: int, length: int) -> int:
         """Checks the block headers of a record as ``RecordReader.read`` does, and keeps nothing.
 
         Returns -1 for one that has page images or other rare parts, or fails a check; 1 when a
-        block reference names the relation that is wanted, else 0.
+        block reference is one that is wanted, else 0.
         """
         end = at + length
         cursor = at + 24
         payload = 0
         highest = -1
         has_rel = False
+        fits = False
         hit = 0
         while end - cursor > payload:
             if end - cursor < 2:
@@ -387,19 +378,24 @@ class WalScanner(WalInput):
             if flags & 0x80:
                 if not has_rel:
                     return -1
-                cursor += 4
             else:
                 if end - cursor < 16:
                     return -1
                 has_rel = True
-                if (
-                    not self.any_relation
-                    and u32(p, cursor + 8) == self.rel_wanted
-                    and u32(p, cursor + 4) == self.db_wanted
-                    and u32(p, cursor) == self.spc_wanted
-                ):
-                    hit = 1
-                cursor += 16
+                if match.by_block:
+                    fits = match.any_relation or (
+                        u32(p, cursor + 8) == match.rel
+                        and u32(p, cursor + 4) == match.db
+                        and u32(p, cursor) == match.spc
+                    )
+                cursor += 12
+            if (
+                fits
+                and (match.any_fork or flags & 0x0F == match.fork)
+                and (match.any_block or u32(p, cursor) == match.block)
+            ):
+                hit = 1
+            cursor += 4
         if end - cursor != payload:
             return -1
         return hit
@@ -451,29 +447,36 @@ class WalScanner(WalInput):
         values = [self.n, *values, self.m, *blocks, side]
         return RecordColumns(*values)
 
-    def fill(self, walker: Walker, reader: RecordReader, p: Bytes, end: int) -> int:
+    def fill(
+        self, walker: Walker, reader: RecordReader, match: RecordMatch, p: Bytes, end: int
+    ) -> int:
         """Adds records until the batch is full or ``p`` is done; returns why it ended."""
         while self.n < self.capacity and self.m + 33 <= self.block_capacity:
-            if self.selective and walker.prev >= self.from_lsn:
-                self.pass_over(walker, p, end, self.no_sums, ALL_ONES, False)
+            if not match.everything and walker.prev >= self.from_lsn:
+                self.pass_over(walker, match, p, end, self.no_sums, self.limit_lsn, False)
             code = walker.advance(p, end)
             if code != RECORD:
                 # What follows the end of WAL is looked at too: a right page makes it a hole.
                 if code == END_OF_WAL and walker.at < end:
                     continue
                 return code
+            if walker.start_lsn >= self.limit_lsn:
+                self.next_lsn = walker.start_lsn
+                return PAST_LIMIT
             if self.first_lsn == 0 and walker.start_lsn >= self.from_lsn:
                 self.first_lsn = walker.start_lsn
-            code = self.add_record(walker, reader)
+            code = self.add_record(walker, reader, match)
             if code != 0:
                 return code
         return FULL
 
-    def add_record(self, walker: Walker, reader: RecordReader) -> int:
-        """Adds the walker's record; returns 0, BAD_BLOCKS or NO_MEMORY."""
+    def add_record(self, walker: Walker, reader: RecordReader, match: RecordMatch) -> int:
+        """Adds the walker's record if it fits; returns 0, BAD_BLOCKS or NO_MEMORY."""
         reader.version = walker.version
         if reader.read(walker.record_p, walker.record_at, walker.total) != 0:
             return BAD_BLOCKS
+        if walker.start_lsn < self.from_lsn or (not match.everything and not match.fits(reader)):
+            return 0
         n = self.n
         m = self.m
         self.start_lsn[n] = walker.start_lsn
@@ -484,11 +487,11 @@ class WalScanner(WalInput):
         self.rmgr[n] = reader.rmgr
         self.info[n] = reader.info
         self.main_length[n] = reader.main_length
-        if walker.cut:
-            if self.keep_records:
-                at = self.put_aside(walker.record_p, 0, walker.total)
+        if walker.cut or self.detached:
+            if self.keep_records or self.detached:
+                at = self.put_aside(walker.record_p, walker.record_at, walker.total)
                 self.record_at[n] = ~at
-                self.main_at[n] = ~(at + reader.main_at)
+                self.main_at[n] = ~(at + reader.main_at - walker.record_at)
             else:
                 at = self.put_aside(walker.record_p, reader.main_at, reader.main_length)
                 self.record_at[n] = -1
