@@ -59,7 +59,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=time.time_ns() & 0x7FFFFFFF)
     parser.add_argument("--build", type=Path, help="where to build (and find) the kernels")
     parser.add_argument("--corpus", type=Path, help="where inputs that reach new code are kept")
-    parser.add_argument("--failures", type=Path, default=Path("fuzz-failures"))
+    parser.add_argument("--failures", type=Path, default=Path("build/fuzz-failures"))
     options = parser.parse_args(arguments)
     if options.files:
         for path in options.files:

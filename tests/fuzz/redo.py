@@ -80,13 +80,13 @@ def run(seconds: float, seed: int, verbose: bool) -> Counter[str]:
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description="Fuzzes the redo rules.")
     parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=time.time_ns() & 0x7FFFFFFF)
     parser.add_argument("--verbose", action="store_true")
     parser.add_argument("--build", type=Path, help="where to build (and find) the kernels")
     parser.add_argument("--here", action="store_true", help="on the kernels as they are imported")
     options = parser.parse_args(arguments)
     if options.here:
-        print(f"rules: {engine_module.__file__}", flush=True)
+        print(f"rules: {engine_module.__file__}, seed {options.seed}", flush=True)
         print(dict(run(options.seconds, options.seed, options.verbose)))
         return 0
     with tempfile.TemporaryDirectory(prefix="walstream-fuzz-") as temporary:
