@@ -6,8 +6,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.clusters import ServerFailed
-from tests.servers import PostgresServer
+from tests.servers import PostgresServer, ServerFailed
 
 StartServer = Callable[..., PostgresServer]
 

@@ -123,18 +123,20 @@ async def prepare_store(config: RunConfig) -> tuple[Store, list[BaseBackup]]:
 
     Cancellation: an unfinished backup is removed; the slot stays.
     """
-    if Store.exists(config.store):
-        store = Store.open(config.store)
-        backups = list_base_backups(store.base_path)
-        if backups:
-            return store, backups
-    else:
+    with ExitStack() as unfinished:
         store = None
-    try:
+        if Store.exists(config.store):
+            store = Store.open(config.store)
+            unfinished.callback(store.close)
+            backups = list_base_backups(store.base_path)
+            if backups:
+                unfinished.pop_all()
+                return store, backups
         with await connect(config.conninfo) as connection:
             identity = await server_identity(connection)
             if store is None:
                 store = Store.create(config.store, identity)
+                unfinished.callback(store.close)
             else:
                 store.check(identity)
             remove_unfinished(store.base_path)
@@ -142,12 +144,9 @@ async def prepare_store(config: RunConfig) -> tuple[Store, list[BaseBackup]]:
                 await connection.create_physical_slot(config.slot, if_not_exists=True)
             log.info("taking a base backup into %s", store.base_path)
             await take_base_backup(connection, BackupWriter(store.base_path))
-            backups = list_base_backups(store.base_path)
-    except BaseException:
-        if store is not None:
-            store.close()
-        raise
-    return store, backups
+        backups = list_base_backups(store.base_path)
+        unfinished.pop_all()
+        return store, backups
 
 
 class Application:

@@ -76,7 +76,7 @@ def read_value(data: bytes, at: int, kind: str) -> Value:
         return RelFileLocator(*struct.unpack_from("<III", data, at))
     if kind == "blockid":
         high, low = struct.unpack_from("<HH", data, at)
-        return high << 16 | low  # type: ignore[no-any-return]
+        return int(high << 16 | low)
     if kind == "tid":
         high, low, offset = struct.unpack_from("<HHH", data, at)
         return (high << 16 | low, offset)

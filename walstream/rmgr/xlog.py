@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from walstream.rmgr.layout import Layout
 from walstream.rmgr.op import Op
@@ -57,8 +57,8 @@ def parse_checkpoint(main_data: bytes, version: int) -> CheckPoint:
         RecordError: the body is too short.
     """
     layout = CHECKPOINT_17 if version >= 17 else CHECKPOINT_14
-    values = {"wal_level": None, **layout.unpack(main_data)}
-    return CheckPoint(**values)  # type: ignore[arg-type]
+    values: dict[str, Any] = {"wal_level": None, **layout.unpack(main_data)}
+    return CheckPoint(**values)
 
 
 class EndOfRecovery(NamedTuple):
@@ -79,7 +79,8 @@ def parse_end_of_recovery(main_data: bytes) -> EndOfRecovery:
     Raises:
         RecordError: the body is too short.
     """
-    return EndOfRecovery(**RECOVERY_14.unpack(main_data))  # type: ignore[arg-type]
+    values: dict[str, Any] = {**RECOVERY_14.unpack(main_data)}
+    return EndOfRecovery(**values)
 
 
 PARAMETERS = Layout(

@@ -92,7 +92,7 @@ async def keep_running(
         except restart_on as caught:
             error = caught
         if done():
-            return  # noqa: ASYNC910
+            return  # noqa: ASYNC910 (the attempt was awaited)
         delay = backoff.next_delay()
         lasted = trio.current_time() - started
         delay = max(delay - lasted, min(delay, backoff.first_s / 2))

@@ -9,9 +9,10 @@ before it reads. Writers take values already masked to their width.
 
 from __future__ import annotations
 
+from mmap import mmap
 from struct import Struct
 
-Bytes = bytes | bytearray | memoryview
+Bytes = bytes | bytearray | memoryview | mmap
 Writable = bytearray | memoryview
 
 _U16 = Struct("<H")
@@ -31,23 +32,28 @@ def u16(p: Bytes, at: int) -> int:
 
 
 def u32(p: Bytes, at: int) -> int:
-    return _U32.unpack_from(p, at)[0]  # type: ignore[no-any-return]
+    value: int = _U32.unpack_from(p, at)[0]
+    return value
 
 
 def u64(p: Bytes, at: int) -> int:
-    return _U64.unpack_from(p, at)[0]  # type: ignore[no-any-return]
+    value: int = _U64.unpack_from(p, at)[0]
+    return value
 
 
 def be32(p: Bytes, at: int) -> int:
-    return _BE32.unpack_from(p, at)[0]  # type: ignore[no-any-return]
+    value: int = _BE32.unpack_from(p, at)[0]
+    return value
 
 
 def be64(p: Bytes, at: int) -> int:
-    return _BE64.unpack_from(p, at)[0]  # type: ignore[no-any-return]
+    value: int = _BE64.unpack_from(p, at)[0]
+    return value
 
 
 def f64(p: Bytes, at: int) -> float:
-    return _F64.unpack_from(p, at)[0]  # type: ignore[no-any-return]
+    value: float = _F64.unpack_from(p, at)[0]
+    return value
 
 
 def put_f64(p: Writable, at: int, value: float) -> None:

@@ -18,8 +18,6 @@ from walstream.wal.reason import Reason, damage_error
 from walstream.wal.segment import DEFAULT_SEGMENT_SIZE, is_valid_segment_size
 
 if TYPE_CHECKING:
-    from mmap import mmap
-
     from walstream.wal.buffer import Bytes
 if not cython.compiled:
     from walstream.wal.walk import Walker
@@ -119,7 +117,7 @@ class WalInput:
         """Where the record starts of which a part is still to come, None for none."""
         return self.walker.record_lsn if self.walker.have else None
 
-    def feed_bytes(self, lsn: int, data: Bytes | mmap) -> None:
+    def feed_bytes(self, lsn: int, data: Bytes) -> None:
         """Takes WAL ``[lsn, lsn + len(data))``; ``data`` is not copied and must not change.
 
         It is let go when the walk has passed it.
@@ -135,7 +133,7 @@ class WalInput:
             )
         length = len(data)
         if length:
-            self.pending.append((length, data))  # type: ignore[arg-type]
+            self.pending.append((length, data))
             self.feed_lsn += length
 
     def next_piece(self) -> bool:

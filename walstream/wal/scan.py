@@ -18,8 +18,6 @@ from walstream.wal.reason import Reason
 from walstream.wal.segment import DEFAULT_SEGMENT_SIZE
 
 if TYPE_CHECKING:
-    from mmap import mmap
-
     from walstream.wal.buffer import Bytes
     from walstream.wal.columns import RecordColumns
 if not cython.compiled:
@@ -111,7 +109,7 @@ class WalScanner(WalInput):
     def __dealloc__(self) -> None:
         release(self.side)
 
-    def feed_bytes(self, lsn: int, data: Bytes | mmap) -> None:
+    def feed_bytes(self, lsn: int, data: Bytes) -> None:
         """Takes WAL, as ``WalInput.feed_bytes``, one piece at a time: columns hold offsets in it.
 
         Raises:

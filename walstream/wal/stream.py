@@ -15,8 +15,6 @@ import cython
 from walstream.wal.model import RawRecord
 
 if TYPE_CHECKING:
-    from mmap import mmap
-
     from walstream.wal.buffer import Bytes
 if not cython.compiled:
     from walstream.wal.input import WalInput
@@ -67,7 +65,7 @@ class WalStreamDecoder(WalInput):
             walker.start_lsn, walker.end_lsn, bytes(walker.record_p[at : at + walker.total])
         )
 
-    def verify_bytes(self, lsn: int, data: Bytes | mmap) -> int:
+    def verify_bytes(self, lsn: int, data: Bytes) -> int:
         """Checks WAL as it arrives, without making records; returns ``verified_end_lsn``.
 
         Cheaper than ``poll_decode``: nothing is copied but the heads of cut records. For a
