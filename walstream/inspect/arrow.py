@@ -12,6 +12,7 @@ from functools import cache
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from walstream.inspect.lines import LineWriter
 from walstream.inspect.reading import Batch
 from walstream.rmgr import operation_name
 from walstream.wal.columns import RecordColumns
@@ -119,8 +120,21 @@ def record_batch(
     return batch.take(column(rows))
 
 
-def described_batch(batch: Batch, version: int, descriptions: list[str]) -> pa.RecordBatch:
+def described_batch(batch: Batch, version: int, writer: LineWriter) -> pa.RecordBatch:
     """Returns the chosen rows with a column of descriptions (schema WITH_DESCRIPTION)."""
-    plain = record_batch(batch.columns, version, batch.rows)
-    texts = pa.array(descriptions, pa.string())
+    columns, rows, piece = batch
+    plain = record_batch(columns, version, rows)
+    ends = array("i", bytes(4 * (len(rows) + 1)))
+    writer.text.clear()
+    writer.describe_rows(
+        rows,
+        columns.start_lsn,
+        columns.record_at,
+        columns.total_length,
+        piece,
+        columns.side,
+        ends,
+    )
+    buffers = [None, pa.py_buffer(ends), pa.py_buffer(writer.text.value())]
+    texts = pa.Array.from_buffers(pa.string(), len(rows), buffers)
     return pa.RecordBatch.from_arrays([*plain.columns, texts], schema=WITH_DESCRIPTION)

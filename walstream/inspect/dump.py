@@ -1,7 +1,7 @@
 """Writes records: as pg_waldump's text, as JSON lines, as Arrow or Parquet, or as statistics.
 
 A sink takes batches of chosen records. It is made when the first batch comes, since only then the
-version of the WAL is known.
+version of the WAL is known; what it needs is loaded then, while threads read on.
 """
 
 from __future__ import annotations
@@ -12,13 +12,8 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from walstream.errors import RecordError, StorageError
-from walstream.inspect.lines import LineWriter
 from walstream.inspect.reading import Batch, Reading
-from walstream.inspect.statstable import stats_table
-from walstream.inspect.totals import RecordTotals
-from walstream.rmgr import describer, fields, operation_name
-from walstream.wal.layout import COMPRESSION_NAMES, rmgr_name
-from walstream.wal.model import RawRecord, RelFileLocator, XLogRecord, format_lsn
+from walstream.wal.model import RawRecord, XLogRecord
 from walstream.wal.record import decode_wal_record
 
 FORKS = ("main", "fsm", "vm", "init")
@@ -35,6 +30,8 @@ class TextSink:
     """pg_waldump's lines."""
 
     def __init__(self, out: IO[bytes], version: int, details: bool) -> None:
+        from walstream.inspect.lines import LineWriter
+
         self.out = out
         self.writer = LineWriter(version, details)
 
@@ -70,6 +67,8 @@ class StatsSink:
     """``--stats``: the table of pg_waldump at the end."""
 
     def __init__(self, out: IO[bytes], reading: Reading, per_record: bool) -> None:
+        from walstream.inspect.totals import RecordTotals
+
         self.out = out
         self.reading = reading
         self.per_record = per_record
@@ -79,76 +78,12 @@ class StatsSink:
         self.totals.add(batch.columns, batch.rows)
 
     def finish(self) -> None:
+        from walstream.inspect.statstable import stats_table
+
         start = self.reading.first_lsn or 0
         table = stats_table(self.totals, start, self.reading.version, self.per_record)
         self.out.write(table.encode())
         self.out.flush()
-
-
-def plain(value: Any) -> Any:
-    """Returns a field's value as JSON has it: bytes in hexadecimal, tuples as lists."""
-    if isinstance(value, bytes):
-        return value.hex()
-    if isinstance(value, RelFileLocator):
-        return str(value)
-    if isinstance(value, tuple):
-        if hasattr(value, "_asdict"):
-            return {name: plain(item) for name, item in value._asdict().items()}
-        return [plain(item) for item in value]
-    return value
-
-
-def description(record: XLogRecord, version: int) -> str:
-    try:
-        text = describer(version).describe_bytes(record.data)
-    except RecordError as error:
-        return f"({error})"
-    return text.decode("utf-8", "backslashreplace")
-
-
-def json_record(record: XLogRecord, version: int) -> dict[str, Any]:
-    """Returns a record as docs/dump.md describes it."""
-    blocks = []
-    for ref in record.blocks:
-        tag = ref.tag
-        block: dict[str, Any] = {
-            "id": ref.id,
-            "relation": str(tag.locator),
-            "fork": FORKS[tag.fork] if tag.fork < len(FORKS) else str(tag.fork),
-            "block": tag.block,
-            "will_init": ref.will_init,
-            "data_length": len(ref.data),
-        }
-        if ref.image is not None:
-            block["image"] = {
-                "length": len(ref.image.data),
-                "hole_offset": ref.image.hole_offset,
-                "hole_length": ref.image.hole_length,
-                "compression": COMPRESSION_NAMES[ref.image.compression],
-                "apply": ref.image.apply,
-            }
-        blocks.append(block)
-    fpi = sum(len(ref.image.data) for ref in record.blocks if ref.image is not None)
-    try:
-        body = {name: plain(value) for name, value in fields(record, version).items()}
-    except RecordError as error:
-        body = {"error": str(error)}
-    return {
-        "start_lsn": format_lsn(record.start_lsn),
-        "end_lsn": format_lsn(record.end_lsn),
-        "prev_lsn": format_lsn(record.prev_lsn),
-        "xid": record.xid,
-        "rmgr": rmgr_name(record.rmgr_id),
-        "operation": operation_name(version, record.rmgr_id, record.info),
-        "info": record.info,
-        "record_length": record.total_length - fpi,
-        "total_length": record.total_length,
-        "origin": record.origin,
-        "toplevel_xid": record.toplevel_xid,
-        "description": description(record, version),
-        "fields": body,
-        "blocks": blocks,
-    }
 
 
 def records(batch: Batch, version: int) -> Iterator[XLogRecord]:
@@ -163,16 +98,25 @@ class JsonSink:
     """One JSON object a line."""
 
     def __init__(self, out: IO[bytes], version: int) -> None:
+        from walstream.inspect.objects import ObjectWriter
+
         self.out = out
-        self.version = version
+        self.writer = ObjectWriter(version)
 
     def write(self, batch: Batch) -> None:
-        import json
-
-        for record in records(batch, self.version):
-            value = json_record(record, self.version)
-            self.out.write(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
-            self.out.write(b"\n")
+        writer = self.writer
+        columns = batch.columns
+        writer.text.clear()
+        writer.write_rows(
+            batch.rows,
+            columns.start_lsn,
+            columns.end_lsn,
+            columns.record_at,
+            columns.total_length,
+            batch.piece,
+            columns.side,
+        )
+        self.out.write(memoryview(writer.text.store)[: writer.text.used])
 
     def finish(self) -> None:
         self.out.flush()
@@ -186,11 +130,13 @@ class ArrowSink:
         import pyarrow.parquet as pq
 
         from walstream.inspect import arrow
+        from walstream.inspect.lines import LineWriter
 
         self.arrow = arrow
         self.version = version
         self.described = described
         schema = arrow.WITH_DESCRIPTION if described else arrow.RECORDS
+        self.lines = LineWriter(version)
         self.writer = (
             pq.ParquetWriter(out, schema, compression="zstd", compression_level=1)
             if parquet
@@ -204,8 +150,7 @@ class ArrowSink:
         if not len(batch.rows):
             return
         if self.described:
-            texts = [description(record, self.version) for record in records(batch, self.version)]
-            made = self.arrow.described_batch(batch, self.version, texts)
+            made = self.arrow.described_batch(batch, self.version, self.lines)
         else:
             made = self.arrow.record_batch(batch.columns, self.version, batch.rows)
         self.pending.append(made)

@@ -23,6 +23,13 @@ cdef class LineWriter:
     cpdef write_rows(self, unsigned int[::1] rows, unsigned long long[::1] start_lsn,
                      long long[::1] record_at, unsigned int[::1] total_length,
                      const byte[::1] piece, const byte[::1] side)
+    @cython.locals(i=Py_ssize_t, row=Py_ssize_t, at=cython.longlong, length=Py_ssize_t)
+    cpdef describe_rows(self, unsigned int[::1] rows, unsigned long long[::1] start_lsn,
+                        long long[::1] record_at, unsigned int[::1] total_length,
+                        const byte[::1] piece, const byte[::1] side, int[::1] ends)
+    @cython.locals(out=Text, mark=Py_ssize_t)
+    cdef int write_description(self, const byte* p, Py_ssize_t at, Py_ssize_t length,
+                               uint64 start_lsn) except -1
     @cython.locals(reader=RecordReader, out=Text, fpi=uint64, i=int, place=Py_ssize_t)
     cdef int write(self, const byte* p, Py_ssize_t at, Py_ssize_t length, uint64 start_lsn) except -1
     @cython.locals(mark=Py_ssize_t)

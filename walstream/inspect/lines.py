@@ -110,6 +110,51 @@ class LineWriter:
             else:
                 self.write(side, -1 - at, total_length[row], start_lsn[row])
 
+    def describe_rows(
+        self,
+        rows: array[int],
+        start_lsn: array[int],
+        record_at: array[int],
+        total_length: array[int],
+        piece: Bytes,
+        side: Bytes,
+        ends: array[int],
+    ) -> None:
+        """Appends the descriptions alone, as UTF-8 without anything between them.
+
+        ``ends[i + 1]`` becomes where that of ``rows[i]`` ends.
+
+        Raises:
+            RecordError: block headers of a record contradict one another.
+        """
+        for i in range(len(rows)):
+            row = rows[i]
+            at = record_at[row]
+            length = total_length[row]
+            if cython.compiled:
+                if at >= 0:
+                    self.write_description(cython.address(piece[0]), at, length, start_lsn[row])
+                else:
+                    self.write_description(cython.address(side[0]), -1 - at, length, start_lsn[row])
+            elif at >= 0:
+                self.write_description(piece, at, length, start_lsn[row])
+            else:
+                self.write_description(side, -1 - at, length, start_lsn[row])
+            ends[i + 1] = self.text.used
+
+    def write_description(self, p: Bytes, at: int, length: int, start_lsn: int) -> int:
+        out = self.text
+        if self.reader.read(p, at, length) != 0:
+            raise RecordError(self.reader.message(), start_lsn)
+        mark = out.used
+        self.describe(p, at, out)
+        if not out.is_plain(mark):
+            # Names in it may be no UTF-8.
+            text = bytes(out.store[mark : out.used]).decode("utf-8", "backslashreplace")
+            out.cut(mark)
+            out.put_bytes(text.encode())
+        return 0
+
     def write(self, p: Bytes, at: int, length: int, start_lsn: int) -> int:
         reader = self.reader
         out = self.text

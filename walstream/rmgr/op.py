@@ -9,6 +9,7 @@
   the same joined by ``, `` (BIT_NAMES);
 - ``{field:@names}`` the name of a value (VALUE_NAMES), ``?`` where it has none;
 - ``{array:[]}`` the items of an array of integers, as array_desc of rmgrdesc_utils.c does;
+- ``{field:number}`` a plain number, or a list of them for a kind that is several (jsonfields.py);
 - ``{:prune}`` a whole PRUNE of 17 and later, which is frequent and no template could say;
 - ``{:block0}`` what follows is printed only where block 0 has data.
 
@@ -45,7 +46,8 @@ class Op(NamedTuple):
     """One operation from major version ``since`` on (until a later entry replaces it).
 
     ``name`` is None where PostgreSQL has no name for the code although it describes the body.
-    ``extend`` adds the fields that a layout cannot say.
+    ``extend`` adds the fields that a layout cannot say; where these are always the same, ``fields``
+    is the template of all (jsonfields.py).
     """
 
     since: int
@@ -53,6 +55,7 @@ class Op(NamedTuple):
     layout: Layout = EMPTY
     text: str | Describe = ""
     extend: Extend | None = None
+    fields: str | None = None
 
 
 Ops = Mapping[int, tuple[Op, ...]]

@@ -8,6 +8,7 @@ cdef int NONE, UNMET
 @cython.final
 cdef class Describer:
     cdef readonly int version
+    cdef bint fields
     cdef list calls
     cdef long long second
     cdef bytes second_data

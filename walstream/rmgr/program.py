@@ -35,11 +35,12 @@ class Describer:
     """Names and descriptions of the records of one major version.
 
     ``describe`` writes what pg_waldump prints between the operation's name and the block
-    references.
+    references; with ``fields`` the named fields of the body, as JSON without the braces.
     """
 
-    def __init__(self, version: int) -> None:
+    def __init__(self, version: int, fields: bool = False) -> None:
         self.version = version
+        self.fields = fields
         self.calls: list[Callable[[View], str]] = []
         self.second = -1
         self.second_data = self.zone_data = b""
@@ -56,6 +57,8 @@ class Describer:
         code = array("i", self.code)
         time_first: object = None
         time_alone = 0
+        if self.fields:
+            from walstream.rmgr.jsonfields import fields_text
         if rmgr_id == 1:
             # Most commits tell their time and nothing more.
             from walstream.rmgr.xact import HAS_DBINFO, describe_end
@@ -68,15 +71,16 @@ class Describer:
                 self.start[place] = NONE
                 continue
             self.start[place] = len(code)
+            text = fields_text(op) if self.fields else op.text
             code.extend((op.layout.size, 0, 0, 0, 0, 0))
-            if isinstance(op.text, str):
-                for instruction in compile_template(op.text, op.layout, self.literal_pool):
+            if isinstance(text, str):
+                for instruction in compile_template(text, op.layout, self.literal_pool):
                     code.extend(instruction)
             else:
-                call = CALL_END if op.text is time_first else CALL
+                call = CALL_END if text is time_first else CALL
                 code.extend((call, 0, len(self.calls), time_alone, 0, 0))
                 code.extend((0,) * WIDTH)
-                self.calls.append(op.text)
+                self.calls.append(text)
         self.code = code
         self.pool = bytes(self.literal_pool.data) + b" "
         self.attach(self.pool)
@@ -112,6 +116,8 @@ class Describer:
                 body shorter than its fixed part.
         """
         rmgr = reader.rmgr
+        if rmgr >= 22 and self.fields:
+            return 0
         if rmgr >= 22:
             out.put_bytes(b"rmid: ")
             return out.put_unsigned(rmgr, 0)
@@ -200,6 +206,8 @@ class Describer:
                     self.put_time(self.integer(p, main, 8), out)
                 else:
                     self.call(reader, p, at, a, out)
+            elif what == 20:  # BLOCK_NUMBER in two halves
+                out.put_unsigned(u16(p, place) << 16 | u16(p, place + 2), 0)
             pc += 6
         return 0
 

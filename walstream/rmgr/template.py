@@ -8,18 +8,27 @@ from __future__ import annotations
 
 import re
 
-from walstream.rmgr.layout import KINDS, Layout
+from walstream.rmgr.layout import KINDS, Field, Layout
 from walstream.rmgr.op import BIT_NAMES, VALUE_NAMES
 
 END, LITERAL, UNSIGNED, SIGNED, HEX2, LSN, FULLXID, LOCATOR, TID, TIME = range(10)
 CHOICE, BITS, ARRAY, TEXT, DOUBLE, NEEDS_DATA, CALL, NAME, PRUNE, CALL_END = range(10, 20)
+BLOCK_NUMBER = 20
 WIDTH = 6
 
 Instruction = tuple[int, int, int, int, int, int]
 
 _PLACE = re.compile(r"\{([^{}]*)\}")
 _EXPRESSION = re.compile(r"(?P<name>\w*)(?:&(?P<mask>\d+))?(?::(?P<how>.*))?", re.DOTALL)
-_SIGNED = {"i8", "i32", "i64"}
+_SIGNED = {"i8", "i32", "i64", "time"}
+# Kinds that are several numbers: (how, place, size) of each.
+_SEVERAL = {
+    "tid": ((BLOCK_NUMBER, 0, 4), (UNSIGNED, 4, 2)),
+    "pair": ((UNSIGNED, 0, 2), (UNSIGNED, 2, 2)),
+    "member": ((UNSIGNED, 0, 4), (UNSIGNED, 4, 4)),
+    "lock": ((UNSIGNED, 0, 4), (UNSIGNED, 4, 4), (UNSIGNED, 8, 4)),
+    "state": ((UNSIGNED, 0, 4), (UNSIGNED, 4, 1)),
+}
 _BY_KIND = {
     "lsn": LSN,
     "fullxid": FULLXID,
@@ -76,6 +85,8 @@ def place(expression: str, layout: Layout, pool: Pool) -> list[Instruction]:
         counter = layout[field.counted_by]
         counter_size = KINDS[counter.kind].size
         return [(ARRAY, field.offset, size, counter.offset, counter_size, 0)]
+    if how == "number":
+        return numbers(field, pool)
     if how == "02X":
         return [(HEX2, field.offset, 0, 0, 0, 0)]
     if "|" in how:
@@ -99,3 +110,17 @@ def place(expression: str, layout: Layout, pool: Pool) -> list[Instruction]:
     if field.kind in _BY_KIND:
         return [(_BY_KIND[field.kind], field.offset, 0, 0, 0, 0)]
     return [(SIGNED if field.kind in _SIGNED else UNSIGNED, field.offset, size, 0, 0, 0)]
+
+
+def numbers(field: Field, pool: Pool) -> list[Instruction]:
+    """Returns the instructions for a field as a plain number, or a list of numbers."""
+    if field.kind == "blockid":
+        return [(BLOCK_NUMBER, field.offset, 0, 0, 0, 0)]
+    if field.kind not in _SEVERAL:
+        what = SIGNED if field.kind in _SIGNED else UNSIGNED
+        return [(what, field.offset, KINDS[field.kind].size, 0, 0, 0)]
+    code: list[Instruction] = []
+    for what, place, size in _SEVERAL[field.kind]:
+        code.append((LITERAL, 0, *pool.add(", " if code else "["), 0, 0))
+        code.append((what, field.offset + place, size, 0, 0, 0))
+    return [*code, (LITERAL, 0, *pool.add("]"), 0, 0)]

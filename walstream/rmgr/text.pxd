@@ -13,6 +13,8 @@ cdef class Text:
     cdef void attach(self, byte[::1] view)
     cpdef clear(self)
     cpdef cut(self, Py_ssize_t used)
+    @cython.locals(i=Py_ssize_t, value=int)
+    cdef bint is_plain(self, Py_ssize_t at) noexcept
     cpdef bytes value(self)
     @cython.locals(raw=bytes_p)
     cpdef put_bytes(self, bytes data)

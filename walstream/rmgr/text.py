@@ -35,6 +35,14 @@ class Text:
         if 0 <= used <= self.used:
             self.used = used
 
+    def is_plain(self, at: int) -> bool:
+        """Returns whether what was written from ``at`` on is ASCII that JSON takes as it is."""
+        for i in range(at, self.used):
+            value = self.p[i]
+            if value < 32 or value >= 127 or value == 34 or value == 92:
+                return False
+        return True
+
     def value(self) -> bytes:
         """Returns a copy of what was written."""
         return bytes(self.store[: self.used])

@@ -275,12 +275,13 @@ def prepare_fields(view: View, fields: dict[str, Value]) -> None:
 
 
 TIME = Layout("xact_time time")
+_BARE = '"xact_time": {xact_time:number}, "xinfo": 0'
 _FORMS = {
-    COMMIT: (Op(14, "COMMIT", TIME, "{xact_time}", end_fields),),
+    COMMIT: (Op(14, "COMMIT", TIME, "{xact_time}", end_fields, _BARE),),
     PREPARE: (Op(14, "PREPARE", Layout(), describe_prepare, prepare_fields),),
-    ABORT: (Op(14, "ABORT", TIME, "{xact_time}", end_fields),),
-    COMMIT_PREPARED: (Op(14, "COMMIT_PREPARED", TIME, "{xact_time}", end_fields),),
-    ABORT_PREPARED: (Op(14, "ABORT_PREPARED", TIME, "{xact_time}", end_fields),),
+    ABORT: (Op(14, "ABORT", TIME, "{xact_time}", end_fields, _BARE),),
+    COMMIT_PREPARED: (Op(14, "COMMIT_PREPARED", TIME, "{xact_time}", end_fields, _BARE),),
+    ABORT_PREPARED: (Op(14, "ABORT_PREPARED", TIME, "{xact_time}", end_fields, _BARE),),
     ASSIGNMENT: (Op(14, "ASSIGNMENT", ASSIGNED, describe_assignment),),
     INVALIDATIONS: (Op(14, "INVALIDATION", INVALS, describe_xact_invalidations),),
 }
@@ -288,7 +289,7 @@ _FORMS = {
 _ENDS = (COMMIT, ABORT, COMMIT_PREPARED, ABORT_PREPARED)
 OPS = _FORMS | {
     code | HAS_INFO: tuple(
-        form._replace(text=describe_end) if code in _ENDS else form for form in forms
+        form._replace(text=describe_end, fields=None) if code in _ENDS else form for form in forms
     )
     for code, forms in _FORMS.items()
 }

@@ -1,0 +1,215 @@
+"""Prints records as JSON, one object a line, as docs/dump.md describes it; many at once.
+
+``ObjectWriter`` is a kernel like ``LineWriter``: descriptions and fields come from
+``rmgr.program``, the rest stands in the headers.
+"""
+
+from __future__ import annotations
+
+import json
+from array import array
+from typing import TYPE_CHECKING
+
+import cython
+
+from walstream.errors import RecordError
+from walstream.rmgr.description import operation_name
+from walstream.rmgr.program import Describer
+from walstream.rmgr.text import Text
+from walstream.wal.layout import rmgr_name
+from walstream.wal.record import RecordReader
+
+if TYPE_CHECKING:
+    from walstream.wal.buffer import Bytes
+
+_RMGRS = 256
+
+
+class ObjectWriter:
+    """Writes the objects of one major version (14 to 18) into ``text``."""
+
+    def __init__(self, version: int) -> None:
+        self.version = version
+        self.text = Text(1 << 20)
+        self.reader = RecordReader(version)
+        self.describer = Describer(version)
+        self.fields = Describer(version, fields=True)
+        # The names of the operations met so far, as members: position and length in the pool.
+        self.places = array("i", [-1] * (_RMGRS * 32))
+        self.pool = b" "
+        self.attach(self.pool)
+
+    def attach(self, view: bytes) -> None:
+        if cython.compiled:
+            self.literals = cython.address(view[0])
+        else:
+            self.literals = view
+
+    def meet(self, rmgr_id: int) -> int:
+        """Puts the names of a resource manager and its operations into the pool."""
+        pool = bytearray(self.pool)
+        rmgr = json.dumps(rmgr_name(rmgr_id))
+        place = rmgr_id * 32
+        for op in range(0, 256, 16):
+            name = json.dumps(operation_name(self.version, rmgr_id, op))
+            raw = f', "rmgr": {rmgr}, "operation": {name}, "info": '.encode()
+            self.places[place] = len(pool)
+            self.places[place + 1] = len(raw)
+            pool += raw
+            place += 2
+        self.pool = bytes(pool)
+        self.attach(self.pool)
+        return 0
+
+    def write_rows(
+        self,
+        rows: array[int],
+        start_lsn: array[int],
+        end_lsn: array[int],
+        record_at: array[int],
+        total_length: array[int],
+        piece: Bytes,
+        side: Bytes,
+    ) -> None:
+        """Appends the objects of some rows of ``RecordColumns``; see ``LineWriter.write_rows``.
+
+        Raises:
+            RecordError: block headers of a record contradict one another.
+        """
+        for i in range(len(rows)):
+            row = rows[i]
+            at = record_at[row]
+            length = total_length[row]
+            start = start_lsn[row]
+            end = end_lsn[row]
+            if cython.compiled:
+                if at >= 0:
+                    self.write(cython.address(piece[0]), at, length, start, end)
+                else:
+                    self.write(cython.address(side[0]), -1 - at, length, start, end)
+            elif at >= 0:
+                self.write(piece, at, length, start, end)
+            else:
+                self.write(side, -1 - at, length, start, end)
+
+    def write(self, p: Bytes, at: int, length: int, start_lsn: int, end_lsn: int) -> int:
+        reader = self.reader
+        out = self.text
+        if reader.read(p, at, length) != 0:
+            raise RecordError(reader.message(), start_lsn)
+        fpi = 0
+        for i in range(reader.block_count):
+            if reader.block_flags[i] & 0x10:
+                fpi += reader.image_length[i]
+        out.put_bytes(b'{"start_lsn": "')
+        out.put_lsn(start_lsn, 1)
+        out.put_bytes(b'", "end_lsn": "')
+        out.put_lsn(end_lsn, 1)
+        out.put_bytes(b'", "prev_lsn": "')
+        out.put_lsn(reader.prev, 1)
+        out.put_bytes(b'", "xid": ')
+        out.put_unsigned(reader.xid, 0)
+        place = 2 * (reader.rmgr * 16 + (reader.info >> 4))
+        if self.places[place] < 0:
+            self.meet(reader.rmgr)
+        out.put(self.literals, self.places[place], self.places[place + 1])
+        out.put_unsigned(reader.info, 0)
+        out.put_bytes(b', "record_length": ')
+        out.put_unsigned(reader.total_length - fpi, 0)
+        out.put_bytes(b', "total_length": ')
+        out.put_unsigned(reader.total_length, 0)
+        out.put_bytes(b', "origin": ')
+        out.put_unsigned(reader.origin, 0)
+        out.put_bytes(b', "toplevel_xid": ')
+        out.put_unsigned(reader.toplevel_xid, 0)
+        out.put_bytes(b', "description": "')
+        self.put_description(p, at, out)
+        out.put_bytes(b'", "fields": {')
+        self.put_fields(p, at, out)
+        out.put_bytes(b'}, "blocks": [')
+        for i in range(reader.block_count):
+            self.put_block(i, out)
+        out.put_bytes(b"]}\n")
+        return 0
+
+    def put_description(self, p: Bytes, at: int, out: Text) -> int:
+        """Appends the description as it stands between quotes."""
+        mark = out.used
+        try:
+            self.describer.describe(self.reader, p, at, out)
+        except RecordError as error:
+            out.cut(mark)
+            out.put_bytes(f"({error})".encode())
+        if not out.is_plain(mark):
+            text = bytes(out.store[mark : out.used]).decode("utf-8", "backslashreplace")
+            out.cut(mark)
+            out.put_bytes(json.dumps(text, ensure_ascii=False)[1:-1].encode())
+        return 0
+
+    def put_fields(self, p: Bytes, at: int, out: Text) -> int:
+        mark = out.used
+        try:
+            self.fields.describe(self.reader, p, at, out)
+        except RecordError as error:
+            out.cut(mark)
+            out.put_bytes(f'"error": {json.dumps(str(error))}'.encode())
+        return 0
+
+    def put_block(self, i: int, out: Text) -> int:
+        """Appends one block reference."""
+        reader = self.reader
+        if i > 0:
+            out.put_bytes(b", ")
+        out.put_bytes(b'{"id": ')
+        out.put_unsigned(reader.block_id[i], 0)
+        out.put_bytes(b', "relation": "')
+        out.put_unsigned(reader.block_spc[i], 0)
+        out.put_byte(47)
+        out.put_unsigned(reader.block_db[i], 0)
+        out.put_byte(47)
+        out.put_unsigned(reader.block_rel[i], 0)
+        out.put_bytes(b'", "fork": "')
+        fork = reader.block_fork[i]
+        if fork == 0:
+            out.put_bytes(b"main")
+        elif fork == 1:
+            out.put_bytes(b"fsm")
+        elif fork == 2:
+            out.put_bytes(b"vm")
+        elif fork == 3:
+            out.put_bytes(b"init")
+        else:
+            out.put_unsigned(fork, 0)
+        out.put_bytes(b'", "block": ')
+        out.put_unsigned(reader.block_number[i], 0)
+        if reader.block_flags[i] & 0x40:
+            out.put_bytes(b', "will_init": true, "data_length": ')
+        else:
+            out.put_bytes(b', "will_init": false, "data_length": ')
+        out.put_unsigned(reader.data_length[i], 0)
+        if reader.block_flags[i] & 0x10:
+            self.put_image(i, out)
+        return out.put_byte(125)
+
+    def put_image(self, i: int, out: Text) -> int:
+        reader = self.reader
+        out.put_bytes(b', "image": {"length": ')
+        out.put_unsigned(reader.image_length[i], 0)
+        out.put_bytes(b', "hole_offset": ')
+        out.put_unsigned(reader.hole_offset[i], 0)
+        out.put_bytes(b', "hole_length": ')
+        out.put_unsigned(reader.hole_length[i], 0)
+        compression = reader.image_compression[i]
+        if compression == 0:
+            out.put_bytes(b', "compression": "none", "apply": ')
+        elif compression == 1:
+            out.put_bytes(b', "compression": "pglz", "apply": ')
+        elif compression == 2:
+            out.put_bytes(b', "compression": "lz4", "apply": ')
+        else:
+            out.put_bytes(b', "compression": "zstd", "apply": ')
+        if reader.image_apply[i]:
+            out.put_bytes(b"true}")
+        else:
+            out.put_bytes(b"false}")
+        return 0
