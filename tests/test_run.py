@@ -150,7 +150,8 @@ def test_run_is_killed_resumed_and_stopped(
 @pytest.mark.pg_versions(15, 18)
 def test_a_promotion_is_followed(pg_server: PostgresServer, tmp_path: Path) -> None:
     path, _ = table(pg_server, "promoted")
-    with pg_server.standby() as standby:
+    # There is no slot: a checkpoint must not remove what is still to be sent.
+    with pg_server.standby({"wal_keep_size": "256MB"}) as standby:
         running = Running(standby.replication_dsn, tmp_path / "store", "--no-slot")
         try:
             running.wait_until_indexed(0)

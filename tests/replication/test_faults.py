@@ -7,6 +7,7 @@ import filecmp
 import os
 import random
 import signal
+import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -27,10 +28,8 @@ from walstream.tasks.supervise import Backoff, leaves
 
 T = TypeVar("T")
 MB = 1 << 20
-WORK = (
-    "CREATE TABLE IF NOT EXISTS t (i int, x text);"
-    "INSERT INTO t SELECT i, repeat('x', 50) FROM generate_series(1, 20000) i"
-)
+TABLE = "CREATE TABLE IF NOT EXISTS t (i int, x text);"
+WORK = TABLE + "INSERT INTO t SELECT i, repeat('x', 50) FROM generate_series(1, 20000) i"
 
 
 async def in_thread(function: Callable[..., T], *args: object) -> T:
@@ -45,10 +44,16 @@ def tcp(server: PostgresServer, port: int | None = None, **more: Any) -> str:
 
 @asynccontextmanager
 async def receiving(
-    conninfo: str, directory: Path, files: FileLayer | None = None, **options: Any
+    conninfo: str,
+    directory: Path,
+    files: FileLayer | None = None,
+    *,
+    synchronous: bool = False,
+    **options: Any,
 ) -> AsyncIterator[tuple[Receiver, Writer]]:
-    writer = Writer(directory, files=files)
+    writer = Writer(directory, files=files, synchronous=synchronous)
     options.setdefault("backoff", Backoff(0.01, 0.05))
+    options.setdefault("report_flush", synchronous)
     receiver = Receiver(AsyncValue(conninfo), writer, **options)
     async with trio.open_nursery() as nursery:
         await nursery.start(writer.run)
@@ -103,7 +108,8 @@ class Proxy:
         end.cancel()
 
 
-async def test_a_network_that_cuts_anywhere(tmp_path: Path) -> None:
+@pytest.mark.parametrize("synchronous", [False, True])
+async def test_a_network_that_cuts_anywhere(tmp_path: Path, synchronous: bool) -> None:
     """Cut within every part of a message: start-up, headers, XLogData, and in the middle of WAL."""
     rng = random.Random(3)
     # Start-up takes some 700 bytes; each later cut is one byte further into the stream.
@@ -113,7 +119,10 @@ async def test_a_network_that_cuts_anywhere(tmp_path: Path) -> None:
         proxy = Proxy(server.port, limits, rng)
         async with trio.open_nursery() as nursery:
             port = await nursery.start(proxy.run)
-            async with receiving(tcp(server, port), tmp_path) as (receiver, writer):
+            async with receiving(tcp(server, port), tmp_path, synchronous=synchronous) as (
+                receiver,
+                writer,
+            ):
                 for _ in range(2):
                     await in_thread(server.execute, WORK)
                 end = await in_thread(server.switch_wal)
@@ -126,11 +135,16 @@ async def test_a_network_that_cuts_anywhere(tmp_path: Path) -> None:
         assert_same(tmp_path, server)
 
 
-async def test_a_silent_server_is_left_and_found_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("synchronous", [False, True])
+async def test_a_silent_server_is_left_and_found_again(tmp_path: Path, synchronous: bool) -> None:
     with PostgresServer(18, segment_size=MB) as server:
         pid = 0
         async with receiving(
-            tcp(server), tmp_path, receive_timeout_s=1.0, connect_timeout_s=1.0
+            tcp(server),
+            tmp_path,
+            receive_timeout_s=1.0,
+            connect_timeout_s=1.0,
+            synchronous=synchronous,
         ) as (receiver, writer):
             rows = await in_thread(server.execute, "SELECT pid FROM pg_stat_replication")
             pid = rows[0][0]
@@ -175,11 +189,17 @@ class FullDisk(FileLayer):
         return super().write(fd, buffers, offset)
 
 
-async def test_a_full_disk_pauses_while_heartbeats_flow(tmp_path: Path) -> None:
+@pytest.mark.parametrize("synchronous", [False, True])
+async def test_a_full_disk_pauses_while_heartbeats_flow(tmp_path: Path, synchronous: bool) -> None:
     disk = FullDisk()
     with PostgresServer(18, segment_size=MB, config={"wal_sender_timeout": "1s"}) as server:
         async with receiving(
-            tcp(server), tmp_path, files=disk, status_interval_s=0.3, report_flush=True
+            tcp(server),
+            tmp_path,
+            files=disk,
+            status_interval_s=0.3,
+            report_flush=True,
+            synchronous=synchronous,
         ) as (receiver, writer):
             await in_thread(server.execute, WORK)
             disk.full = True
@@ -202,28 +222,116 @@ async def test_a_full_disk_pauses_while_heartbeats_flow(tmp_path: Path) -> None:
         assert_same(tmp_path, server)
 
 
-class FailingSync(FileLayer):
+class SlowDisk(FileLayer):
+    """A disk whose next fdatasync, once ``slow`` is set, lasts until ``go_on`` is."""
+
+    def __init__(self) -> None:
+        self.slow = False
+        self.began = threading.Event()
+        self.go_on = threading.Event()
+
     def fdatasync(self, fd: int) -> None:
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
+        if self.slow:
+            self.began.set()
+            self.go_on.wait(60)
+        super().fdatasync(fd)
 
-    fsync = fdatasync
+
+SENT_AND_FLUSHED = (
+    "SELECT (sent_lsn - '0/0'::pg_lsn)::bigint, (flush_lsn - '0/0'::pg_lsn)::bigint "
+    "FROM pg_stat_replication"
+)
 
 
-async def test_a_failed_fsync_is_fatal(tmp_path: Path) -> None:
+@pytest.mark.parametrize("synchronous", [False, True])
+async def test_heartbeats_flow_while_a_flush_blocks(tmp_path: Path, synchronous: bool) -> None:
+    """Also those that the server asks for: the status interval is longer than its patience."""
+    disk = SlowDisk()
+    with PostgresServer(18, segment_size=MB, config={"wal_sender_timeout": "1s"}) as server:
+        async with receiving(
+            tcp(server), tmp_path, files=disk, synchronous=synchronous, report_flush=True
+        ) as (receiver, writer):
+            await in_thread(server.execute, WORK)
+            with trio.fail_after(30):
+                await writer.received.wait_for(await in_thread(server.flush_lsn))
+                await writer.flush()
+            disk.slow = True
+            await in_thread(server.execute, "INSERT INTO t VALUES (1, 'waits')")
+            written = await in_thread(server.flush_lsn)
+            with trio.fail_after(30):
+                await writer.received.wait_for(written)
+                writer.request_flush()
+                await in_thread(disk.began.wait)
+            before = writer.flushed.value
+            with trio.move_on_after(4):  # four times wal_sender_timeout
+                await receiver.disconnected.wait()
+            assert receiver.state.sessions == 1
+            assert writer.flushed.value == before < written
+            ((sent, flushed),) = await in_thread(server.execute, SENT_AND_FLUSHED)
+            assert sent >= written > before >= flushed
+            await in_thread(server.execute, "INSERT INTO t VALUES (2, 'is received meanwhile')")
+            with trio.fail_after(30):
+                await writer.received.wait_for(await in_thread(server.flush_lsn))
+            disk.slow = False
+            disk.go_on.set()
+            with trio.fail_after(30):
+                await writer.flush()
+            assert writer.flushed.value > written
+            assert receiver.state.sessions == 1
+            end = await in_thread(server.switch_wal)
+            with trio.fail_after(30):
+                await writer.received.wait_for(end)
+                await writer.flush()
+        assert_same(tmp_path, server)
+
+
+class FailingSync(FileLayer):
+    """Its fdatasync fails once, when ``failing`` is set; then it says that all is well."""
+
+    failing = True
+
+    def fdatasync(self, fd: int) -> None:
+        if self.failing:
+            self.failing = False
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        super().fdatasync(fd)
+
+
+@pytest.mark.parametrize("synchronous", [False, True])
+async def test_a_failed_fsync_is_fatal(tmp_path: Path, synchronous: bool) -> None:
+    """It is not tried again: the kernel would say that what it lost is on disk."""
+    disk = FailingSync()
     with PostgresServer(18, segment_size=MB) as server:
+        disk.failing = False
         with pytest.raises(ExceptionGroup) as caught:  # noqa: ASYNC401
-            async with receiving(tcp(server), tmp_path, files=FailingSync()) as (_, writer):
-                await in_thread(server.execute, WORK)
+            async with receiving(tcp(server), tmp_path, files=disk, synchronous=synchronous) as (
+                _,
+                writer,
+            ):
+                await in_thread(server.execute, TABLE)
                 with trio.fail_after(30):
+                    await writer.received.wait_for(await in_thread(server.flush_lsn))
                     await writer.flush()
+                flushed = writer.flushed.value
+                disk.failing = True
+                await in_thread(server.execute, "INSERT INTO t VALUES (1, 'x')")
+                with trio.fail_after(30):
+                    while True:
+                        writer.request_flush()
+                        await writer.flushed.wait_past(writer.received.value)
         assert [type(leaf) for leaf in leaves(caught.value)] == [StorageError]
+        assert not disk.failing
+        assert writer.flushed.value == flushed
 
 
-async def test_a_new_connection_string_takes_effect_at_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("synchronous", [False, True])
+async def test_a_new_connection_string_takes_effect_at_once(
+    tmp_path: Path, synchronous: bool
+) -> None:
     with PostgresServer(18, segment_size=MB) as server:
         conninfo = AsyncValue(tcp(server, application_name="before"))
-        writer = Writer(tmp_path)
-        receiver = Receiver(conninfo, writer)
+        writer = Writer(tmp_path, synchronous=synchronous)
+        receiver = Receiver(conninfo, writer, report_flush=synchronous)
         names = "SELECT application_name FROM pg_stat_replication"
         async with trio.open_nursery() as nursery:
             await nursery.start(writer.run)

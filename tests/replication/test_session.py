@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
 
+import pytest
 import trio
 from trio_util import AsyncValue
 
@@ -30,10 +31,10 @@ WORK = (
 
 @asynccontextmanager
 async def receiving(
-    server: PostgresServer, directory: Path, slot: str | None = None
+    server: PostgresServer, directory: Path, slot: str | None = None, *, synchronous: bool = False
 ) -> AsyncIterator[tuple[Receiver, Writer]]:
     """Receives into ``directory`` while the body runs; then stops in good order."""
-    writer = Writer(directory)
+    writer = Writer(directory, synchronous=synchronous)
     receiver = Receiver(AsyncValue(server.replication_dsn), writer, slot=slot)
     async with trio.open_nursery() as nursery:
         await nursery.start(writer.run)
@@ -86,10 +87,14 @@ async def test_backup_and_segments_are_those_of_the_server(pg_version: int, tmp_
             await in_thread(server.stop, "fast")
 
 
-async def test_fast_shutdown_is_not_held_up(tmp_path: Path) -> None:
+@pytest.mark.parametrize("synchronous", [False, True])
+async def test_fast_shutdown_is_not_held_up(tmp_path: Path, synchronous: bool) -> None:
     with PostgresServer(18) as server:
         await create_slot(server, "walstream")
-        async with receiving(server, tmp_path, "walstream") as (receiver, writer):
+        async with receiving(server, tmp_path, "walstream", synchronous=synchronous) as (
+            receiver,
+            writer,
+        ):
             await in_thread(server.execute, WORK)
             with trio.fail_after(5):
                 await in_thread(server.stop, "fast")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import socket as stdlib_socket
+import threading
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
@@ -233,6 +234,8 @@ class ReplicationConnection:
         self._eof: ConnectionLost | None = None
         self.name = name
         self.copy_ended = False
+        self.lock = threading.Lock()
+        """Held for each call into libpq while COPY runs and a thread takes part in it."""
 
     def __enter__(self) -> ReplicationConnection:
         return self
@@ -250,6 +253,9 @@ class ReplicationConnection:
     def server_version(self) -> int:
         """The server's major version, for example 15."""
         return self._pgconn.server_version // 10000
+
+    def fileno(self) -> int:
+        return self._pgconn.socket
 
     @property
     def used_password(self) -> bool:
@@ -442,10 +448,32 @@ class ReplicationConnection:
 
         Cancellation: the message is queued in libpq, whole, and goes out with the next.
         """
+        await self.send_newest(lambda: message)
+
+    async def send_newest(self, make: Callable[[], bytes]) -> None:
+        """As ``send_copy``; ``make`` makes the message with ``lock`` held."""
+        with self.lock:
+            whole = self.send_copy_now(make())
+        while not whole:
+            await trio.lowlevel.wait_writable(self._pgconn.socket)
+            try:
+                with self.lock:
+                    whole = not self._pgconn.flush()
+            except psycopg.OperationalError as exc:
+                raise ConnectionLost(_one_line(exc)) from exc
+        await trio.lowlevel.checkpoint()
+
+    def send_copy_now(self, message: bytes) -> bool:
+        """Sends one CopyData as far as the socket takes it; returns whether that was all.
+
+        What is left goes out with the next message. With ``lock`` held, in any thread.
+
+        Raises:
+            ConnectionLost: the socket is closed.
+        """
         try:
-            while not self._pgconn.put_copy_data(message):
-                await trio.lowlevel.wait_writable(self._pgconn.socket)
-            await self._flush()
+            self._pgconn.put_copy_data(message)
+            return not self._pgconn.flush()
         except psycopg.OperationalError as exc:
             raise ConnectionLost(_one_line(exc)) from exc
 

@@ -26,9 +26,11 @@ from walstream.replication.messages import (
     UNIX_TO_PG_EPOCH_US,
     NextTimeline,
     PrimaryKeepAlive,
+    XLogData,
     decode_copy_message,
     encode_status_update,
 )
+from walstream.replication.relay import Relay
 from walstream.tasks.bell import Bell
 from walstream.tasks.supervise import Backoff, keep_running, single_error
 from walstream.tasks.watermark import Watermark
@@ -46,8 +48,10 @@ from walstream.wal.timeline import (
 log = logging.getLogger("walstream.receiver")
 
 # How long a reply that the server asked for waits for the disk before it goes out as it stands.
-REPLY_GRACE_S = 1.0
+REPLY_GRACE_S = 0.1
 FAREWELL_S = 2.0
+# A flush that takes longer is no longer waited for before what arrives meanwhile is read.
+STUCK_S = 0.2
 
 WAL_REMOVED = "58P01"
 
@@ -83,6 +87,19 @@ class WalSink(Protocol):
 
     def request_flush(self) -> None:
         """Asks for a flush soon, without waiting."""
+
+    @property
+    def lends(self) -> bool:
+        """Whether ``lend`` is worth a try."""
+
+    def lend(self, borrower: Relay) -> bool:
+        """Runs a relay with the open files in a thread of the sink's own; False: not now.
+
+        While it runs nothing is put, until it was recalled; ``ended`` is called after it.
+        """
+
+    def publish_lent(self) -> None:
+        """Moves the marks to where a relay is."""
 
 
 @dataclass(slots=True)
@@ -159,6 +176,8 @@ class Receiver:
         self._finished = False
         self._stopping = False
         self._blocked = False
+        self._relay: Relay | None = None
+        self._told = -1
         self._last_message = 0.0
         self._session_scope: trio.CancelScope | None = None
         self._wait_scope: trio.CancelScope | None = None
@@ -372,8 +391,9 @@ class Receiver:
         return self._end_lsn is not None and lsn >= self._end_lsn
 
     async def _stream(self, connection: ReplicationConnection) -> NextTimeline | None:
-        self._last_message = trio.current_time()
+        self._last_message = time.monotonic()
         self._reply_wanted = False
+        self._told = -1
         self._sink.flushed.listeners.append(self._bell.ring)
         if self._task_status is not None:
             self._task_status.started()
@@ -420,17 +440,17 @@ class Receiver:
                 # trip through the event loop for every message. The checkpoint is put's.
                 if taken:
                     taken = False
-                    await self._wait_input(connection)
+                    if not self._sink.lends or not await self._read_directly(connection):
+                        await self._wait_input(connection)
+                    elif self._finished or connection.copy_ended:
+                        return
                 else:
                     taken = True
                     connection.take_input()
                 continue
             taken = False
             decoded = decode_copy_message(message)
-            state = self.state
-            state.server_end_lsn = decoded.server_end_lsn
-            state.server_time = (decoded.send_time_us + UNIX_TO_PG_EPOCH_US) / 1e6
-            self._last_message = trio.current_time()
+            self._hear(decoded)
             if isinstance(decoded, PrimaryKeepAlive):
                 if decoded.reply_requested:
                     self._reply_wanted = True
@@ -448,6 +468,58 @@ class Receiver:
                 self._finished = True
                 return
 
+    async def _read_directly(self, connection: ReplicationConnection) -> bool:
+        """Lets a relay read for as long as that goes well; returns False where it could not begin.
+
+        Cancellation: the connection is ours again; the relay may still be in a flush.
+        """
+        with trio.move_on_after(STUCK_S):
+            await self._sink.flush()
+
+        def status(written_lsn: int, flushed_lsn: int) -> bytes:
+            self._told = flushed_lsn
+            return self._status(written_lsn, flushed_lsn)
+
+        relay = Relay(
+            connection,
+            status=status,
+            report_flush=self._report_flush,
+            heard=self._hear,
+            publish=self._sink.publish_lent,
+            end_lsn=self._end_lsn,
+        )
+        if not self._sink.lend(relay):
+            relay.ended()
+            return False
+        self._relay = relay
+        try:
+            while not relay.over.is_set():
+                with trio.move_on_after(STUCK_S):
+                    await relay.over.wait()
+                since = relay.in_files_since
+                if since and time.monotonic() - since > STUCK_S:
+                    log.info("a flush takes long: reading on meanwhile")
+                    relay.recall()
+        finally:
+            relay.recall()
+            self._sink.publish_lent()
+            self._relay = None
+        self._backoff.reset()
+        if relay.error is not None:
+            raise relay.error
+        if relay.unsent:
+            self._told = -1
+            self._bell.ring()
+        self._finished = self._at_end(self._sink.received.value)
+        return True
+
+    def _hear(self, message: XLogData | PrimaryKeepAlive) -> None:
+        """Notes what every message tells. Also called in a relay's thread."""
+        state = self.state
+        state.server_end_lsn = message.server_end_lsn
+        state.server_time = (message.send_time_us + UNIX_TO_PG_EPOCH_US) / 1e6
+        self._last_message = time.monotonic()
+
     async def _wait_input(self, connection: ReplicationConnection) -> None:
         if not connection.uses_tls:
             await connection.wait_input()
@@ -461,19 +533,21 @@ class Receiver:
         """Sends status updates: by the clock, when asked, and when ``flushed`` moved."""
         infinity = float("inf")
         next_status = trio.current_time()
-        told = -1
         pinged_at = 0.0
         while True:
             pinged = pinged_at > self._last_message
             due = next_status if self._interval_s else infinity
             if self._timeout_s:
-                due = min(due, self._last_message + self._timeout_s / (1 if pinged else 2))
+                silent_s = time.monotonic() - self._last_message
+                left_s = self._timeout_s / (1 if pinged else 2) - silent_s
+                due = min(due, trio.current_time() + left_s)
             with trio.move_on_at(due):
                 await self._bell.wait()
             now = trio.current_time()
-            if self._blocked:  # the disk keeps us, not the server
-                self._last_message = now
-            silent_s = now - self._last_message
+            relay = self._relay
+            if self._blocked or (relay is not None and relay.in_files_since):
+                self._last_message = time.monotonic()  # the disk keeps us, not the server
+            silent_s = time.monotonic() - self._last_message
             if self._timeout_s and silent_s >= self._timeout_s:
                 raise ConnectionLost(f"no message from the server for {self._timeout_s:g} s")
             pinged = pinged_at > self._last_message
@@ -485,12 +559,11 @@ class Receiver:
                     await self._sink.flush()
             elif timer:
                 self._sink.request_flush()
-            elif not ping and not (self._report_flush and self._sink.flushed.value != told):
+            elif not ping and not (self._report_flush and self._sink.flushed.value != self._told):
                 continue
-            told = self._sink.flushed.value
             await self._send_status(connection, reply_requested=ping)
             if ping:
-                pinged_at = now
+                pinged_at = time.monotonic()
             next_status = trio.current_time() + self._interval_s
             if connection.uses_tls and self._wait_scope is not None:
                 self._wait_scope.cancel()
@@ -498,14 +571,20 @@ class Receiver:
     async def _send_status(
         self, connection: ReplicationConnection, *, reply_requested: bool = False
     ) -> None:
-        await connection.send_copy(
-            encode_status_update(
-                self._sink.written.value,
-                self._sink.flushed.value if self._report_flush else 0,
-                self._applied.value if self._applied is not None else 0,
-                int(time.time() * 1e6) - UNIX_TO_PG_EPOCH_US,
-                reply_requested,
-            )
+        def make() -> bytes:
+            self._sink.publish_lent()
+            self._told = flushed = self._sink.flushed.value
+            return self._status(self._sink.written.value, flushed, reply_requested)
+
+        await connection.send_newest(make)
+
+    def _status(self, written_lsn: int, flushed_lsn: int, reply_requested: bool = False) -> bytes:
+        return encode_status_update(
+            written_lsn,
+            flushed_lsn if self._report_flush else 0,
+            self._applied.value if self._applied is not None else 0,
+            int(time.time() * 1e6) - UNIX_TO_PG_EPOCH_US,
+            reply_requested,
         )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from walstream.errors import WalDivergedError, WalGapError
@@ -25,7 +25,8 @@ class WalFiles:
     """The segments of one timeline from ``start_lsn`` on.
 
     ``next_lsn`` is the end of what was fed, ``written_lsn`` of what the kernel took,
-    ``flushed_lsn`` of what is on disk.
+    ``flushed_lsn`` of what is on disk. ``syncs`` counts flushes, ``sync_seconds`` is what the last
+    one took.
 
     Args:
         files: the system calls.
@@ -66,8 +67,9 @@ class WalFiles:
         self._pending: deque[bytes | memoryview] = deque()
         self._segment: Segment | None = None
         self.next_lsn = self.written_lsn = self.flushed_lsn = start_lsn
-        self.sync_seconds = 0.0
+        self.sync_seconds = self.slowest_sync_seconds = 0.0
         self.syncs = 0
+        self._failed = False
         if start_lsn % segment_size:
             segment = self._open(prefix)
             if isinstance(segment, SegmentFile) and prefix is None:
@@ -162,9 +164,7 @@ class WalFiles:
             size -= len(buffer)
         if self.written_lsn % self._size == 0:
             assert self._segment is not None
-            started = time.perf_counter()
-            self._segment.complete()
-            self._note_sync(started)
+            self._durably(self._segment.complete)
             self._segment = None
             if self._sync:
                 self.flushed_lsn = self.written_lsn
@@ -178,23 +178,31 @@ class WalFiles:
         if self.flushed_lsn == self.written_lsn or not self._sync:
             return
         if self._segment is not None:
-            started = time.perf_counter()
-            self._segment.flush()
-            self._note_sync(started)
+            self._durably(self._segment.flush)
         self.flushed_lsn = self.written_lsn
 
-    def _note_sync(self, started: float) -> None:
+    def _durably(self, action: Callable[[], None]) -> None:
+        """Runs what fsyncs. Once it failed it is never tried again: it would seem to succeed."""
+        assert not self._failed
+        self._failed = True
+        started = time.perf_counter()
+        action()
         self.sync_seconds = time.perf_counter() - started
+        self.slowest_sync_seconds = max(self.slowest_sync_seconds, self.sync_seconds)
         self.syncs += 1
+        self._failed = False
 
     def close(self) -> None:
         """Flushes what was written and closes the file, which stays ``.partial``.
+
+        After a failed flush the file is only closed.
 
         Raises:
             StorageError: fdatasync failed.
         """
         try:
-            self.flush()
+            if not self._failed:
+                self.flush()
         finally:
             self.abandon()
 

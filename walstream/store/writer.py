@@ -1,9 +1,12 @@
 """The writer: takes WAL from a receiver, verifies it, keeps it, and says how far it is on disk.
 
-One task (``run``) owns the open segment. Everything that blocks happens in one worker thread that
-is the writer's own: a batch of chunks is verified, written and, where it is time, flushed in one
-hop. While a hop runs the next batch is received. A full disk pauses the writer until there is
-space; the receiver then stops reading, its status sender does not.
+One task (``run``) owns the open segment. Everything that blocks happens in a thread that is the
+writer's own: a batch of chunks is verified, written and, where it is time, flushed as one job.
+While it runs the next batch is received. A full disk pauses the writer until there is space; the
+receiver then stops reading, its status sender does not.
+
+The commits of a server wait for each flush of its synchronous standby: for those the writer lends
+its files and its thread to the receiver (``lend``), while that is up to date.
 """
 
 from __future__ import annotations
@@ -11,10 +14,12 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import trio
 
@@ -40,6 +45,7 @@ from walstream.store.verify import (
 from walstream.store.wal_files import WalFiles
 from walstream.tasks.bell import Bell
 from walstream.tasks.watermark import Watermark
+from walstream.tasks.worker import Worker
 from walstream.wal.layout import LONG_PAGE_HEADER, XLOG_BLCKSZ
 from walstream.wal.model import WalChunk, format_lsn
 from walstream.wal.segment import (
@@ -63,6 +69,8 @@ T = TypeVar("T")
 # the time of a segment's fsyncs, so that the server is kept busy meanwhile.
 QUEUE_BYTES = 16 << 20
 FULL_DISK_RETRY_S = (0.2, 5.0)
+# A flush that takes longer is no longer waited for in line with what arrives.
+QUICK_FLUSH_S = 0.1
 DEAD_DIRECTORY = "dead"
 
 
@@ -79,6 +87,38 @@ class WriterState:
     last_wal_at: float = 0.0
     holes: list[str] = field(default_factory=list)
     set_aside: list[str] = field(default_factory=list)
+
+
+class Borrower(Protocol):
+    """What ``Writer.lend`` lends to."""
+
+    def __call__(self, files: WalFiles) -> None:
+        """Feeds, writes and flushes as it likes; runs in the writer's thread."""
+
+    def recall(self) -> None:
+        """Makes the call return soon; safe at any time."""
+
+    def ended(self) -> None:
+        """Hears, in the event loop, that the call has returned or raised."""
+
+
+class _Batch:
+    """A job for the writer's thread: chunks to verify and write, then perhaps a flush.
+
+    After ``NoSpace`` it can be run again.
+    """
+
+    def __init__(self, files: WalFiles, chunks: Sequence[WalChunk], *, flush: bool) -> None:
+        self.files = files
+        self._chunks = chunks
+        self._flush = flush
+
+    def __call__(self) -> None:
+        chunks, self._chunks = self._chunks, ()
+        self.files.feed(chunks)
+        self.files.write()
+        if self._flush:
+            self.files.flush()
 
 
 class Writer:
@@ -133,7 +173,9 @@ class Writer:
         self._system_id = system_id
         self._layer = files or FileLayer()
         self._file_mode = file_mode
-        self._limiter = trio.CapacityLimiter(1)
+        self._worker = Worker("walstream writer")
+        self._lent: tuple[_Batch, Borrower] | None = None
+        self._fsyncs_before = 0
         self._queue: deque[WalChunk] = deque()
         self._queued = 0
         self._bell = Bell()
@@ -162,6 +204,37 @@ class Writer:
         self._queued += len(chunk.data)
         self.received.advance(chunk.start_lsn + len(chunk.data))
         self._bell.ring()
+
+    @property
+    def lends(self) -> bool:
+        """Whether ``lend`` is worth a try: a synchronous writer on a disk that is quick."""
+        return (
+            self._synchronous
+            and self._sync
+            and self._files is not None
+            and self._files.sync_seconds < QUICK_FLUSH_S
+        )
+
+    def lend(self, borrower: Borrower) -> bool:
+        """Runs ``borrower`` in the writer's thread; returns False where that cannot be now.
+
+        Until its ``ended`` nothing may be put, unless it was recalled. ``run`` then goes on with
+        what it left, or raises what it raised. ``publish_lent`` tells the watermarks before that.
+        """
+        if not self.lends or self._queue or self._worker.busy or not self._idle.is_set():
+            return False
+        assert self._files is not None
+        self._worker.begin(partial(borrower, self._files))
+        self._lent = (_Batch(self._files, (), flush=True), borrower)
+        self._idle = trio.Event()
+        self._bell.ring()
+        return True
+
+    def publish_lent(self) -> None:
+        """Tells how far what was lent is."""
+        if self._lent is not None:
+            self.state.last_wal_at = time.time()
+            self._publish(self._lent[0].files)
 
     def request_flush(self) -> None:
         """Asks for a flush of what was put, soon."""
@@ -304,18 +377,19 @@ class Writer:
         Cancellation: what the kernel has is flushed, the file is closed; what was queued is
         dropped: it was never reported.
         """
-        task_status.started()
-        try:
-            while True:
-                await self._bell.wait()
-                while self._queue or self._flush_wanted:
-                    await self._write_batch()
-                self._idle.set()
-                if self._closing:
-                    break
-        finally:
-            with trio.CancelScope(shield=True):
-                await self._shut()
+        async with self._worker:
+            task_status.started()
+            try:
+                while True:
+                    await self._bell.wait()
+                    while self._lent or self._queue or self._flush_wanted:
+                        await self._write_batch()
+                    self._idle.set()
+                    if self._closing:
+                        break
+            finally:
+                with trio.CancelScope(shield=True):
+                    await self._shut()
 
     def close(self) -> None:
         """Ends ``run`` after everything that was put is on disk."""
@@ -325,75 +399,105 @@ class Writer:
 
     async def _until_idle(self) -> None:  # noqa: ASYNC910
         while self._queue or not self._idle.is_set():
-            self._idle = trio.Event()
+            if self._idle.is_set():
+                self._idle = trio.Event()
             self._bell.ring()
             await self._idle.wait()
 
-    async def _write_batch(self) -> None:
-        self._idle = trio.Event() if self._idle.is_set() else self._idle
-        batch = list(self._queue)
+    def _next_batch(self, files: WalFiles) -> _Batch:
+        """Takes all that is queued."""
+        batch = _Batch(files, list(self._queue), flush=self._flush_wanted or self._synchronous)
+        if self._queue:
+            self.state.last_wal_at = time.time()
         self._queue.clear()
         self._queued = 0
-        self._room.set()
-        flush = self._flush_wanted or self._synchronous
         self._flush_wanted = False
-        files = self._files
-        if files is None:
+        self._room.set()
+        return batch
+
+    async def _write_batch(self) -> None:
+        """Waits for what was lent, else writes all that is queued."""
+        if self._idle.is_set():
+            self._idle = trio.Event()
+        if self._lent is not None:
+            batch = self._lent[0]
+            job: Callable[[], Awaitable[None]] = self._take_back
+        elif self._files is not None:
+            batch = self._next_batch(self._files)
+            job = partial(self._worker.call, batch)
+        else:
+            self._flush_wanted = False
             return  # noqa: ASYNC910
         retry_s = FULL_DISK_RETRY_S[0]
-        fed = False
-
-        def work() -> None:
-            nonlocal fed
-            if not fed:
-                fed = True
-                files.feed(batch)
-            files.write()
-            if flush:
-                files.flush()
-
         while True:
             try:
-                await self._in_thread(work)
+                await job()
             except NoSpace as exc:
                 if not self.state.waiting_for_space:
                     log.warning("%s; waiting for space", exc)
                 self.state.waiting_for_space = str(exc)
-                self._publish(files)
+                self._publish(batch.files)
                 await trio.sleep(retry_s)
                 retry_s = min(retry_s * 2, FULL_DISK_RETRY_S[1])
+                job = partial(self._worker.call, batch)
                 continue
             break
         if self.state.waiting_for_space:
             log.info("there is space again")
             self.state.waiting_for_space = ""
-        if batch:
-            self.state.last_wal_at = time.time()
-        self._publish(files)
+        self._publish(batch.files)
+
+    async def _take_back(self) -> None:
+        """Ends a ``lend``: waits for the thread; asks for a flush where that is still to be."""
+        assert self._lent is not None
+        batch, borrower = self._lent
+        try:
+            await self._worker.wait()
+        finally:
+            borrower.recall()
+            with trio.CancelScope(shield=True):
+                try:
+                    await self._worker.finish()
+                finally:
+                    self._lent = None
+                    self._publish(batch.files)
+                    borrower.ended()
+        if batch.files.flushed_lsn < batch.files.written_lsn:
+            self._flush_wanted = True
 
     def _publish(self, files: WalFiles) -> None:
-        if files.syncs:
-            self.state.fsyncs += files.syncs
-            files.syncs = 0
-            self.state.last_fsync_s = files.sync_seconds
-            self.state.slowest_fsync_s = max(self.state.slowest_fsync_s, files.sync_seconds)
-        self.written.advance(files.written_lsn)
-        self.flushed.advance(files.flushed_lsn)
+        # Flushed first: where another thread writes meanwhile, no mark passes the one before it.
+        flushed, written, received = files.flushed_lsn, files.written_lsn, files.next_lsn
+        state = self.state
+        state.fsyncs = self._fsyncs_before + files.syncs
+        state.last_fsync_s = files.sync_seconds
+        state.slowest_fsync_s = max(state.slowest_fsync_s, files.slowest_sync_seconds)
+        self.received.advance(received)
+        self.written.advance(written)
+        self.flushed.advance(flushed)
 
     async def _shut(self) -> None:
+        """Ends what is under way and closes the files, without waiting for space."""
         files, self._files = self._files, None
-        if files is None:
-            return  # noqa: ASYNC910
-        await self._in_thread(files.close)
-        self._publish(files)
+        try:
+            if self._lent is not None:
+                with suppress(NoSpace):
+                    await self._take_back()
+        finally:
+            if files is not None:
+                with trio.CancelScope(shield=True):
+                    await self._worker.call(files.close)
+                self._publish(files)
+                self._fsyncs_before = self.state.fsyncs
 
     async def _in_thread(self, function: Callable[..., T], *args: object) -> T:
-        return await trio.to_thread.run_sync(function, *args, limiter=self._limiter)
+        return await self._worker.call(partial(function, *args))
 
     # -- positions
 
     def _adopt(self, files: WalFiles) -> None:
         self._files = files
+        self._fsyncs_before = self.state.fsyncs
         self.state.timeline = files.timeline
         assert self._upstream is not None
         self.state.segment_size = self._upstream.segment_size
