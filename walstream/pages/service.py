@@ -145,11 +145,18 @@ class PageService:
         """Returns the LSN to answer at: the given one, or the newest.
 
         Raises:
-            LsnNotAvailable: before the store begins, or beyond what is indexed.
+            LsnNotAvailable: before the store begins, or beyond what is indexed. The newest is
+                before the beginning until the index has reached the end of the base backup.
         """
         last = self.last_record_lsn
         if at_lsn is None:
-            return last
+            at_lsn = last
+            if last < self.first_lsn:
+                raise LsnNotAvailable(
+                    f"no LSN is available yet: the newest record in the index ends at "
+                    f"{format_lsn(last)}, the base backup needs WAL up to "
+                    f"{format_lsn(self.first_lsn)}"
+                )
         if at_lsn < self.first_lsn:
             raise LsnNotAvailable(
                 f"LSN {format_lsn(at_lsn)} is before the store begins: "
@@ -182,9 +189,10 @@ class PageService:
                 f"block {tag.block} is beyond the end of relation {tag.locator} fork {fork}: "
                 f"it has {size} blocks at {format_lsn(lsn)}"
             )
-        return self._plan(tag, lsn)
+        return self._plan(tag, lsn, lsn)
 
-    def _plan(self, tag: BufferTag, lsn: int, copies: int = 0) -> Plan:
+    def _plan(self, tag: BufferTag, lsn: int, asked_lsn: int, copies: int = 0) -> Plan:
+        """Returns the plan for a page as of ``lsn``, which is for one as of ``asked_lsn``."""
         floor = self.index.voided(tag, lsn)
         copy = next(
             (
@@ -216,9 +224,9 @@ class PageService:
                     f"a copy, more than {MAX_COPIES} times"
                 )
             source = tag._replace(spc_oid=copy.source_spc_oid, db_oid=copy.source_db_oid)
-            base = self._plan(source, copy.end_lsn - 1, copies + 1)
+            base = self._plan(source, copy.end_lsn - 1, asked_lsn, copies + 1)
             return Plan(tag, lsn, base, tuple(chain))
-        base_page = self._base_page(tag, lsn, floor)
+        base_page = self._base_page(tag, lsn, asked_lsn, floor)
         if base_page is None:
             if chain and tag.fork != ForkNumber.VM:
                 raise NoBaseImage(
@@ -230,9 +238,15 @@ class PageService:
             base_page = ZERO_PAGE
         return Plan(tag, lsn, base_page, tuple(chain))
 
-    def _base_page(self, tag: BufferTag, lsn: int, floor: int) -> bytes | None:
+    def _base_page(self, tag: BufferTag, lsn: int, asked_lsn: int, floor: int) -> bytes | None:
+        """Returns the page from the newest base that ``lsn`` can be made from, None for none.
+
+        For the source of a copied database ``lsn``, the moment of the copy, may lie within the
+        backup. As PostgreSQL's recovery does we then take the page that was backed up; it is right
+        once all WAL up to the end of the backup counts, which ``asked_lsn`` says.
+        """
         for base in reversed(self.bases):
-            if base.stop_lsn <= lsn and base.start_lsn >= floor:
+            if floor <= base.start_lsn <= lsn and base.stop_lsn <= asked_lsn:
                 page = base.pages.read(tag)
                 if page is not None:
                     return page
