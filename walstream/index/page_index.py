@@ -172,13 +172,21 @@ class PageIndex:
                 self._db: Any = Rdict(str(path), options, access_type=access)
         except StorageError as error:
             raise StoreError(f"cannot open the index {path}: {error.__cause__}") from error
+        try:
+            self._check_format()
+        except BaseException:
+            self.close()
+            raise
+
+    def _check_format(self) -> None:
         stored = self.meta("format")
-        if stored is None and not read_only:
+        if stored is None and not self.read_only:
             with self._reported():
                 self._db[b"mformat"] = str(FORMAT).encode()
         elif stored != str(FORMAT).encode():
             raise StoreError(
-                f"index {path}: expected format {FORMAT}, got {stored!r}: run walstream reindex"
+                f"index {self.path}: expected format {FORMAT}, got {stored!r}: "
+                "run walstream reindex"
             )
 
     def close(self) -> None:
@@ -260,19 +268,11 @@ class PageIndex:
     def entries(self, tag: BufferTag, upto_lsn: int = MAX_LSN) -> Iterator[Entry]:
         """Yields the entries of a block with ``end_lsn <= upto_lsn``, newest first."""
         prefix = _BLOCK.pack(b"b", *tag)
-        iterator = self._db.iter()
-        iterator.seek_for_prev(prefix + upto_lsn.to_bytes(8, "big"))
-        while iterator.valid():
-            key = iterator.key()
-            if not key.startswith(prefix):
-                return
-            base = int.from_bytes(key[-8:], "big")
-            for above, length, flags in reversed(list(_ENTRY.iter_unpack(iterator.value()))):
+        for base, postings in self._scan_back(prefix, upto_lsn):
+            for above, length, flags in reversed(list(_ENTRY.iter_unpack(postings))):
                 end_lsn = base + above
                 if end_lsn <= upto_lsn:
                     yield Entry(end_lsn, end_lsn - length, flags)
-            iterator.prev()
-        self._ended(iterator)
 
     def sizes(
         self, locator: RelFileLocator, fork: int, upto_lsn: int = MAX_LSN
@@ -294,32 +294,18 @@ class PageIndex:
         self, space: bytes, locator: RelFileLocator, fork: int, upto_lsn: int
     ) -> Iterator[SizeChange]:
         prefix = _SIZE_PREFIX.pack(space, *locator, fork)
-        iterator = self._db.iter()
-        iterator.seek_for_prev(prefix + upto_lsn.to_bytes(8, "big"))
-        while iterator.valid():
-            key = iterator.key()
-            if not key.startswith(prefix):
-                return
-            kind, blocks = _SIZE.unpack(iterator.value())
-            yield SizeChange(int.from_bytes(key[-8:], "big"), SizeKind(kind), blocks)
-            iterator.prev()
-        self._ended(iterator)
+        for end_lsn, value in self._scan_back(prefix, upto_lsn):
+            kind, blocks = _SIZE.unpack(value)
+            yield SizeChange(end_lsn, SizeKind(kind), blocks)
 
     def database_changes(
         self, spc_oid: int, db_oid: int, upto_lsn: int = MAX_LSN
     ) -> Iterator[DatabaseChange]:
-        """Yields what happened to a database directory, newest first."""
+        """Yields what happened to a database directory up to an LSN (inclusive), newest first."""
         prefix = _DATABASE_KEY.pack(b"a", spc_oid, db_oid, 0)[:-8]
-        iterator = self._db.iter()
-        iterator.seek_for_prev(prefix + upto_lsn.to_bytes(8, "big"))
-        while iterator.valid():
-            key = iterator.key()
-            if not key.startswith(prefix):
-                return
-            kind, spc, db = _DATABASE.unpack(iterator.value())
-            yield DatabaseChange(int.from_bytes(key[-8:], "big"), DatabaseKind(kind), spc, db)
-            iterator.prev()
-        self._ended(iterator)
+        for end_lsn, value in self._scan_back(prefix, upto_lsn):
+            kind, spc, db = _DATABASE.unpack(value)
+            yield DatabaseChange(end_lsn, DatabaseKind(kind), spc, db)
 
     def size_at(self, locator: RelFileLocator, fork: int, at_lsn: int = MAX_LSN) -> int | None:
         """Returns the blocks of a fork at an LSN, or None where it did not exist then."""
@@ -380,7 +366,20 @@ class PageIndex:
                 previous = block
                 yield block
 
+    def _scan_back(self, prefix: bytes, upto_lsn: int) -> Iterator[tuple[int, bytes]]:
+        """Yields (LSN, value) of the keys prefix + LSN up to ``upto_lsn``, newest first."""
+        iterator = self._db.iter()
+        iterator.seek_for_prev(prefix + upto_lsn.to_bytes(8, "big"))
+        while iterator.valid():
+            key = iterator.key()
+            if not key.startswith(prefix):
+                return
+            yield int.from_bytes(key[-8:], "big"), iterator.value()
+            iterator.prev()
+        self._ended(iterator)
+
     def _scan(self, prefix: bytes, start: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Yields (key, value) of the keys with that prefix from ``start`` on, ascending."""
         iterator = self._db.iter()
         iterator.seek(start)
         while iterator.valid():
