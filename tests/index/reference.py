@@ -93,8 +93,8 @@ class Reference:
             event = Event(end_lsn, start_lsn, record.rmgr_id, record.info, record.xid)
             batch.events.append(event)
         if record.rmgr_id == 0 and kind == 0x70 and len(record.main_data) >= 8:
-            time_us = int.from_bytes(record.main_data[:8], "little")
-            batch.times.append(TimePoint(time_us, end_lsn, start_lsn, 0, 2))
+            time_us = int.from_bytes(record.main_data[:8], "little", signed=True)
+            batch.times.append(TimePoint(max(time_us, 0), end_lsn, start_lsn, 0, 2))
         elif record.rmgr_id == 1 and record.info & 0x70 in ENDS:
             end = parse_end(record.main_data, record.info, self.version)
             xid, what = end.twophase_xid or record.xid, ENDS[record.info & 0x70]

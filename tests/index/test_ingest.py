@@ -237,3 +237,14 @@ def test_zeros_end_wal_and_a_page_after_them_makes_them_a_hole(
                 assert own.end_of_wal is not None
         assert own.last_record_end == wal.records[0].end_lsn
         index.close()
+
+
+def test_a_restore_point_of_a_clock_before_2000_is_not_in_the_future(tmp_path: Path) -> None:
+    wal = WalWriter(18, SEGMENT, SEGMENT)
+    time_us = (-5_000_000).to_bytes(8, "little", signed=True)
+    wal.add(0, 0x70, 0, record_body(18, (), time_us + b"name".ljust(64, b"\0")))
+    index = PageIndex(tmp_path / "index")
+    ingest.begin_index(index, SEGMENT, ())
+    assert run(index, Memory(SEGMENT, bytes(wal.data)), 18, SEGMENT, wal.lsn) is None
+    assert [point.time_us for point in index.times()] == [0]
+    index.close()

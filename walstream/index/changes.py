@@ -125,7 +125,7 @@ class RecordIndexer:
         if rmgr == RM_DBASE:
             return database.parse_database(data, info, self._version)
         if rmgr == RM_XLOG and info & 0xF0 == XLOG_RESTORE_POINT and len(data) >= 8:
-            return int.from_bytes(data[:8], "little")
+            return int.from_bytes(data[:8], "little", signed=True)
         return None
 
     def _size(self, key: tuple[int, int, int, int]) -> int:
