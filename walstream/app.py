@@ -7,7 +7,7 @@ import math
 import shutil
 import signal
 from collections.abc import AsyncIterator, Callable
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import trio
 from trio_util import AsyncValue, periodic
 
 from walstream.config import RunConfig
-from walstream.errors import ServerRefused, StoreError
+from walstream.errors import ServerRefused, StorageError, StoreError
 from walstream.index.ingest import Ingest, begin_index
 from walstream.index.page_index import PageIndex
 from walstream.metrics import StatusCollector, serve_metrics
@@ -302,7 +302,8 @@ def reindex(path: Path, report: Callable[[int, int], None]) -> int:
 
     Raises:
         StoreError: not a store, in use, or without a base backup.
-        WalError: WAL is damaged before its end, or a segment is missing.
+        WalError: WAL is damaged before its end, or a segment is missing. The old index stays.
+        StorageError: WAL cannot be read, or the index not be written or put in its place.
     """
     with Store.open(path) as store:
         backups = list_base_backups(store.base_path)
@@ -313,17 +314,34 @@ def reindex(path: Path, report: Callable[[int, int], None]) -> int:
         end_lsn = archive.end_lsn()
         fresh = store.path / "index.new"
         shutil.rmtree(fresh, ignore_errors=True)
-        index = PageIndex(fresh)
-        begin_index(index, first.start_lsn, BasePages(first.path).sizes().items())
-        ingest = Ingest(index, archive, identity.version, identity.segment_size, identity.system_id)
-        start = ingest.read_lsn
-        while ingest.read_lsn < end_lsn and ingest.end_of_wal is None:
-            ingest.advance(end_lsn)
-            report(ingest.read_lsn - start, end_lsn - start)
-        index.close()
-        shutil.rmtree(store.index_path, ignore_errors=True)
-        fresh.rename(store.index_path)
+        try:
+            with closing(PageIndex(fresh)) as index:
+                begin_index(index, first.start_lsn, BasePages(first.path).sizes().items())
+                ingest = Ingest(
+                    index, archive, identity.version, identity.segment_size, identity.system_id
+                )
+                start = ingest.read_lsn
+                while ingest.read_lsn < end_lsn and ingest.end_of_wal is None:
+                    ingest.advance(end_lsn)
+                    report(ingest.read_lsn - start, end_lsn - start)
+            replace_directory(fresh, store.index_path)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
         return ingest.last_record_end
+
+
+def replace_directory(fresh: Path, path: Path) -> None:
+    """Puts ``fresh`` in the place of the directory ``path``.
+
+    Raises:
+        StorageError: the old one cannot be removed, or the new one not renamed.
+    """
+    try:
+        if path.exists():
+            shutil.rmtree(path)
+        fresh.rename(path)
+    except OSError as exc:
+        raise StorageError(f"cannot replace {path}: {exc.strerror}", str(path)) from exc
 
 
 async def run_until_signalled(application: Application, drain_s: float = math.inf) -> None:
