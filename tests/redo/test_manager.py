@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from tests.redo.children.speaker import echo_page
 from tests.redo.faults import ENVIRONMENT, config, limits, request
 from walstream.errors import RedoError, RedoQuarantined, UnsupportedRecord
+from walstream.redo import dumps
 from walstream.redo.dumps import dump_settings, write_dump
 from walstream.redo.manager import RedoConfig, RedoManager
 from walstream.redo.protocol import RedoRequest, decode_requests
@@ -122,6 +123,14 @@ async def test_a_page_of_another_request_is_never_handed_out() -> None:
         nursery.start_soon(shifted)
         for block in range(4, 20):
             nursery.start_soon(ask, manager, request(block))
+
+
+async def test_a_child_that_gave_a_wrong_page_ends_though_it_was_alone() -> None:
+    async with running(config()) as manager:
+        with pytest.raises(RedoError, match="wrong result for block 7"):
+            await ask(manager, request(7, "!wrong"))
+        await ask(manager, request(8))
+    assert manager.metrics.stopped["protocol"] == 2
 
 
 async def test_children_that_die_of_nothing_cost_nobody_an_answer(tmp_path: Path) -> None:
@@ -268,3 +277,15 @@ def test_the_newest_dumps_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert set(tmp_path.iterdir()) == {*paths[2:], tmp_path / "unrelated"}
     assert dump_settings(paths[4]) == (18, True)
     assert dump_settings(tmp_path / "unrelated") is None
+
+
+def test_a_dump_that_another_removed_first_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Children of several kinds, and other processes, dump into the same directory."""
+    listed = Path.iterdir
+    gone = tmp_path / "redo-pg18-20200101T000000.000000-1.request"
+    monkeypatch.setattr(Path, "iterdir", lambda path: [*listed(path), gone])
+    monkeypatch.setattr(dumps, "KEEP", 2)
+    written = [write_dump(tmp_path, b"x", version=18, stamp_hints=False) for _ in range(4)]
+    assert sorted(listed(tmp_path)) == sorted(written[2:])

@@ -14,7 +14,7 @@ from pathlib import Path
 from walstream.errors import StorageError
 
 KEEP = 100
-_NAME = re.compile(r"redo-pg(\d+)(-hints)?-[\dT.]+-\d+\.request")
+_NAME = re.compile(r"redo-pg(\d+)(-hints)?-([\dT.]+)-(\d+)\.request")
 _numbers = itertools.count(1)
 
 
@@ -31,9 +31,11 @@ def write_dump(directory: Path, data: bytes, *, version: int, stamp_hints: bool)
         directory.mkdir(parents=True, exist_ok=True)
         with path.open("xb") as file:
             file.write(data)
-        dumps = (entry for entry in directory.iterdir() if _NAME.fullmatch(entry.name))
-        for old in sorted(dumps, key=lambda entry: entry.stat().st_mtime_ns)[:-KEEP]:
-            old.unlink()
+        names = (_NAME.fullmatch(entry.name) for entry in directory.iterdir())
+        dumps = sorted((match[3], int(match[4]), match[0]) for match in names if match)
+        for _, _, name in dumps[:-KEEP]:
+            # Threads and processes share the directory: another may have removed it.
+            (directory / name).unlink(missing_ok=True)
     except OSError as exc:
         raise StorageError(f"cannot write dump {path}: {exc.strerror}", str(path)) from exc
     return path

@@ -203,12 +203,9 @@ class RedoManager:
             try:
                 if not death.suspect:
                     process = pool.pick() or await pool.acquire()
-                    page = await process.request(data)
-                    check_page(page, request)
-                    return page
+                    return await self._ask(process, request, data)
                 async with pool.isolated() as process:
-                    page = await process.request(data)
-                check_page(page, request)
+                    page = await self._ask(process, request, data)
                 logger.info("redo of block %s succeeded alone after a child died", request.tag)
             except RedoProcessDied as again:
                 if death.suspect and again.suspect:
@@ -218,6 +215,16 @@ class RedoManager:
             else:
                 return page
         raise RedoError(f"{_MAX_MOVES} redo children died around this request: {death}") from death
+
+    async def _ask(self, process: RedoProcess, request: RedoRequest, data: bytes) -> bytes:
+        """Returns a page that was checked; ends a child whose page is wrong."""
+        page = await process.request(data)
+        try:
+            check_page(page, request)
+        except WrongResult as exc:
+            process.distrust(str(exc))
+            raise
+        return page
 
     def _keep_failure(
         self, request: RedoRequest, data: bytes, version: int, stamp_hints: bool

@@ -37,6 +37,7 @@ class EchoEngine:
         self.replies = bytearray()
         self.open = bytearray()
         self.consumed = 0
+        self.wrong = False
 
     def process(self, buffer: memoryview, length: int) -> int:
         at = 0
@@ -61,7 +62,11 @@ class EchoEngine:
             name, _, argument = record[24:224].rstrip(b"\0").decode("latin-1").partition(" ")
             if name in COMMANDS:
                 COMMANDS[name](self, argument)
-        self.replies += echo_page(request)
+        page = echo_page(request)
+        if self.wrong:
+            page = b"\xff\xff\xff\xff" + page[4:]  # an LSN that no record ends at
+            self.wrong = False
+        self.replies += page
 
 
 def _die(engine: EchoEngine, argument: str) -> None:
@@ -94,6 +99,10 @@ def _slow(engine: EchoEngine, argument: str) -> None:
 
 def _garbage(engine: EchoEngine, argument: str) -> None:
     engine.replies += b"garbage" * int(argument)
+
+
+def _wrong(engine: EchoEngine, argument: str) -> None:
+    engine.wrong = True
 
 
 def _half(engine: EchoEngine, argument: str) -> None:
@@ -169,6 +178,7 @@ COMMANDS: dict[str, Callable[[EchoEngine, str], None]] = {
     "!spin": _spin,
     "!slow": _slow,
     "!garbage": _garbage,
+    "!wrong": _wrong,
     "!half": _half,
     "!eat": _eat,
     "!flood": _flood,
