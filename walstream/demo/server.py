@@ -14,7 +14,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -204,7 +204,8 @@ async def wait_until_ready(process: trio.Process, data: Path, log: Path) -> None
         while process.returncode is None:
             await trio.sleep(0.02)
             lines = []
-            if (data / "postmaster.pid").exists():
+            # Not there yet, or no more: a server that fails to start removes it.
+            with suppress(FileNotFoundError):
                 lines = (data / "postmaster.pid").read_text().splitlines()
             if len(lines) >= 8 and lines[7].strip() == "ready":
                 return
