@@ -31,7 +31,7 @@ def test_replay_shows_the_error_and_goes_on(tmp_path: Path) -> None:
     dump.write_bytes(SHORT + unknown + SHORT)
     result = run("replay", dump, "--pg-version", "15", "--hex")
     assert result.exit_code == 9, result.output
-    assert result.output.count("page: lsn 0/16D4080") == 2
+    assert result.output.count("page: lsn 0/16D4080") == result.output.count("page: ") == 2
     assert "failed: " in result.output
     assert "0000  00 00 00 00 80 40 6d 01" in result.output
 

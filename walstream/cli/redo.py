@@ -123,7 +123,7 @@ async def _replay(
     from walstream.errors import RedoError
     from walstream.redo.manager import child_command
     from walstream.redo.process import RedoProcess
-    from walstream.redo.protocol import encode_request
+    from walstream.redo.protocol import decode_error, encode_request
     from walstream.redo.result import check_page
 
     words, environment = child_command(config, version, stamp_hints)
@@ -142,7 +142,8 @@ async def _replay(
                 await nursery.start(process.run)
             try:
                 page = await process.request(encode_request(request))
-                _show_page(page, as_hex)
+                if decode_error(page) is None:
+                    _show_page(page, as_hex)
                 check_page(page, request)
             except RedoError as exc:
                 click.echo(f"  failed: {exc}", err=True)
