@@ -9,7 +9,6 @@ from typing import NamedTuple, NewType
 Lsn = NewType("Lsn", int)
 """A byte position in the WAL stream (XLogRecPtr). 0 is invalid."""
 
-TimelineId = NewType("TimelineId", int)
 
 BLCKSZ = 8192
 

@@ -7,7 +7,6 @@ numbers need 64 bits.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import NamedTuple
 
 MIN_SEGMENT_SIZE = 1 << 20
@@ -25,15 +24,6 @@ class SegmentName(NamedTuple):
     segment_number: int
 
 
-class SegmentPart(NamedTuple):
-    """The part ``data[start:end]`` of a chunk that belongs at ``offset`` of one segment."""
-
-    segment_number: int
-    offset: int
-    start: int
-    end: int
-
-
 def is_valid_segment_size(size: int) -> bool:
     """Returns whether ``size`` is a power of two in [1 MB, 1 GB] (IsValidWalSegSize)."""
     return MIN_SEGMENT_SIZE <= size <= MAX_SEGMENT_SIZE and size & (size - 1) == 0
@@ -42,11 +32,6 @@ def is_valid_segment_size(size: int) -> bool:
 def segment_number(lsn: int, segment_size: int) -> int:
     """Returns the segment that holds the byte at ``lsn`` (XLByteToSeg)."""
     return lsn // segment_size
-
-
-def segment_offset(lsn: int, segment_size: int) -> int:
-    """Returns the position of ``lsn`` within its segment (XLogSegmentOffset)."""
-    return lsn & (segment_size - 1)
 
 
 def segment_file_name(timeline: int, number: int, segment_size: int) -> str:
@@ -76,13 +61,3 @@ def parse_history_file_name(name: str) -> int | None:
     """Returns the timeline of a history file name, or None where it is not one."""
     match = _HISTORY.fullmatch(name)
     return int(match[1], 16) if match else None
-
-
-def split_at_segments(lsn: int, length: int, segment_size: int) -> Iterator[SegmentPart]:
-    """Yields the parts of ``[lsn, lsn + length)`` in order, each within one segment."""
-    done = 0
-    while done < length:
-        offset = (lsn + done) & (segment_size - 1)
-        size = min(length - done, segment_size - offset)
-        yield SegmentPart((lsn + done) // segment_size, offset, done, done + size)
-        done += size

@@ -176,7 +176,7 @@ def insert(t: Target) -> int:
     expect_special(t.page, 16)
     if t.block_id == 0:
         t.need_data(1)
-        add_item(t.page, t.p, t.data_at, t.data_length, u16(t.p, t.main_at), False)
+        add_item(t.page, t.p, t.data_at, t.data_length, u16(t.p, t.main_at), 0)
         return 1
     if t.block_id == 1:
         put_f64(t.page, 32, f64(t.page, 32) + 1.0)
@@ -280,7 +280,7 @@ def add_tuples(t: Target, count: int) -> int:
         raise RedoError(f"{count} offsets in {t.data_length} bytes")
     for i in range(count):
         size = aligned_length(t.p, at, end - at)
-        add_item(t.page, t.p, at, size, u16(t.p, t.data_at + i * 2), False)
+        add_item(t.page, t.p, at, size, u16(t.p, t.data_at + i * 2), 0)
         at += size
     if at != end:
         raise RedoError(f"{end - at} bytes after {count} tuples")

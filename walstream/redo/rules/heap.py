@@ -95,7 +95,7 @@ def set_lock_bits(page: Writable, at: int, infobits: int) -> int:
 def new_tuple(page: Writable, offset: int, size: int) -> int:
     """Makes room for a tuple at an unused line pointer; returns where its bytes go.
 
-    As ``page.add_item`` with OVERWRITE and IS_HEAP, but the caller writes the bytes in place.
+    As ``page.add_item`` with both of its flags, but the caller writes the bytes in place.
     """
     check_pointers(page)
     limit = max_offset(page) + 1

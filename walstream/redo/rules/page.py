@@ -23,10 +23,6 @@ if TYPE_CHECKING:
 if not cython.compiled:
     from walstream.wal.buffer import fill, move, put16, put32, u16, u32
 
-# Flags of add_item: PAI_OVERWRITE and PAI_IS_HEAP.
-OVERWRITE = 1
-IS_HEAP = 2
-
 # Typed in the .pxd: a literal this large would be a Python object in compiled code.
 LOW32 = 0xFFFFFFFF
 
@@ -154,8 +150,9 @@ def add_item(
     """Stores ``source[source_at:source_at + size]`` as a tuple; returns its offset number.
 
     ``offset`` 0 takes the first unused line pointer, or a new one. Otherwise it is where to put the
-    tuple: with OVERWRITE into an unused line pointer or one past the last, without it later line
-    pointers move up. Mirrors PageAddItemExtended.
+    tuple: with flag 1 (PAI_OVERWRITE) into an unused line pointer or one past the last, without it
+    later line pointers move up. Flag 2 (PAI_IS_HEAP) keeps to the line pointers of a heap page.
+    Mirrors PageAddItemExtended.
 
     Raises:
         RedoError: the tuple does not fit or the offset number is not allowed.
