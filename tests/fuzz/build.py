@@ -32,19 +32,14 @@ class Build:
         if clang is None:
             raise SystemExit("no clang: apt-get install clang libclang-rt-14-dev")
         tree = self.directory
-        tree.mkdir(parents=True, exist_ok=True)
-        ignore = shutil.ignore_patterns("*.so", "*.c", "__pycache__")
-        for name in TREE:
-            if (ROOT / name).is_dir():
-                shutil.copytree(ROOT / name, tree / name, dirs_exist_ok=True, ignore=ignore)
-            else:
-                shutil.copy2(ROOT / name, tree / name)
+        headers = self.copy_tree()
         # Our flags behind those of setup.py, which has its own optimisation and no debug lines.
         compiler = tree / "cc"
         compiler.write_text(f'#!/bin/sh\nexec {clang} "$@" {FLAGS}\n')
         compiler.chmod(0o755)
+        force = ["--force"] if headers else []
         subprocess.run(
-            [sys.executable, "setup.py", "-q", "build_ext", "--inplace"],
+            [sys.executable, "setup.py", "-q", "build_ext", "--inplace", *force],
             cwd=tree,
             env={**os.environ, "CC": str(compiler), "LDSHARED": f"{compiler} -shared"},
             stdout=subprocess.DEVNULL,
@@ -53,6 +48,30 @@ class Build:
         for pxd in tree.glob("walstream/**/*.pxd"):
             if pxd.stem != "buffer" and not list(pxd.parent.glob(f"{pxd.stem}.*.so")):
                 raise SystemExit(f"{pxd.stem} was not compiled")
+
+    def copy_tree(self) -> bool:
+        """Makes the copy what the tree is now; returns whether a C header changed.
+
+        Files that are the same keep their time, so that only what changed is compiled.
+        """
+        headers = False
+        wanted = set()
+        for name in TREE:
+            for source in [ROOT / name, *(ROOT / name).rglob("*")]:
+                target = self.directory / source.relative_to(ROOT)
+                if "__pycache__" in source.parts or source.suffix in (".so", ".c"):
+                    continue
+                wanted.add(target)
+                if source.is_dir():
+                    target.mkdir(parents=True, exist_ok=True)
+                elif not target.exists() or target.read_bytes() != source.read_bytes():
+                    shutil.copyfile(source, target)
+                    headers |= source.suffix == ".h"
+        for target in self.directory.glob("walstream/**/*.p*"):
+            if target.suffix in (".py", ".pxd") and target not in wanted:
+                for made in target.parent.glob(f"{target.stem}.*"):
+                    made.unlink()
+        return headers
 
     def run(self, module: str, *arguments: str) -> int:
         """Runs a module on these kernels; returns its exit code."""

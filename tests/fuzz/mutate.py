@@ -107,9 +107,11 @@ def find_records(case: WalCase) -> list[Found]:
             # Zeros, or damage: on at the next page.
             at += PAGE - (first + at) % PAGE
             continue
-        ranges = []
+        ranges: list[tuple[int, int]] = []
         while left and at < len(data):
             if (first + at) % PAGE == 0:
+                if ranges and data[at + 2 : at + 3] > b"\7":
+                    break  # given up: the page begins with an OVERWRITE_CONTRECORD
                 at += header_size(data, at)
             step = min(left, PAGE - (first + at) % PAGE, len(data) - at)
             if step <= 0:
@@ -117,10 +119,9 @@ def find_records(case: WalCase) -> list[Found]:
             ranges.append((at, at + step))
             at += step
             left -= step
-        if left:
-            break
-        found.append(Found(b"".join(data[start:end] for start, end in ranges), ranges))
-        at += -(first + at) % 8
+        if not left:
+            found.append(Found(b"".join(data[start:end] for start, end in ranges), ranges))
+            at += -(first + at) % 8
     return found
 
 

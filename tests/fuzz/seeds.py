@@ -13,7 +13,8 @@ from tests.fuzz.inputs import PAGE, SEGMENT_SIZES, Case, ImageCase, RecordCase, 
 from tests.pglz import pglz_compress
 from tests.redo.rules.test_mutations import messages_of
 from tests.redo.vectors import redo_cases
-from tests.walgen import Block, WalWriter, record_body
+from tests.walgen import OVERWRITE, Block, WalWriter, record_body, record_bytes
+from walstream.rmgr.layout import KINDS, Layout
 from walstream.rmgr.table import operations
 from walstream.wal.layout import VERSIONS
 from walstream.wal.model import BLCKSZ, BufferTag, PageImage
@@ -23,17 +24,33 @@ TAG = BufferTag(1663, 5, 16384, 0, 7)
 PRUNE = struct.pack("<HxxIHHBxH7H", 1, 9, 8, 7, 0, 2, 1, 3, 4, 1, 5, 1, 6) + struct.pack(
     "<HH", 1, 2
 )
-_SMALL = (0, 0, 1, 1, 2, 3)
+_SMALL = (0, 1, 1, 2, 3)
+
+
+def _numbers(random: Random, size: int) -> bytes:
+    return b"".join(random.choice(_SMALL).to_bytes(size, "little") for _ in range(12))
+
+
+def _body(random: Random, layout: Layout, size: int) -> bytes:
+    """Returns main data whose fields are small numbers, and more of ``size`` bytes each."""
+    body = bytearray(layout.size)
+    for field in layout.fields:
+        if not field.counted_by:
+            width = max(KINDS[field.kind].size, 1)
+            number = random.choice(_SMALL).to_bytes(width, "little")
+            body[field.offset : field.offset + width] = number
+    return bytes(body) + _numbers(random, size)
 
 
 def bodies(version: int) -> Iterator[RecordCase]:
-    """One record of each operation that the version has, with small counts in it."""
+    """Records of each operation that the version has, with small counts in them."""
     random = Random(version)
     for (rmgr, code), op in operations(version).items():
-        main_data = bytes(random.choice(_SMALL) for _ in range(op.layout.size + 24))
-        data = PRUNE if rmgr == 9 else bytes(random.choice(_SMALL) for _ in range(24))
-        blocks = [Block(0, TAG, data), Block(1, TAG._replace(block=8), b"", same_rel=True)]
-        yield RecordCase(version, rmgr, code, record_body(version, blocks, main_data))
+        for size in (2, 4, 8):
+            data = PRUNE if rmgr == 9 else _numbers(random, size)
+            blocks = [Block(0, TAG, data), Block(1, TAG._replace(block=8), b"", same_rel=True)]
+            main_data = _body(random, op.layout, size)
+            yield RecordCase(version, rmgr, code, record_body(version, blocks, main_data))
     # All that the end of a transaction can say.
     for version_15 in (0, 0x100 if version >= 15 else 0):
         body = struct.pack("<qI", 815_000_000_123_456, 0x9F | 0x20 | version_15)
@@ -130,6 +147,13 @@ def wals() -> Iterator[WalCase]:
         _some_records(wal, random, 2)
         yield wal_case(wal, 1)
         yield wal_case(wal, 1, PAGE - 64)._replace(flags=1)
+        for named in (wal.prev, 8):
+            wal = _writer(version)
+            wal.fill_page(64)
+            wal.put(record_bytes(wal.prev, 10, 0, 1, bytes(8000))[:64])
+            wal.open_page(OVERWRITE)
+            wal.overwrite_contrecord(named)
+            yield wal_case(wal, 1)
         wal = _writer(version)
         _some_records(wal, random, 2)
         yield wal_case(wal, 1)._replace(data=bytes(wal.data) + bytes(500))
