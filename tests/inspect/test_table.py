@@ -84,6 +84,15 @@ def test_bounds_of_a_filter(text: str, bounds: tuple[int, int | None]) -> None:
     assert table.lsn_bounds(text) == bounds
 
 
+@pytest.mark.parametrize("name", table.TABLES)
+def test_polars_has_what_arrow_has(wal: WalWriter, tmp_path: Path, name: str) -> None:
+    scan = walstream.scan(tmp_path)
+    frame = scan.to_polars(name)
+    assert frame.columns == scan.to_arrow(name).column_names
+    assert frame.to_dict(as_series=False) == scan.to_arrow(name).to_pydict()
+    assert frame.height > 10
+
+
 def test_sql_reads_only_the_segments_it_needs(wal: WalWriter, tmp_path: Path) -> None:
     # Without the other segments a query over one of them still works.
     for path in sorted(tmp_path.iterdir())[2:]:

@@ -54,6 +54,14 @@ RECORDS = pa.schema(
         ("blocks", pa.list_(BLOCK)),
     ]
 )
+# How Parquet keeps them. LSNs ascend: as differences they take a seventh of the room, and of the
+# time, that a dictionary takes. Dictionaries are for names alone; the others are small numbers.
+PARQUET = {
+    "compression": "zstd",
+    "compression_level": 1,
+    "use_dictionary": ["rmgr", "operation"],
+    "column_encoding": dict.fromkeys(("start_lsn", "end_lsn", "prev_lsn"), "DELTA_BINARY_PACKED"),
+}
 WITH_DESCRIPTION = RECORDS.append(pa.field("description", pa.string()))
 
 
@@ -95,8 +103,11 @@ def record_batch(
     """Returns columns (or some rows of them) by the schema RECORDS."""
     rmgr = column(columns.rmgr)
     info = column(columns.info)
+    rmgr_index = pc.cast(rmgr, pa.int16())
+    # Scalars of the same types, or all would be done in 64 bits.
     operation = pc.add(
-        pc.shift_left(pc.cast(rmgr, pa.int16()), 4), pc.cast(pc.shift_right(info, 4), pa.int16())
+        pc.multiply(rmgr_index, pa.scalar(16, pa.int16())),
+        pc.cast(pc.shift_right(info, pa.scalar(4, pa.uint8())), pa.int16()),
     )
     batch = pa.RecordBatch.from_arrays(
         [
@@ -104,7 +115,7 @@ def record_batch(
             column(columns.end_lsn),
             column(columns.prev_lsn),
             column(columns.xid),
-            pa.DictionaryArray.from_arrays(pc.cast(rmgr, pa.int16()), rmgr_names()),
+            pa.DictionaryArray.from_arrays(rmgr_index, rmgr_names()),
             pa.DictionaryArray.from_arrays(operation, operation_names(version)),
             rmgr,
             info,

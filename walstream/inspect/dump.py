@@ -138,7 +138,7 @@ class ArrowSink:
         schema = arrow.WITH_DESCRIPTION if described else arrow.RECORDS
         self.lines = LineWriter(version)
         self.writer = (
-            pq.ParquetWriter(out, schema, compression="zstd", compression_level=1)
+            pq.ParquetWriter(out, schema, **arrow.PARQUET)
             if parquet
             else pa.ipc.new_stream(out, schema)
         )

@@ -28,6 +28,7 @@ from walstream.wal.layout import COMPRESSION_NAMES
 
 if TYPE_CHECKING:
     import duckdb
+    import polars
 
 TABLES = ("records", "blocks", "commits")
 _FORKS = ("main", "fsm", "vm", "init")
@@ -192,11 +193,13 @@ class WalScan:
         """Returns a table whole, in memory."""
         return self.reader(table).read_all()
 
-    def to_polars(self, table: str = "records") -> Any:
-        """Returns a table as a Polars DataFrame. Needs polars."""
-        import polars  # type: ignore[import-not-found, unused-ignore]
+    def to_polars(self, table: str = "records") -> polars.DataFrame:
+        """Returns a table as a Polars DataFrame. Needs polars (extra ``polars``)."""
+        import polars
 
-        return polars.from_arrow(self.to_arrow(table))
+        frame = polars.from_arrow(self.to_arrow(table))
+        assert isinstance(frame, polars.DataFrame)
+        return frame
 
     def to_dataset(self, table: str = "records") -> WalDataset:
         """Returns a table as an Arrow dataset that reads only what a filter on LSNs leaves."""
