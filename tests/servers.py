@@ -8,15 +8,13 @@
 A cluster lives in a directory of its own, is a copy of a cached template made by initdb, listens
 on a unix socket and on 127.0.0.1, and is killed and removed when the context ends, however it
 ends. Servers run as an unprivileged user when the tests run as root. Where the binaries come
-from is the business of ``tests/binaries.py``.
+from is the business of ``tests/binaries.py``, what a cluster is made of that of
+``tests/clusters.py``.
 """
 
 import contextlib
-import fcntl
-import hashlib
 import os
 import select
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -29,20 +27,23 @@ from typing import IO, Any, Literal, Self
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from tests.binaries import (
-    Binaries,
-    cache_directory,
-    exclusive,
-    find_binaries,
-    identity_arguments,
-    server_user,
-    wheel_client,
+from tests.binaries import Binaries, find_binaries, identity_arguments, wheel_client
+from tests.clusters import (
+    SUPERUSER,
+    ServerFailed,
+    copy_tree,
+    directory_for_server,
+    give_to_server,
+    initdb_options,
+    reserved_port,
+    roomy_directory,
+    run_initdb,
+    template,
 )
 
 Setting = str | int | float | bool
 StopMode = Literal["smart", "fast", "immediate"]
 
-SUPERUSER = "postgres"
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 60.0
 
@@ -69,12 +70,6 @@ _DEFAULTS: Mapping[str, Setting] = {
     "shared_buffers": "32MB",
     "wal_level": "replica",
 }
-# Below the kernel's ephemeral ports, so that no outgoing connection ever takes one of them.
-_PORTS = range(17_000, 32_000)
-
-
-class ServerFailed(RuntimeError):
-    """The server did not start or stop; the message carries the end of its log."""
 
 
 class PostgresServer:
@@ -115,7 +110,7 @@ class PostgresServer:
             **(config or {}),
         }
         self.segment_size = segment_size
-        self._initdb = _initdb_options(version, segment_size, checksums, initdb)
+        self._initdb = initdb_options(version, segment_size, checksums, initdb)
         self._unique = unique
         self._backup = backup
         self._signal_file = signal_file
@@ -187,16 +182,16 @@ class PostgresServer:
         if self._root is not None:
             return
         try:
-            self._root = self._stack.enter_context(_directory_for_server(_roomy_directory()))
-            self.port = self._stack.enter_context(_reserved_port())
+            self._root = self._stack.enter_context(directory_for_server(roomy_directory()))
+            self.port = self._stack.enter_context(reserved_port())
             self._log = self._stack.enter_context((self._root / "log").open("ab"))
             if self._backup is not None:
-                _copy_tree(self._backup, self.data_directory)
+                copy_tree(self._backup, self.data_directory)
                 self._adopt_backup()
             elif self._unique:
-                _run_initdb(self.binaries, self._initdb, self.data_directory)
+                run_initdb(self.binaries, self._initdb, self.data_directory)
             else:
-                _copy_tree(_template(self.binaries, self._initdb), self.data_directory)
+                copy_tree(template(self.binaries, self._initdb), self.data_directory)
         except BaseException:
             self.close()
             raise
@@ -354,7 +349,7 @@ class PostgresServer:
         (self.data_directory / "postmaster.pid").unlink(missing_ok=True)
         if self._signal_file is not None:
             (self.data_directory / self._signal_file).touch()
-        _give_to_server(self.data_directory)
+        give_to_server(self.data_directory)
 
     def _wait_until_ready(self, postmaster: subprocess.Popen[bytes], timeout_s: float) -> None:
         # The postmaster's own word, as pg_ctl -w reads it: line 8 of postmaster.pid.
@@ -381,94 +376,6 @@ def _quoted(value: Setting) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
     return "'" + str(value).replace("\\", "\\\\").replace("'", "''") + "'"
-
-
-def _initdb_options(
-    version: int, segment_size: int, checksums: bool | None, further: Sequence[str]
-) -> tuple[str, ...]:
-    options = ["-U", SUPERUSER, "-A", "trust", "-N", "-E", "UTF8", "--locale=C"]
-    if segment_size != 16 << 20:
-        options.append(f"--wal-segsize={segment_size >> 20}")
-    if checksums is None:
-        checksums = version >= 18
-    if checksums:
-        options.append("--data-checksums")
-    elif version >= 18:
-        options.append("--no-data-checksums")
-    return (*options, *further)
-
-
-def _run_initdb(binaries: Binaries, options: Sequence[str], target: Path) -> None:
-    done = subprocess.run(
-        [str(binaries.server / "initdb"), *options, "-D", str(target)],
-        cwd=target.parent,
-        env={**os.environ, "LC_ALL": "C", "TZ": "UTC"},
-        capture_output=True,
-        text=True,
-        **identity_arguments(),
-    )
-    if done.returncode != 0:
-        raise ServerFailed(f"initdb of {binaries.label} failed: {done.stdout}{done.stderr}")
-
-
-def _template(binaries: Binaries, options: Sequence[str]) -> Path:
-    """A cluster that initdb made with these options and that never ran; made once, kept."""
-    digest = hashlib.sha256("\0".join(options).encode()).hexdigest()[:12]
-    target = cache_directory() / f"template-{binaries.label}-{digest}"
-    if not target.is_dir():
-        with exclusive(target):
-            if not target.is_dir():
-                with _directory_for_server(cache_directory()) as scratch:
-                    _run_initdb(binaries, options, scratch / "data")
-                    (scratch / "data").rename(target)
-    return target
-
-
-def _copy_tree(source: Path, target: Path) -> None:
-    subprocess.run(["cp", "-a", "--reflink=auto", str(source), str(target)], check=True)
-
-
-def _give_to_server(path: Path) -> None:
-    user = server_user()
-    if user is not None:
-        subprocess.run(["chown", "-R", f"{user.pw_uid}:{user.pw_gid}", str(path)], check=True)
-
-
-def _roomy_directory() -> Path:
-    """Memory where there is plenty of it (copying a template there takes a tenth), else a disk."""
-    memory = Path("/dev/shm")
-    if memory.is_dir() and shutil.disk_usage(memory).free > 4 << 30:
-        return memory
-    return Path(tempfile.gettempdir())
-
-
-@contextlib.contextmanager
-def _directory_for_server(parent: Path) -> Iterator[Path]:
-    """A temporary directory that the servers' user owns; removed at the end."""
-    path = Path(tempfile.mkdtemp(prefix="ws-", dir=parent))
-    try:
-        path.chmod(0o755)
-        _give_to_server(path)
-        yield path
-    finally:
-        shutil.rmtree(path)
-
-
-@contextlib.contextmanager
-def _reserved_port() -> Iterator[int]:
-    """A TCP port that no other server of these tests uses, in this process or in another."""
-    directory = cache_directory() / "ports"
-    directory.mkdir(exist_ok=True)
-    for step in range(len(_PORTS)):
-        port = _PORTS[(os.getpid() * 7 + step) % len(_PORTS)]
-        with (directory / str(port)).open("w") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue
-            yield port
-            return
-    raise RuntimeError("no free port")
 
 
 def _children(pid: int) -> list[int]:

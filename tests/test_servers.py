@@ -6,7 +6,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.servers import PostgresServer, ServerFailed
+from tests.clusters import ServerFailed
+from tests.servers import PostgresServer
 
 StartServer = Callable[..., PostgresServer]
 

@@ -126,7 +126,7 @@ class RedoError(WalstreamError):
 class RedoProcessDied(RedoError):
     """The redo child ended, or was poisoned, while the request was in flight.
 
-    ``cause`` is one word of ``redo.process.CAUSES``. ``suspect``: the child may have died of this
+    ``cause`` is one word of ``redo.death.CAUSES``. ``suspect``: the child may have died of this
     very request; false for one that only waited behind it. ``dump`` is the file that holds the
     input that was in flight, if one was written.
     """

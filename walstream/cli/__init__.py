@@ -78,19 +78,13 @@ def cli() -> None:
     """
 
 
-def leaves(error: BaseException) -> list[BaseException]:
-    """Returns the errors inside nested exception groups, in order."""
-    if isinstance(error, BaseExceptionGroup):
-        return [leaf for inner in error.exceptions for leaf in leaves(inner)]
-    return [error]
-
-
 def main() -> None:
     """Runs the command line; the entry point of the ``walstream`` script."""
     try:
         cli.main(prog_name="walstream", standalone_mode=True)
     except (WalstreamError, BaseExceptionGroup) as error:
         from walstream.cli.exit_codes import exit_code
+        from walstream.tasks.supervise import leaves
 
         found = leaves(error)
         ours = [leaf for leaf in found if isinstance(leaf, WalstreamError)]
