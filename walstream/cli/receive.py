@@ -139,7 +139,7 @@ def command(
     _set_up_logging(verbose, log_json)
     given = _conninfo(conninfo, config, host, port, username)
     if ask_password:
-        from walstream.replication.libpq import with_parameters
+        from walstream.replication.addresses import with_parameters
 
         given = with_parameters(given, password=getpass.getpass("Password: "))
     options = ReceiveOptions(
@@ -184,7 +184,7 @@ def _conninfo(
 ) -> str:
     """Returns the connection string: options win over ``--dbname``, that over the file."""
     from walstream.errors import StoreError
-    from walstream.replication.libpq import with_parameters
+    from walstream.replication.addresses import with_parameters
 
     base = ""
     if config is not None:

@@ -1,15 +1,14 @@
 """libpq, driven from Trio: connections in replication mode, commands, COPY in both directions.
 
-The only file that knows psycopg. It uses ``psycopg.pq`` (libpq's own functions, non-blocking) and
-waits for the socket with Trio. It knows commands and answers (``messages.py``), not what is done
-with WAL. libpq's errors leave as ours: ``ConnectionLost`` where a new connection may help,
-``ServerRefused`` where it will not.
+The file that knows psycopg, but for connection strings (``addresses.py``). It uses ``psycopg.pq``
+(libpq's own functions, non-blocking) and waits for the socket with Trio. It knows commands and
+answers (``messages.py``), not what is done with WAL. libpq's errors leave as ours:
+``ConnectionLost`` where a new connection may help, ``ServerRefused`` where it will not.
 """
 
 from __future__ import annotations
 
 import contextlib
-import socket as stdlib_socket
 import threading
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
@@ -17,9 +16,9 @@ from typing import NamedTuple
 import psycopg
 import trio
 from psycopg import pq
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from walstream.errors import ConnectionLost, ReplicationProtocolError, ServerRefused
+from walstream.replication.addresses import Attempt, effective_parameters, resolve
 from walstream.replication.messages import (
     NextTimeline,
     Row,
@@ -39,15 +38,6 @@ from walstream.replication.messages import (
 
 # SQLSTATEs that a later attempt may not meet again: connection trouble, shutdown, start-up, limits.
 _PASSING = ("08", "57P", "53", "55006", "40")
-
-ConnInfo = dict[str, str]
-
-
-class Attempt(NamedTuple):
-    """One address to try: a libpq connection string and how to name it to people."""
-
-    conninfo: str
-    name: str
 
 
 class Tablespace(NamedTuple):
@@ -115,110 +105,6 @@ def _rows(result: pq.abc.PGresult) -> list[Row]:
             for column in range(result.nfields)
         )
         for row in range(result.ntuples)
-    ]
-
-
-def parse_conninfo(conninfo: str) -> ConnInfo:
-    """Returns the parameters of a libpq connection string or URI.
-
-    Raises:
-        ServerRefused: it is not one.
-    """
-    try:
-        return {key: str(value) for key, value in conninfo_to_dict(conninfo).items()}
-    except psycopg.ProgrammingError as exc:
-        raise ServerRefused(f"connection string: {str(exc).strip()}") from exc
-
-
-def with_parameters(conninfo: str, **parameters: str | None) -> str:
-    """Returns a connection string with parameters added or replaced; None leaves one alone.
-
-    Raises:
-        ServerRefused: ``conninfo`` is not a connection string.
-    """
-    merged = parse_conninfo(conninfo)
-    merged |= {key: value for key, value in parameters.items() if value is not None}
-    return make_conninfo("", **merged)
-
-
-def _defaults() -> ConnInfo:
-    """Returns what libpq takes from the environment and the service file."""
-    return {
-        option.keyword.decode(): option.val.decode()
-        for option in pq.Conninfo.get_defaults()
-        if option.val is not None
-    }
-
-
-async def _addresses(host: str, port: str) -> list[str]:
-    infos = await trio.socket.getaddrinfo(host, int(port or "5432"), type=stdlib_socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(info[4][0]) for info in infos))
-
-
-async def resolve(conninfo: str, *, application_name: str = "walstream") -> list[Attempt]:
-    """Returns the addresses that a connection string stands for, in the order to try them.
-
-    Host names are resolved here, by Trio, and passed on as ``hostaddr``: libpq would block.
-    ``target_session_attrs=prefer-standby`` becomes two rounds, as in libpq. A ``service`` without
-    a host in the string is left to libpq.
-
-    Raises:
-        ConnectionLost: no host name could be resolved.
-        ServerRefused: not a connection string.
-    """
-    given = parse_conninfo(conninfo)
-    defaults = _defaults()
-    base = {
-        "dbname": "replication",
-        "fallback_application_name": application_name,
-        **given,
-        "replication": "true",
-    }
-    if "service" in given:
-        hosts_text, addresses_text = given.get("host", ""), given.get("hostaddr", "")
-    else:
-        hosts_text = given.get("host", defaults.get("host", ""))
-        addresses_text = given.get("hostaddr", defaults.get("hostaddr", ""))
-    hosts = hosts_text.split(",")
-    hostaddrs = addresses_text.split(",") if addresses_text else [""] * len(hosts)
-    if not hosts_text:
-        hosts = [""] * len(hostaddrs)
-    ports = given.get("port", "" if "service" in given else defaults.get("port", "")).split(",")
-    if len(ports) == 1:
-        ports *= len(hosts)
-    if not len(hosts) == len(hostaddrs) == len(ports):
-        raise ServerRefused(
-            f"connection string: {len(hosts)} hosts, {len(hostaddrs)} addresses, {len(ports)} ports"
-        )
-    plain: list[tuple[ConnInfo, str]] = []
-    problems = []
-    for host, hostaddr, port in zip(hosts, hostaddrs, ports, strict=True):
-        one = dict(base)
-        for key, value in (("host", host), ("port", port)):
-            one.pop(key, None)
-            if value:
-                one[key] = value
-        one.pop("hostaddr", None)
-        if hostaddr:
-            found = [hostaddr]
-        elif not host or host.startswith(("/", "@")):
-            plain.append((one, f"{host or 'local'}:{port or 5432}"))
-            continue
-        else:
-            try:
-                found = await _addresses(host, port)
-            except (OSError, ValueError) as exc:
-                problems.append(f"could not resolve host {host!r}: {exc}")
-                continue
-        plain += [({**one, "hostaddr": a}, f"{host or a}:{port or 5432}") for a in found]
-    if not plain:
-        raise ConnectionLost("; ".join(problems))
-    wish = given.get("target_session_attrs", "any")
-    rounds = ("standby", "any") if wish == "prefer-standby" else (wish,)
-    return [  # noqa: ASYNC910
-        Attempt(make_conninfo("", **{**one, "target_session_attrs": wanted}), name)
-        for wanted in rounds
-        for one, name in plain
     ]
 
 
@@ -637,7 +523,7 @@ async def connect(
 
     Cancellation: the attempt is closed.
     """
-    given = parse_conninfo(conninfo).get("connect_timeout", "")
+    given = effective_parameters(conninfo).get("connect_timeout", "")
     timeout_s = float(given) if given.isdigit() and int(given) > 0 else connect_timeout_s
     problems: list[str] = []
     for attempt in await resolve(conninfo, application_name=application_name):
@@ -661,7 +547,4 @@ __all__ = [
     "ReplicationConnection",
     "Tablespace",
     "connect",
-    "parse_conninfo",
-    "resolve",
-    "with_parameters",
 ]

@@ -1,0 +1,131 @@
+"""Connection strings: what libpq makes of one, and the addresses to try for it.
+
+libpq resolves host names while it connects, and blocks for that. So host names are resolved here,
+by Trio, and each address is tried by a connection string of its own. Where hosts come from (the
+string, the environment, a service file) is for libpq to say; nothing here connects.
+"""
+
+from __future__ import annotations
+
+import socket as stdlib_socket
+from typing import NamedTuple
+
+import psycopg
+import trio
+from psycopg import pq
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from walstream.errors import ConnectionLost, ServerRefused
+
+ConnInfo = dict[str, str]
+
+# No sslmode at all: libpq puts all parameters together, then refuses this one and goes no further.
+_NO_CONNECTION = "walstream-only-asks"
+
+
+class Attempt(NamedTuple):
+    """One address to try: a libpq connection string and how to name it to people."""
+
+    conninfo: str
+    name: str
+
+
+def parse_conninfo(conninfo: str) -> ConnInfo:
+    """Returns the parameters of a libpq connection string or URI.
+
+    Raises:
+        ServerRefused: it is not one.
+    """
+    try:
+        return {key: str(value) for key, value in conninfo_to_dict(conninfo).items()}
+    except psycopg.ProgrammingError as exc:
+        raise ServerRefused(f"connection string: {str(exc).strip()}") from exc
+
+
+def with_parameters(conninfo: str, **parameters: str | None) -> str:
+    """Returns a connection string with parameters added or replaced; None leaves one alone.
+
+    Raises:
+        ServerRefused: ``conninfo`` is not a connection string.
+    """
+    merged = parse_conninfo(conninfo)
+    merged |= {key: value for key, value in parameters.items() if value is not None}
+    return make_conninfo("", **merged)
+
+
+def effective_parameters(conninfo: str) -> ConnInfo:
+    """Returns the parameters with what libpq adds: service file, environment, defaults.
+
+    Raises:
+        ServerRefused: not a connection string, no such service, or hosts and ports do not match.
+    """
+    asked = make_conninfo("", **{**parse_conninfo(conninfo), "sslmode": _NO_CONNECTION})
+    pgconn = pq.PGconn.connect_start(asked.encode())
+    try:
+        message = pgconn.get_error_message()
+        if _NO_CONNECTION not in message:
+            raise ServerRefused(f"connection string: {' '.join(message.split())}")
+        return {
+            option.keyword.decode(): option.val.decode()
+            for option in pgconn.info
+            if option.val and option.keyword != b"sslmode"
+        }
+    finally:
+        pgconn.finish()
+
+
+async def _addresses(host: str, port: str) -> list[str]:
+    infos = await trio.socket.getaddrinfo(host, int(port or "5432"), type=stdlib_socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(info[4][0]) for info in infos))
+
+
+async def resolve(conninfo: str, *, application_name: str = "walstream") -> list[Attempt]:
+    """Returns the addresses that a connection string stands for, in the order to try them.
+
+    ``target_session_attrs=prefer-standby`` becomes two rounds, as in libpq.
+
+    Raises:
+        ConnectionLost: no host name could be resolved.
+        ServerRefused: as ``effective_parameters``.
+    """
+    effective = effective_parameters(conninfo)
+    base = {
+        "dbname": "replication",
+        "fallback_application_name": application_name,
+        **parse_conninfo(conninfo),
+        "replication": "true",
+    }
+    hosts = effective.get("host", "").split(",")
+    hostaddrs = effective.get("hostaddr", "").split(",")
+    ports = effective.get("port", "").split(",")
+    count = max(len(hosts), len(hostaddrs))
+    hosts, hostaddrs, ports = (
+        values * count if len(values) == 1 else values for values in (hosts, hostaddrs, ports)
+    )
+    plain: list[tuple[ConnInfo, str]] = []
+    problems = []
+    for host, hostaddr, port in zip(hosts, hostaddrs, ports, strict=True):
+        one = dict(base)
+        for key, value in (("host", host), ("port", port), ("hostaddr", hostaddr)):
+            one.pop(key, None)
+            if value:
+                one[key] = value
+        name = f"{host or hostaddr or 'local'}:{port or 5432}"
+        if hostaddr or not host or host.startswith(("/", "@")):
+            plain.append((one, name))
+            continue
+        try:
+            found = await _addresses(host, port)
+        except (OSError, ValueError) as exc:
+            problems.append(f"could not resolve host {host!r}: {exc}")
+            continue
+        plain += [({**one, "hostaddr": address}, name) for address in found]
+    if not plain:
+        raise ConnectionLost("; ".join(problems))
+    wish = effective.get("target_session_attrs", "any")
+    rounds = ("standby", "any") if wish == "prefer-standby" else (wish,)
+    return [  # noqa: ASYNC910
+        Attempt(make_conninfo("", **{**one, "target_session_attrs": wanted}), name)
+        for wanted in rounds
+        for one, name in plain
+    ]
