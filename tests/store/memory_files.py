@@ -107,6 +107,9 @@ class MemoryFiles(FileLayer):
         self._ask("read")
         return bytes(self._open[fd].data[offset : offset + length])
 
+    def start_writing(self, fd: int, offset: int, length: int) -> None:
+        pass
+
     def fdatasync(self, fd: int) -> None:
         self._sync(fd, "fdatasync")
 

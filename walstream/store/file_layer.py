@@ -54,6 +54,13 @@ class FileLayer:
     def read(self, fd: int, length: int, offset: int) -> bytes:
         return os.pread(fd, length, offset)
 
+    def start_writing(self, fd: int, offset: int, length: int) -> None:
+        """Has the kernel begin to write these bytes to the disk; a hint, nothing is waited for.
+
+        That is what Linux makes of this advice for dirty pages; they stay in the cache.
+        """
+        os.posix_fadvise(fd, offset, length, os.POSIX_FADV_DONTNEED)
+
     def fdatasync(self, fd: int) -> None:
         os.fdatasync(fd)
 

@@ -18,6 +18,8 @@ from walstream.store.file_layer import FileLayer, NoSpace, storage_error
 PARTIAL = ".partial"
 _ZEROS = bytes(1 << 20)
 _MAX_BUFFERS = 256
+# Written without a flush until the kernel is told to begin with it.
+_WRITE_AHEAD = 4 << 20
 
 
 class Segment(Protocol):
@@ -64,6 +66,8 @@ class SegmentFile:
         self._files = files
         self._directory = directory
         self._sync = sync
+        self._zero_fill = zero_fill
+        self._started = 0
         self.path = directory / (name + PARTIAL)
         existed = files.exists(self.path)
         self._fd = self._call("open", files.open, self.path, os.O_RDWR | os.O_CREAT, mode)
@@ -114,7 +118,19 @@ class SegmentFile:
             NoSpace: the disk is full; nothing was written.
             StorageError: the write failed.
         """
-        return self._write_some(buffers[:_MAX_BUFFERS], offset)
+        done = self._write_some(buffers[:_MAX_BUFFERS], offset)
+        if self._sync and not self._zero_fill:
+            self._start_writing(offset + done)
+        return done
+
+    def _start_writing(self, end: int) -> None:
+        """Keeps the disk busy while more is received, so that the fsync at the end finds little."""
+        begin = self._started
+        if end < begin:
+            self._started = end
+        elif end - begin >= _WRITE_AHEAD:
+            self._started = end
+            self._call("fadvise", self._files.start_writing, self._fd, begin, end - begin)
 
     def read(self, offset: int, length: int) -> bytes:
         """Returns bytes of the file, fewer at its end.
