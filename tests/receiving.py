@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,6 +15,14 @@ from typing import Any, Self
 from walstream.wal.model import parse_lsn
 
 DEADLINE_S = 60.0
+
+
+def wait_until(condition: Callable[[], bool], what: Callable[[], str] = str) -> None:
+    """Waits until another process is as wanted, by asking it; ``what`` tells why it is not."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline, what()
+        time.sleep(0.02)
 
 
 class Receive:
@@ -56,18 +65,22 @@ class Receive:
 
     def wait_for(self, key: str, lsn: int = 1) -> None:
         """Waits until an LSN of the status is at or past ``lsn``; the process must live on."""
-        deadline = time.monotonic() + DEADLINE_S
-        while parse_lsn(self.status().get(key, "0/0")) < lsn:
-            assert self.process.poll() is None, self.log
-            assert time.monotonic() < deadline, f"{key} at {self.status().get(key)}: {self.log}"
-            time.sleep(0.02)
+
+        def reached() -> bool:
+            self.check_alive()
+            return parse_lsn(self.status().get(key, "0/0")) >= lsn
+
+        wait_until(reached, lambda: f"{key} at {self.status().get(key)}: {self.log}")
 
     def wait_for_log(self, text: str) -> None:
-        deadline = time.monotonic() + DEADLINE_S
-        while text not in self.log:
-            assert self.process.poll() is None, self.log
-            assert time.monotonic() < deadline, self.log
-            time.sleep(0.02)
+        def told() -> bool:
+            self.check_alive()
+            return text in self.log
+
+        wait_until(told, lambda: self.log)
+
+    def check_alive(self) -> None:
+        assert self.process.poll() is None, self.log
 
     def exit_code(self) -> int:
         """Waits until the process ends by itself."""

@@ -63,8 +63,7 @@ class Progress:
             "lag_bytes": lag,
             "lag_seconds": round(now - self._caught_up_at, 3),
             "bytes_per_second": round(self._rate),
-            # What the server keeps for our slot is what we have not told it is flushed.
-            "retained_bytes": lag,
+            "retained_bytes": self._retained(),
             "slot_restart_lsn": format_lsn(receiver.slot_restart_lsn),
             "fsyncs": state.fsyncs,
             "last_fsync_seconds": round(state.last_fsync_s, 6),
@@ -76,6 +75,17 @@ class Progress:
             "last_error_at": receiver.last_error_at or None,
             **self._more(),
         }
+
+    def _retained(self) -> int | None:
+        """Returns how much WAL the server keeps for our slot; None: no slot, or not known yet.
+
+        As of the last message and the last status update. The server removes whole segments, and
+        not before its next checkpoint: that much more is still there.
+        """
+        state = self._receiver.state
+        if state.slot is None or not state.slot_restart_lsn:
+            return None
+        return max(0, state.server_end_lsn - state.slot_restart_lsn)
 
     def line(self) -> str:
         """Returns the snapshot as one line for people."""

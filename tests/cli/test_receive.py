@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.binaries import available_versions, wheel_client
-from tests.receiving import Receive, receive_until
+from tests.receiving import Receive, receive_until, wait_until
 from tests.servers import PostgresServer, Setting
 from walstream.wal.model import format_lsn
 from walstream.wal.segment import segment_file_name
@@ -126,10 +126,7 @@ def test_killed_under_load_200_times(wal: Path) -> None:
 
 
 def wait_for_standby(standby: PostgresServer, lsn: int) -> None:
-    deadline = time.monotonic() + 60
-    while standby.execute(RECEIVED)[0][0] < lsn:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(lambda: standby.execute(RECEIVED)[0][0] >= lsn)
 
 
 def test_two_promotions_in_a_row_are_followed(wal: Path) -> None:
@@ -195,9 +192,8 @@ def test_a_commit_waits_for_our_disk(wal: Path) -> None:
         with Receive(wal, server.dsn, "-S", "sync", "--synchronous") as receive:
             receive.wait_for("flushed_lsn")
             server.configure(synchronous_standby_names="*")
-            deadline = time.monotonic() + 30
-            while server.execute("SELECT sync_state FROM pg_stat_replication") != [("sync",)]:
-                assert time.monotonic() < deadline
+            state = "SELECT sync_state FROM pg_stat_replication"
+            wait_until(lambda: server.execute(state) == [("sync",)])
             for i in range(20):
                 server.execute("INSERT INTO t VALUES (%s, 'x')", [i])
                 end = server.execute("SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint")
@@ -213,6 +209,30 @@ def test_a_commit_waits_for_our_disk(wal: Path) -> None:
                     psql.wait(1)
                 server.configure(synchronous_standby_names="")
                 assert psql.wait(30) == 0
+
+
+RETAINED = (
+    "SELECT (pg_current_wal_flush_lsn() - restart_lsn)::bigint, (restart_lsn - '0/0')::bigint "
+    "FROM pg_replication_slots"
+)
+
+
+@pytest.mark.parametrize("version", [v for v in available_versions() if v in (14, 15, 18)])
+def test_what_the_slot_retains_is_told(wal: Path, version: int) -> None:
+    with PostgresServer(version, segment_size=MB) as server:
+        create_slot(server, "kept")
+        with Receive(wal, server.dsn, "-S", "kept", "-s", "0") as receive:
+            # No status is sent but at the end of a segment: the slot stays behind there.
+            receive.wait_for("flushed_lsn")
+            server.execute(WORK.format(20000))
+            server.execute("CREATE TABLE more ()")
+            end = server.flush_lsn()
+            receive.wait_for("received_lsn", end)
+            wait_until(lambda: server.execute(RETAINED)[0][0] < MB)
+            ((retained, restart),) = server.execute(RETAINED)
+            assert retained > 0
+            wait_until(lambda: receive.status()["retained_bytes"] == retained)
+            assert receive.status()["slot_restart_lsn"] == format_lsn(restart)
 
 
 def test_slots_are_created_and_dropped(tmp_path: Path) -> None:

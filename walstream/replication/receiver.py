@@ -113,7 +113,9 @@ class ReceiverState:
     server_time: float = 0.0
     last_message_at: float = 0.0
     sessions: int = 0
+    slot: str | None = None
     slot_restart_lsn: int = 0
+    """Where the WAL begins that the server keeps for our slot; 0: not known (or no slot)."""
     last_error: str = ""
     last_error_at: float = 0.0
 
@@ -154,7 +156,7 @@ class Receiver:
         backoff: Backoff | None = None,
         on_connected: Callable[[Upstream, ReplicationConnection], None] | None = None,
     ) -> None:
-        self.state = ReceiverState()
+        self.state = ReceiverState(slot=slot)
         self.disconnected = trio.Event()
         """Set while there is no session; a new one puts a new event here."""
         self.disconnected.set()
@@ -579,6 +581,10 @@ class Receiver:
         await connection.send_newest(make)
 
     def _status(self, written_lsn: int, flushed_lsn: int, reply_requested: bool = False) -> bytes:
+        if self._slot is not None and self._report_flush and flushed_lsn:
+            # The server moves a physical slot to the flush position that it is told, and nobody
+            # else does: no need to ask it.
+            self.state.slot_restart_lsn = flushed_lsn
         return encode_status_update(
             written_lsn,
             flushed_lsn if self._report_flush else 0,
