@@ -70,6 +70,8 @@ async def open_pages(path: Path, *, sandbox: bool = True) -> AsyncIterator[PageS
 
     Raises:
         StoreError: no store, or one without a base backup.
+
+    Cancellation: the redo children are killed and reaped.
     """
     store = Store.open(path, lock=False)
     backups = list_base_backups(store.base_path)
@@ -92,7 +94,9 @@ async def server_identity(connection: ReplicationConnection) -> StoreIdentity:
     """Returns what binds a store to the server at the other end.
 
     Raises:
-        ServerRefused: wal_level is too low.
+        ServerRefused: wal_level is too low, or the block size is not 8192 bytes.
+
+    Cancellation: the connection is in the middle of a query: close it.
     """
     upstream = await read_upstream(connection, None)
     level = await connection.show("wal_level")

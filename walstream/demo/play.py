@@ -54,6 +54,10 @@ async def play(console: Console) -> int:
 
 
 async def show_all(console: Console, server: DemoServer, application: Application) -> int:
+    """Shows one thing after the other and stops the server; returns how many pages differ.
+
+    Cancellation: of this and all below, nothing is left behind but what the server has done.
+    """
     moments, paths = await stream_workload(console, server, application)
     await application.caught_up()
     console.print()

@@ -52,6 +52,7 @@ class DemoServer(NamedTuple):
 
     @property
     def conninfo(self) -> str:
+        """The superuser's connection string, through the unix socket."""
         return f"host={self.socket_directory} user=postgres dbname=postgres"
 
     async def stop(self) -> None:
@@ -122,6 +123,13 @@ def copy_installation(install: Path, target: Path) -> Path:
 
 
 async def check(command: list[str], user: str | None, what: str) -> None:
+    """Runs a command to its end.
+
+    Raises:
+        DemoServerError: it failed; its last line is told.
+
+    Cancellation: the command is killed.
+    """
     result = await trio.run_process(
         command,
         user=user,
@@ -141,6 +149,8 @@ async def demo_server() -> AsyncIterator[DemoServer]:
 
     Raises:
         DemoServerError: the server cannot be installed or started.
+
+    Cancellation: the server is shut down at once, and what it wrote is removed.
     """
     user = server_user()
     with tempfile.TemporaryDirectory(prefix="walstream-demo-", dir=place_for(user)) as name:
@@ -191,6 +201,10 @@ async def demo_server() -> AsyncIterator[DemoServer]:
 
 
 async def stop_at_once(process: trio.Process) -> None:
+    """Shuts the server down without a checkpoint (immediate mode), or kills it.
+
+    Cancellation: trio shields it.
+    """
     process.send_signal(signal.SIGQUIT)
     with trio.move_on_after(STOP_DEADLINE_S):
         await process.wait()
@@ -199,7 +213,13 @@ async def stop_at_once(process: trio.Process) -> None:
 
 
 async def wait_until_ready(process: trio.Process, data: Path, log: Path) -> None:
-    """Waits until postmaster.pid says that the server takes connections (pg_ctl's own test)."""
+    """Waits until postmaster.pid says that the server takes connections (pg_ctl's own test).
+
+    Raises:
+        DemoServerError: the server ended, or took longer than ``START_DEADLINE_S``.
+
+    Cancellation: nothing is left behind.
+    """
     with trio.move_on_after(START_DEADLINE_S):
         while process.returncode is None:
             await trio.sleep(0.02)

@@ -54,6 +54,7 @@ class PageHeader(NamedTuple):
 
     @property
     def is_new(self) -> bool:
+        """Whether nothing was ever written to the page (PageIsNew)."""
         return self.upper == 0
 
     @property
@@ -101,6 +102,7 @@ class Item(NamedTuple):
 
     @property
     def redirect_to(self) -> int | None:
+        """The offset number that a redirecting line pointer leads to."""
         return self.offset if self.state == "redirect" else None
 
 

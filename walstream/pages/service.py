@@ -38,7 +38,8 @@ MAX_COPIES = 200
 class Redo(Protocol):
     """What the service needs of a redo manager."""
 
-    async def redo(self, request: RedoRequest, *, version: int, stamp_hints: bool) -> bytes: ...
+    async def redo(self, request: RedoRequest, *, version: int, stamp_hints: bool) -> bytes:
+        """See ``RedoManager.redo``."""
 
 
 class Base(NamedTuple):
@@ -93,7 +94,16 @@ class BlockChange(NamedTuple):
 
 
 class PageService:
-    """Answers "this block as of that LSN" for one store."""
+    """Answers "this block as of that LSN" for one store.
+
+    Args:
+        index: of the store; what it knows when it is asked counts, so an index that grows serves.
+        archive: where the records of the index are read from.
+        bases: the base backups; pages start from the newest one that fits.
+        facts: see there.
+        redo: who rebuilds pages.
+        last_valid: up to where ingest in this process has read; None without one.
+    """
 
     def __init__(
         self,

@@ -33,6 +33,7 @@ class Death:
         return self.cause == "exited" and self.returncode is not None and self.returncode >= 0
 
     def describe(self) -> str:
+        """Returns the reason, how the child ended, and the last line of its stderr."""
         text = self.reason
         if self.returncode is not None:
             text += f"; {describe_exit(self.returncode)}"

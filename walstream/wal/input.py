@@ -98,18 +98,22 @@ class WalInput:
 
     @property
     def version(self) -> int:
+        """The PostgreSQL major version, 0 where none was given and no page was read yet."""
         return self.walker.version
 
     @property
     def timeline(self) -> int:
+        """The timeline of the last page; before the first the lowest that may come."""
         return self.walker.timeline
 
     @property
     def system_identifier(self) -> int:
+        """The cluster's, 0 where none was given and no long page header was read yet."""
         return self.walker.system_identifier
 
     @property
     def verified_end_lsn(self) -> int:
+        """Where the last record that passed every check ends; see the class."""
         return self.walker.verified_end
 
     @property
