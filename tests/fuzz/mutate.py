@@ -46,6 +46,17 @@ _NUMBERS = (
     0x7FFFFFFF,
     0xFFFFFFFF,
 )
+# Headers within a record, by their ids: blocks with and without image and relation, the others.
+_HEADERS = (
+    struct.pack("<BBH4I", 1, 0x00, 0, 1663, 5, 16384, 7),
+    struct.pack("<BBHI", 1, 0x80, 0, 7),
+    struct.pack("<BBHHHB4I", 1, 0x10, 0, 8192, 0, 0, 1663, 5, 16384, 7),
+    struct.pack("<BBHHHBH4I", 1, 0x10, 0, 0, 100, 7, 8, 1663, 5, 16384, 7),
+    struct.pack("<BI", 252, 700),
+    struct.pack("<BH", 253, 3),
+    struct.pack("<BI", 254, 0),
+    struct.pack("<BB", 255, 0),
+)
 # Bytes of the longest input.
 LIMIT = 20_000
 
@@ -242,9 +253,25 @@ class Mutator:
             return case._replace(rmgr=rmgr, info=info | self.random.choice((0, 0, 0x80, 2)))
         if dice < 0.12:
             return case._replace(rmgr=self.random.choice((22, 128, 255)))
+        if dice < 0.18:
+            return case._replace(body=self.cut_headers(case))
+        if dice < 0.22:
+            end = self.random.choice((40, len(case.body))) + 1
+            return case._replace(body=case.body[: self.random.randrange(end)])
         if dice < 0.4:
             return case._replace(body=self.change_bytes(case.body, limit))
         return case._replace(body=self.change_body(case, limit))
+
+    def cut_headers(self, case: RecordCase) -> bytes:
+        """Returns a body of headers that announce nothing, and a last one that may be cut."""
+        whole = record_body(
+            case.version,
+            [Block(0, BufferTag(1663, 5, 16384, 0, 7))] * self.random.randrange(2),
+            origin=self.random.choice((None, 3)),
+            toplevel_xid=self.random.choice((None, 700)),
+        )
+        last = self.random.choice(_HEADERS)
+        return whole + last[: self.random.randrange(len(last)) + 1]
 
     def change_body(self, case: RecordCase, limit: int) -> bytes:
         """Returns the body with one of its parts changed and the lengths in it right again."""
