@@ -1,10 +1,11 @@
 """What ``walstream status`` tells people: above all what is not as it should be."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from walstream.cli.status import duration, lines, size
+from walstream.cli.status import duration, file_sizes, lines, size
 
 NOW = 1_800_000_000.0
 HEALTHY: dict[str, Any] = {
@@ -56,6 +57,10 @@ def test_a_healthy_receiver_shows_no_alarm() -> None:
     assert not text.keys() & {"HOLE", "DISK FULL", "last error", "set aside"}
 
 
+def test_without_a_slot_nothing_is_retained_for_it() -> None:
+    assert "slot" not in shown(retained_bytes=None)
+
+
 @pytest.mark.parametrize(
     ("changes", "title", "text"),
     [
@@ -79,6 +84,16 @@ def test_a_store_without_a_backup_or_a_receiver() -> None:
     assert text["base backup"].startswith("none yet")
     assert text["indexed"] == "nothing yet"
     assert "receiver" not in text
+
+
+def test_a_segment_that_is_renamed_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").write_bytes(bytes(10))
+    (tmp_path / "directory").mkdir()
+    listed = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda path: [*listed(path), path / "a.partial"])
+    assert file_sizes(tmp_path) == [10]
 
 
 def test_sizes_and_durations() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import stat
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +27,15 @@ def summary(path: Path) -> dict[str, Any]:
 
     store = Store.open(path, lock=False)
     identity = store.identity
-    segments = sorted(file for file in store.wal_path.iterdir() if file.is_file())
+    wal_sizes = file_sizes(store.wal_path)
     found: dict[str, Any] = {
         "store": str(store.path),
         "system_id": str(identity.system_id),
         "version": identity.version,
         "segment_size": identity.segment_size,
         "checksums": identity.checksums,
-        "wal_files": len(segments),
-        "wal_bytes": sum(file.stat().st_size for file in segments),
+        "wal_files": len(wal_sizes),
+        "wal_bytes": sum(wal_sizes),
         "base_backups": [
             {
                 "start_lsn": format_lsn(backup.start_lsn),
@@ -51,6 +53,17 @@ def summary(path: Path) -> dict[str, Any]:
         index.close()
     if store.status_path.exists():
         found["receiver"] = json.loads(store.status_path.read_text())
+    return found
+
+
+def file_sizes(directory: Path) -> list[int]:
+    """Returns the size of every file there; a writer may rename them meanwhile."""
+    found = []
+    for file in directory.iterdir():
+        with suppress(FileNotFoundError):
+            status = file.stat()
+            if stat.S_ISREG(status.st_mode):
+                found.append(status.st_size)
     return found
 
 
@@ -103,7 +116,8 @@ def receiver_lines(state: dict[str, Any], now: float) -> Iterator[tuple[str, str
     yield "written", state["written_lsn"]
     behind = f"{size(state['lag_bytes'])} and {duration(state['lag_seconds'])} behind the server"
     yield "flushed", f"{state['flushed_lsn']}, {behind}"
-    yield "slot", f"the server retains {size(state['retained_bytes'])} for it"
+    if state["retained_bytes"] is not None:  # None: no slot, or not asked yet
+        yield "slot", f"the server retains {size(state['retained_bytes'])} for it"
     fsync = f"{state['fsyncs']} calls"
     if state["fsyncs"]:
         last, slowest = state["last_fsync_seconds"], state["slowest_fsync_seconds"]
