@@ -90,12 +90,16 @@ def stored_numbers(source: SegmentSource) -> list[int]:
 
 
 def plan_runs(
-    source: SegmentSource, threads: int = 1, start_lsn: int = 0, end_lsn: int | None = None
+    source: SegmentSource,
+    threads: int = 1,
+    start_lsn: int = 0,
+    end_lsn: int | None = None,
+    longest: int = 1 << 40,
 ) -> list[Run]:
     """Returns the runs that cover ``[start_lsn, end_lsn)``, ascending; none over a gap.
 
     With one thread as few as the gaps allow, else about four a thread, so that threads end
-    together.
+    together; none longer than ``longest`` segments.
     """
     size = source.segment_size
     last = None if end_lsn is None else (end_lsn - 1) // size
@@ -105,6 +109,7 @@ def plan_runs(
         if number >= start_lsn // size and (last is None or number <= last)
     ]
     most = len(numbers) if threads == 1 else max(1, -(-len(numbers) // (4 * threads)))
+    most = min(most, longest)
     runs: list[Run] = []
     for number in numbers:
         if runs and runs[-1].last == number - 1 and number - runs[-1].first < most:

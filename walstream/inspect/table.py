@@ -22,8 +22,17 @@ from walstream.inspect.arrow import (
     column,
     record_batch,
 )
-from walstream.inspect.runs import Batch, RunScan, open_source, plan_runs
+from walstream.inspect.files import DirectoryFiles
+from walstream.inspect.runs import (
+    Batch,
+    Run,
+    RunScan,
+    default_threads,
+    open_source,
+    plan_runs,
+)
 from walstream.inspect.stats import EPOCH_2000
+from walstream.inspect.workers import in_order
 from walstream.wal.layout import COMPRESSION_NAMES
 
 if TYPE_CHECKING:
@@ -31,6 +40,8 @@ if TYPE_CHECKING:
     import polars
 
 TABLES = ("records", "blocks", "commits")
+# Segments beyond this size are read by one thread: what a thread found waits until its turn.
+LARGE = 64 << 20
 _FORKS = ("main", "fsm", "vm", "init")
 _ENDS = {0x00: "commit", 0x20: "abort", 0x30: "commit prepared", 0x40: "abort prepared"}
 
@@ -138,8 +149,8 @@ _MAKE = {"records": records_of, "blocks": blocks_of, "commits": commits_of}
 class WalScan:
     """WAL of a store, a data directory, a directory of segments or a tar archive, as tables.
 
-    Records that start in ``[start_lsn, end_lsn)``, of ``timeline`` (None: the newest). Nothing is
-    read before a table is asked for; each time reads again.
+    Records that start in ``[start_lsn, end_lsn)``, of ``timeline`` (None: the newest), read by
+    ``threads`` (None: all CPUs). Nothing is read before a table is asked for, and each time again.
     """
 
     def __init__(
@@ -149,11 +160,13 @@ class WalScan:
         end_lsn: int | None = None,
         *,
         timeline: int | None = None,
+        threads: int | None = None,
     ) -> None:
         self.path = Path(path)
         self.start_lsn = start_lsn
         self.end_lsn = end_lsn
         self.timeline = timeline
+        self.threads = threads or default_threads()
 
     def batches(
         self, table: str = "records", start_lsn: int = 0, end_lsn: int | None = None
@@ -172,12 +185,24 @@ class WalScan:
             return
         source = open_source(self.path, self.timeline)
         try:
-            for run in plan_runs(source, 1, low, high):
+
+            def tables(run: Run) -> Iterator[pa.RecordBatch]:
                 scan = RunScan(source, run, start_lsn=low, end_lsn=high)
                 for batch in scan.batches():
                     made = make(batch, scan.scanner.version)
                     if made.num_rows:
                         yield made
+
+            threads = self.threads
+            if not isinstance(source.files, DirectoryFiles) or source.segment_size > LARGE:
+                threads = 1
+            if threads == 1:
+                for run in plan_runs(source, 1, low, high):
+                    yield from tables(run)
+                return
+            runs = plan_runs(source, threads, low, high, 1)
+            for found in in_order(threads, lambda: lambda run: list(tables(run)), runs):
+                yield from found
         finally:
             source.close()
 
@@ -232,13 +257,14 @@ def scan(
     end_lsn: int | None = None,
     *,
     timeline: int | None = None,
+    threads: int | None = None,
 ) -> WalScan:
     """Returns the WAL of ``path`` as tables: ``to_arrow()``, ``to_polars()``, ``to_duckdb()``.
 
     ``path`` is a store, a data directory, a directory of segments or a tar archive; records that
-    start in ``[start_lsn, end_lsn)`` count.
+    start in ``[start_lsn, end_lsn)`` count. ``threads`` read segments (all CPUs).
     """
-    return WalScan(path, start_lsn, end_lsn, timeline=timeline)
+    return WalScan(path, start_lsn, end_lsn, timeline=timeline, threads=threads)
 
 
 _BOUND = re.compile(r"\(?(start_lsn|end_lsn) (>=|>|<=|<|==) (\d+)")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 from walstream.errors import WalError
 from walstream.inspect.runs import Run, RunEnd, RunScan, name_of, plan_runs, stored_numbers
 from walstream.inspect.source import SegmentSource
+from walstream.inspect.workers import in_order
 from walstream.wal.model import format_lsn
 from walstream.wal.reason import Reason
 
@@ -122,11 +122,14 @@ def verify(
     )
     runs = plan_runs(source, threads)
     ends: list[RunEnd] = []
-    with ThreadPoolExecutor(threads) as pool:
-        for end in pool.map(lambda run: check_run(source, run, system_identifier), runs):
-            ends.append(end)
-            if progress is not None:
-                progress(end.run.last - end.run.first + 1)
+
+    def check(run: Run) -> RunEnd:
+        return check_run(source, run, system_identifier)
+
+    for end in in_order(threads, lambda: check, runs):
+        ends.append(end)
+        if progress is not None:
+            progress(end.run.last - end.run.first + 1)
     join(source, ends, report)
     report.seconds = time.perf_counter() - began
     return report
