@@ -39,7 +39,7 @@ class Resolver(trio.abc.HostnameResolver):
 
 
 @pytest.fixture
-async def resolver() -> Resolver:
+async def resolver() -> Resolver:  # noqa: ASYNC124 (needs the run)
     found = Resolver()
     trio.socket.set_custom_hostname_resolver(found)
     return found

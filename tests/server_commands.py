@@ -1,0 +1,98 @@
+"""walstream as a server's archive_command and restore_command run it: as the servers' user.
+
+Tests that run as root start servers as ``nobody``, who can often not reach this interpreter or what
+is installed for it (a home directory is in the way). Then both are copied to where it can: the
+interpreter with its library, the packages that the commands import, and walstream itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import walstream
+from tests.binaries import identity_arguments
+from tests.clusters import directory_for_server, roomy_directory
+
+_ASK = """
+import sys, importlib
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+for name, module in sorted(sys.modules.items()):
+    if "." not in name and "-packages" in (getattr(module, "__file__", None) or ""):
+        print(module.__file__)
+"""
+_MODULES = (
+    "walstream.cli.archive_push",
+    "walstream.cli.restore_wal",
+    "walstream.cli.wal_directory",
+    "walstream.store.exchange",
+)
+_NEEDLESS = ("test", "tests", "idlelib", "tkinter", "lib2to3", "ensurepip", "*-packages")
+
+
+def _runs(command: list[str]) -> bool:
+    """Whether the servers' user can run walstream by ``command``."""
+    with contextlib.suppress(PermissionError):
+        answer = subprocess.run(
+            [*command, "--version"], cwd="/", capture_output=True, check=False,
+            **identity_arguments(),
+        )  # fmt: skip
+        return answer.returncode == 0
+    return False
+
+
+def _copy_interpreter(target: Path) -> list[str]:
+    """Copies the interpreter and its library; returns the words that run it."""
+    base = Path(sys.base_prefix)
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    (target / "bin").mkdir()
+    shutil.copy(Path(sys.executable).resolve(), target / "bin" / version)
+    library = base / sys.platlibdir / version
+    ignored = shutil.ignore_patterns(*_NEEDLESS, "config-*")
+    shutil.copytree(library, target / sys.platlibdir / version, ignore=ignored)
+    for shared in (base / "lib").glob(f"lib{version}*.so*"):
+        shutil.copy(shared, target / "lib")
+    return ["env", f"LD_LIBRARY_PATH={target / 'lib'}", str(target / "bin" / version)]
+
+
+def _copy_packages(target: Path) -> None:
+    """Copies walstream and what its commands for servers import."""
+    asked = subprocess.run(
+        [sys.executable, "-c", _ASK, *_MODULES], check=True, capture_output=True, text=True
+    )
+    for line in asked.stdout.splitlines():
+        path = Path(line)
+        if path.name == "__init__.py":
+            shutil.copytree(path.parent, target / path.parent.name, dirs_exist_ok=True)
+            for libraries in path.parents[1].glob(f"{path.parent.name}*.libs"):
+                shutil.copytree(libraries, target / libraries.name)
+        else:
+            shutil.copy(path, target)
+    package = Path(walstream.__file__).parent
+    shutil.copytree(package, target / package.name, dirs_exist_ok=True)
+
+
+@contextlib.contextmanager
+def walstream_for_servers() -> Iterator[str]:
+    """The start of a shell command that runs walstream as a server would."""
+    command = [sys.executable, "-m", "walstream"]
+    if _runs(command):
+        yield shlex.join(command)
+        return
+    with directory_for_server(roomy_directory()) as place:
+        place.chmod(0o755)
+        interpreter, packages = place / "python", place / "packages"
+        interpreter.mkdir()
+        packages.mkdir()
+        _copy_packages(packages)
+        words = _copy_interpreter(interpreter)
+        words.insert(1, f"PYTHONPATH={packages}")
+        words += ["-m", "walstream"]
+        assert _runs(words), words
+        yield shlex.join(words)
