@@ -51,14 +51,22 @@ class Watermark:
     async def wait_for(self, value: int) -> int:
         """Waits until the position is at or past ``value``; returns the position.
 
-        Cancellation: nothing is left behind but a forgotten waiter, dropped when its turn comes.
+        Cancellation: nothing is left behind.
         """
         if self._value >= value:
             await trio.lowlevel.checkpoint()
             return self._value
         event = trio.Event()
-        heapq.heappush(self._waiters, (value, next(self._ticket), event))
-        await event.wait()
+        waiter = (value, next(self._ticket), event)
+        heapq.heappush(self._waiters, waiter)
+        try:
+            await event.wait()
+        except trio.Cancelled:
+            # An LSN that is far away may be asked for again and again.
+            if not event.is_set():
+                self._waiters.remove(waiter)
+                heapq.heapify(self._waiters)
+            raise
         return self._value
 
     async def wait_past(self, value: int) -> int:
