@@ -1,4 +1,4 @@
-"""Builds the kernels with clang's AddressSanitizer and coverage in a copy of the tree.
+"""Builds the kernels with clang's sanitizers and coverage in a copy of the tree.
 
 ``Build(directory)`` copies setup.py, walstream and tests there, compiles what has changed since,
 and ``run`` starts a module of tests on these kernels. It needs clang with its sanitizer runtime
@@ -17,7 +17,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
 TREE = ("setup.py", "pyproject.toml", "README.md", "LICENSE", "walstream", "tests")
-FLAGS = "-O1 -gline-tables-only -fno-omit-frame-pointer -fsanitize=address,fuzzer-no-link -w"
+FLAGS = (
+    "-O1 -gline-tables-only -fno-omit-frame-pointer -w -fsanitize=address,undefined,fuzzer-no-link "
+    "-fno-sanitize=function,vptr -fno-sanitize-recover=undefined"
+)
 
 
 class Build:

@@ -5,7 +5,7 @@
     python -m tests.fuzz.decoder --seconds 600
     python -m tests.fuzz.decoder FILE ...        # those inputs again, on the kernels as installed
 
-Guided by coverage, on kernels that ``build`` makes with AddressSanitizer. What is checked of each
+Guided by coverage, on kernels that ``build`` makes with sanitizers. What is checked of each
 input says ``checks``, how they are changed ``mutate``, what they mean ``inputs``. An input that
 fails is kept in ``--failures``. ``test_decoder`` does the same blindly, in CI.
 """

@@ -535,6 +535,8 @@ class WalScanner(WalInput):
 
     def put_aside(self, p: Bytes, at: int, length: int) -> int:
         """Copies ``p[at:at+length]`` to the end of ``side``; returns where to, -1: no memory."""
+        if length == 0:
+            return self.side_have  # there may be no memory yet to copy nothing to
         size = self.side_have + length
         if size > self.side_size:
             if size < 2 * self.side_size:
