@@ -1,16 +1,17 @@
-"""``walstream dump`` against pg_waldump, on pgbench WAL of PostgreSQL 18, interleaved in one run.
+"""``walstream dump`` against pg_waldump, on WAL of pgbench, in turns within one run.
 
-    python -m bench.dump [--wal DIRECTORY] [--transactions N] [--rounds N]
+    python -m bench.dump [--version 15|18] [--megabytes N] [--rounds N] [--wal DIRECTORY]
 
-Whole processes, output to a file; the best wall time and the CPU time of that run of each. Without
-``--wal`` a server is started and pgbench makes the WAL (about 420 bytes a transaction, and images).
+Whole processes, output to a file that is compared; medians of wall and CPU time and their ratios
+(theirs / ours; above 1 we are faster). Filters with one thread and with all. Without ``--wal`` a
+server makes the WAL as for ``bench/scan.py``.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -18,16 +19,11 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.binaries import find_binaries, wheel_client
-from tests.servers import PostgresServer, Setting
+from bench.scan import make_wal
+from tests.binaries import find_binaries
 
-OURS = [sys.executable, "-c", "from walstream.cli import main; main()", "dump"]
-CONFIG: dict[str, Setting] = {
-    "max_wal_size": "16GB",
-    "wal_keep_size": "16GB",
-    "autovacuum": True,
-    "synchronous_commit": False,
-}
+OURS = [sys.executable, "-m", "walstream", "dump"]
+JSON_RECORDS = 1_000_000
 
 
 class Spent(NamedTuple):
@@ -35,25 +31,6 @@ class Spent(NamedTuple):
 
     wall_s: float
     cpu_s: float
-
-
-def make_wal(target: Path, transactions: int) -> None:
-    """Fills ``target`` with the segments that pgbench made a server write."""
-    with PostgresServer(18, config=CONFIG) as server:
-        environment = {
-            "PGHOST": "127.0.0.1",
-            "PGPORT": str(server.port),
-            "PGUSER": "postgres",
-            "PGDATABASE": "postgres",
-        }
-        pgbench = str(wheel_client("pgbench"))
-        subprocess.run([pgbench, "-i", "-q", "-s", "10"], env=environment, check=True)
-        run = [pgbench, "-M", "prepared", "-c", "2", "-t", str(transactions // 2)]
-        subprocess.run(run, env=environment, check=True)
-        server.stop()
-        for file in server.wal_directory.iterdir():
-            if file.is_file() and any(file.read_bytes()[:8]):
-                shutil.copy(file, target)
 
 
 def spend(command: list[str], output: Path) -> Spent:
@@ -66,75 +43,113 @@ def spend(command: list[str], output: Path) -> Spent:
     return Spent(wall_s, usage.ru_utime + usage.ru_stime)
 
 
+def median(runs: list[Spent]) -> Spent:
+    walls, cpus = zip(*runs, strict=True)
+    return Spent(statistics.median(walls), statistics.median(cpus))
+
+
 def first_lsn(wal: Path) -> str:
     name = min(path.name for path in wal.iterdir())
     return f"{int(name[8:16], 16):X}/{int(name[16:], 16) << 24:X}"
 
 
 def common_relation(lines: Path) -> tuple[str, str]:
-    """Returns a relation and a transaction that occur in the WAL."""
+    """Returns a relation and a transaction that occur in the text of the WAL."""
     relation = xid = ""
     with lines.open() as text:
         for number, line in enumerate(text):
             if "Heap " in line and "INSERT" in line and "rel " in line:
                 relation = line.split("rel ")[1].split(" ")[0]
                 xid = line.split("tx: ")[1].split(",")[0].strip()
-            if number > 200_000:
+            if number > 1_000_000:
                 break
     return relation, xid
 
 
+def count_lines(text: Path) -> int:
+    with text.open("rb") as stream:
+        return sum(block.count(b"\n") for block in iter(lambda: stream.read(1 << 20), b""))
+
+
+def compare(name: str, commands: dict[str, list[str]], rounds: int, scratch: Path) -> None:
+    """Prints a line for each command; the first is the peer."""
+    runs: dict[str, list[Spent]] = {who: [] for who in commands}
+    for _ in range(rounds):
+        for who, command in commands.items():
+            runs[who].append(spend(command, scratch / who))
+    peer, *own = commands
+    theirs = median(runs[peer])
+    print(f"{name:24}{peer:14}{theirs.wall_s:8.3f} s{theirs.cpu_s:8.3f} s CPU")
+    for who in own:
+        ours = median(runs[who])
+        differs = (scratch / who).read_bytes() != (scratch / peer).read_bytes()
+        print(
+            f"{'':24}{who:14}{ours.wall_s:8.3f} s{ours.cpu_s:8.3f} s CPU"
+            f"  x{theirs.wall_s / ours.wall_s:.2f} (CPU x{theirs.cpu_s / ours.cpu_s:.2f})"
+            f"{'  OUTPUT DIFFERS' if differs else ''}",
+            flush=True,
+        )
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--wal", type=Path)
-    parser.add_argument("--transactions", type=int, default=200_000)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--wal", type=Path, help="measure these segments instead of making some")
+    parser.add_argument("--version", type=int, default=18, help="PostgreSQL major version")
+    parser.add_argument("--megabytes", type=int, default=1024, help="WAL to make")
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
-    program = find_binaries(18).client("pg_waldump")
+    program = find_binaries(arguments.version).client("pg_waldump")
     assert program is not None
-    with tempfile.TemporaryDirectory() as scratch:
-        wal = arguments.wal or Path(scratch) / "wal"
+    with tempfile.TemporaryDirectory() as name:
+        scratch = Path(name)
+        wal = arguments.wal or scratch / "wal"
         if arguments.wal is None:
             wal.mkdir()
-            make_wal(wal, arguments.transactions)
+            make_wal(arguments.version, arguments.megabytes, wal)
         peer = [str(program), "-p", str(wal), "-s", first_lsn(wal)]
         own = [*OURS, "-p", str(wal)]
-        ours, theirs = Path(scratch) / "ours", Path(scratch) / "theirs"
-        spend(peer, theirs)
-        with theirs.open("rb") as text:
-            records = sum(block.count(b"\n") for block in iter(lambda: text.read(1 << 20), b""))
+        text = scratch / "text"
+        spend(peer, text)
+        records = count_lines(text)
+        relation, xid = common_relation(text)
+        text.unlink()
         size = sum(path.stat().st_size for path in wal.iterdir())
-        print(f"{size / 1e6:.0f} MB of WAL, {records} records, best of {arguments.rounds}")
-        relation, xid = common_relation(theirs)
+        print(f"{size / 1e6:.0f} MB of WAL, {records} records, medians of {arguments.rounds}")
         cases = {
-            "text": [],
-            "text -b": ["-b"],
+            "-r Standby": ["-r", "Standby"],
             "-r Btree": ["-r", "Btree"],
             f"-R {relation} -B 3": ["-R", relation, "-B", "3"],
             f"-x {xid}": ["-x", xid],
             "--stats=record": ["--stats=record"],
         }
-        print(f"{'':24}{'pg_waldump':>20}{'walstream dump':>20}{'ratio (CPU)':>16}")
-        for name, options in cases.items():
-            best: dict[str, Spent] = {}
-            for _ in range(arguments.rounds):
-                for who, command, output in (("peer", peer, theirs), ("own", own, ours)):
-                    spent = spend([*command, *options], output)
-                    best[who] = min(best.get(who, spent), spent)
-            same = "" if ours.read_bytes() == theirs.read_bytes() else "  OUTPUT DIFFERS"
-            cells = "".join(
-                f"{f'{best[who].wall_s:.2f} s ({best[who].cpu_s:.2f})':>20}"
-                for who in ("peer", "own")
+        for case, options in cases.items():
+            commands = {
+                "pg_waldump": [*peer, *options],
+                "dump -j1": [*own, *options, "-j1"],
+                "dump": [*own, *options],
+            }
+            compare(case, commands, arguments.rounds, scratch)
+        for case, options in {"text": [], "text -b": ["-b"]}.items():
+            commands = {"pg_waldump": [*peer, *options], "dump": [*own, *options]}
+            compare(case, commands, min(arguments.rounds, 3), scratch)
+        formats = {
+            "json": ["--format", "json", "-n", str(JSON_RECORDS)],
+            "arrow": ["--format", "arrow"],
+            "arrow --describe": ["--format", "arrow", "--describe"],
+            "parquet": ["--format", "parquet"],
+        }
+        for form, options in formats.items():
+            target = scratch / "dump"
+            command = [*own, *options, "-o", str(target)]
+            spent = median([spend(command, text) for _ in range(min(arguments.rounds, 3))])
+            count = min(records, JSON_RECORDS) if form == "json" else records
+            print(
+                f"--format {form:18}{spent.wall_s:8.3f} s{spent.cpu_s:8.3f} s CPU "
+                f"{count / spent.wall_s / 1e6:8.2f} M records/s"
+                f"{target.stat().st_size / count:8.1f} bytes a record",
+                flush=True,
             )
-            wall = best["peer"].wall_s / best["own"].wall_s
-            cpu = best["peer"].cpu_s / best["own"].cpu_s
-            print(f"{name:24}{cells}{f'{wall:.2f} ({cpu:.2f})':>16}{same}")
-        for form in ("json", "arrow", "parquet"):
-            command = [*own, "--format", form, "-o", str(ours)]
-            spent = min(spend(command, theirs) for _ in range(min(arguments.rounds, 2)))
-            rate = records / spent.cpu_s / 1e6
-            cell = f"{spent.wall_s:.2f} s ({spent.cpu_s:.2f})"
-            print(f"{f'--format {form}':44}{cell:>20}{rate:9.2f} M records/s of CPU")
+            target.unlink()
 
 
 if __name__ == "__main__":

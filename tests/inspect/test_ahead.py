@@ -18,6 +18,7 @@ from walstream.inspect.ending import Ending
 from walstream.inspect.files import DirectoryFiles
 from walstream.inspect.reading import Reading
 from walstream.inspect.source import SegmentSource
+from walstream.inspect.totals import RecordTotals
 from walstream.inspect.workers import in_order
 from walstream.wal.match import RecordMatch
 from walstream.wal.model import RawRecord
@@ -111,6 +112,29 @@ def test_most_is_read_ahead(tmp_path: Path) -> None:
     )
     assert reading.before is not None
     assert reading.before.next_lsn > SEGMENT + len(WRITTEN) - 2 * ahead.STRETCH
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("end", [None, STARTS[len(STARTS) // 2]])
+def test_sums_are_those_of_the_records(tmp_path: Path, threads: int, end: int | None) -> None:
+    write_segments(tmp_path, WRITTEN)
+    source = SegmentSource(DirectoryFiles(tmp_path))
+    start = STARTS[100]
+    expected = RecordTotals()
+    for batch in Reading(start, end).from_segments(source):
+        expected.add(batch.columns, batch.rows)
+    totals = RecordTotals()
+    reading = Reading(start, end, threads=threads, totals=totals)
+    rest = 0
+    for batch in reading.from_segments(source):
+        totals.add(batch.columns, batch.rows)
+        rest += batch.columns.count
+    assert totals.counts == expected.counts
+    assert totals.record_bytes == expected.record_bytes
+    assert totals.fpi_bytes == expected.fpi_bytes
+    assert totals.end_lsn == expected.end_lsn
+    assert rest < sum(totals.counts) // 3
+    assert reading.first_lsn == start
 
 
 def test_results_come_in_order_and_errors_in_their_place() -> None:

@@ -275,6 +275,7 @@ def command(
     """
     from walstream.inspect.dump import Dumper, ImageSaver
     from walstream.inspect.reading import Reading
+    from walstream.inspect.totals import RecordTotals
     from walstream.wal.match import RecordMatch
     from walstream.wal.model import FORK_NAMES, RelFileLocator, format_lsn
 
@@ -299,10 +300,12 @@ def command(
     limit = max(limit, 0)
     keep = not quiet and stats is None and not (form in ("arrow", "parquet") and not describe)
     keep = keep or save_fullpage is not None
-    if chosen.everything and keep:
-        # To print all of it takes longer than to read it.
+    if (chosen.everything and keep) or save_fullpage is not None:
+        # To print or save all of it takes longer than to read it.
         threads = 1
-    reading = Reading(start, end, chosen, keep, threads or len(os.sched_getaffinity(0)))
+    totals = RecordTotals() if stats is not None and not quiet and not limit else None
+    threads = threads or len(os.sched_getaffinity(0))
+    reading = Reading(start, end, chosen, keep, threads, totals)
     saver = None if save_fullpage is None else ImageSaver(save_fullpage, reading)
 
     def notice() -> None:

@@ -9,6 +9,7 @@ it ends.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Generator, Iterator
 from typing import NamedTuple
 
@@ -22,6 +23,8 @@ from walstream.wal.scan import WalScanner
 
 # What a thread reads at a time: large beside a piece, small enough to be kept until its turn.
 STRETCH = 16 << 20
+# Numbers of ``WalScanner.add_totals``.
+SUMS = 3 * 4096 + 4
 PAGE = 8192
 
 
@@ -38,6 +41,7 @@ class Part(NamedTuple):
     first_lsn: int
     next_lsn: int
     batches: list[RecordColumns]
+    sums: array[int] | None
     version: int
     timeline: int
     system_identifier: int
@@ -68,7 +72,7 @@ def plan(source: SegmentSource, start_lsn: int, end_lsn: int | None) -> list[Str
 
 
 def reader(
-    source: SegmentSource, match: RecordMatch, detached: bool
+    source: SegmentSource, match: RecordMatch, detached: bool, summing: bool
 ) -> Callable[[Stretch], Part | None]:
     """Returns what reads one stretch after the other in one thread; None for one not sound."""
     size = source.segment_size
@@ -88,16 +92,21 @@ def reader(
         scanner.seek(lsn, find_record=True)
         scanner.choose(match, stretch.start_lsn, stretch.end_lsn)
         batches = []
+        sums = array("Q", bytes(8 * SUMS)) if summing else None
         try:
             for piece in pieces(lsn):
                 scanner.feed_bytes(scanner.feed_lsn, piece)
-                while (columns := scanner.poll_columns()) is not None:
-                    batches.append(columns)
+                if sums is not None:
+                    scanner.add_totals(sums, stretch.start_lsn, stretch.end_lsn)
+                else:
+                    while (columns := scanner.poll_columns()) is not None:
+                        batches.append(columns)
                 if scanner.next_lsn:
                     return Part(
                         scanner.first_lsn,
                         scanner.next_lsn,
                         batches,
+                        sums,
                         scanner.version,
                         scanner.timeline,
                         scanner.system_identifier,
@@ -114,6 +123,11 @@ def reader(
 class ReadAhead:
     """The sound beginning of some WAL; iterate ``parts`` once.
 
+    Args:
+        source, match, threads: what to read, what of it, and how many read.
+        detached: give the bytes of records, too.
+        summing: give sums as of ``WalScanner.add_totals`` instead of records.
+
     Attributes:
         first_lsn: the first record at ``start_lsn`` or later, 0 before it was found.
         next_lsn: where to read on; a record starts there once one was found.
@@ -121,12 +135,18 @@ class ReadAhead:
     """
 
     def __init__(
-        self, source: SegmentSource, match: RecordMatch, threads: int, detached: bool
+        self,
+        source: SegmentSource,
+        match: RecordMatch,
+        threads: int,
+        detached: bool,
+        summing: bool = False,
     ) -> None:
         self.source = source
         self.match = match
         self.threads = threads
         self.detached = detached
+        self.summing = summing
         self.first_lsn = 0
         self.next_lsn = 0
         self.version = self.timeline = self.system_identifier = 0
@@ -138,7 +158,9 @@ class ReadAhead:
         if len(stretches) < 2:
             return
         results = in_order(
-            self.threads, lambda: reader(self.source, self.match, self.detached), stretches
+            self.threads,
+            lambda: reader(self.source, self.match, self.detached, self.summing),
+            stretches,
         )
         try:
             for stretch, part in zip(stretches, results, strict=True):

@@ -48,10 +48,5 @@ def count_records(
             continue
         version = of_version
         first = first or totals[3 * _CELLS]
-        whole.end_lsn = totals[3 * _CELLS + 2]
-        for i in range(_CELLS):
-            if totals[i]:
-                whole.counts[i] += totals[i]
-                whole.record_bytes[i] += totals[_CELLS + i]
-                whole.fpi_bytes[i] += totals[2 * _CELLS + i]
+        whole.add_sums(totals)
     return whole, first, version

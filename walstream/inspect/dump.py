@@ -72,7 +72,7 @@ class StatsSink:
         self.out = out
         self.reading = reading
         self.per_record = per_record
-        self.totals = RecordTotals()
+        self.totals = reading.totals or RecordTotals()
 
     def write(self, batch: Batch) -> None:
         self.totals.add(batch.columns, batch.rows)

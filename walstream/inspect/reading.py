@@ -10,7 +10,7 @@ import contextlib
 import time
 from array import array
 from collections.abc import Callable, Iterator
-from typing import IO, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 from walstream.errors import StorageError, WalError
 from walstream.inspect.ahead import ReadAhead
@@ -30,6 +30,10 @@ PAGE = 8192
 SETTLE_S = 5.0
 
 _ROWS = array("I", range(1 << 13))
+
+
+if TYPE_CHECKING:
+    from walstream.inspect.totals import RecordTotals
 
 
 class Batch(NamedTuple):
@@ -97,6 +101,7 @@ class Reading:
         match: which records to give, None for all.
         keep_records: give the bytes of every record (``Batch.record``).
         threads: how many may read segments at the same time.
+        totals: to add up records there, as far as that can be done without giving them.
 
     Attributes:
         version: major version of the WAL, 0 before the first page.
@@ -112,6 +117,7 @@ class Reading:
         match: RecordMatch | None = None,
         keep_records: bool = True,
         threads: int = 1,
+        totals: RecordTotals | None = None,
     ) -> None:
         self.start_lsn = start_lsn or 0
         self.asked_start = start_lsn
@@ -119,6 +125,7 @@ class Reading:
         self.match = match or RecordMatch()
         self.keep_records = keep_records
         self.threads = threads
+        self.totals = totals
         self.segment_size = DEFAULT_SEGMENT_SIZE
         self.first_lsn: int | None = None
         self.ending: Ending | None = None
@@ -212,7 +219,7 @@ class Reading:
         # The record under way at the start is found by way of its page's header.
         lsn = self.start_lsn - self.start_lsn % PAGE
         following = wait is not None
-        if self.threads > 1 and not following:
+        if (self.threads > 1 or self.totals is not None) and not following:
             self.segment_size = size
             yield from self._ahead(source)
             if self.before is not None and self.first_lsn is not None:
@@ -256,10 +263,13 @@ class Reading:
 
     def _ahead(self, source: SegmentSource) -> Iterator[Batch]:
         """Yields what threads read ahead; ``before`` says where to go on."""
-        self.before = ReadAhead(source, self.match, self.threads, self.keep_records)
+        summing = self.totals is not None and self.match.everything
+        self.before = ReadAhead(source, self.match, self.threads, self.keep_records, summing)
         with contextlib.closing(self.before.parts(self.start_lsn, self.end_lsn)) as parts:
             for part in parts:
                 self.first_lsn = self.before.first_lsn
+                if self.totals is not None and part.sums is not None:
+                    self.totals.add_sums(part.sums)
                 for columns in part.batches:
                     yield Batch.whole(columns)
 

@@ -44,6 +44,16 @@ class RecordTotals:
             )
             self.end_lsn = columns.end_lsn[rows[len(rows) - 1]]
 
+    def add_sums(self, sums: array[int]) -> None:
+        """Adds what ``WalScanner.add_totals`` summed up, of records behind those added so far."""
+        if sums[12291]:
+            self.end_lsn = sums[12290]
+            for i in range(4096):
+                if sums[i]:
+                    self.counts[i] += sums[i]
+                    self.record_bytes[i] += sums[4096 + i]
+                    self.fpi_bytes[i] += sums[8192 + i]
+
     def sum_up(
         self,
         rows: array[int],

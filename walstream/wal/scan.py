@@ -180,7 +180,8 @@ class WalScanner(WalInput):
                 ``info >> 4`` (of Transaction only its lower three bits); then the start of the
                 first record (0 for none yet), of the last, its end, and the number of records.
             from_lsn, limit_lsn: records that start before the one, or not before the other, are
-                left out; False is returned at the first that is not before ``limit_lsn``.
+                left out; False is returned at the first that is not before ``limit_lsn``, which
+                is ``next_lsn`` then.
 
         Raises:
             PageHeaderError, RecordError: as ``poll_columns``; what was before is summed up.
@@ -228,7 +229,10 @@ class WalScanner(WalInput):
             if walker.start_lsn < from_lsn:
                 continue
             if walker.start_lsn >= limit_lsn:
+                self.next_lsn = walker.start_lsn
                 return FULL
+            if self.first_lsn == 0:
+                self.first_lsn = walker.start_lsn
             reader.version = walker.version
             if reader.read(walker.record_p, walker.record_at, walker.total) != 0:
                 return BAD_BLOCKS
