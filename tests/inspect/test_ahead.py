@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.inspect.archives import mixed_wal, write_segments
 from tests.walgen import SEGMENT
 from walstream.inspect import ahead
-from walstream.inspect.ending import Ending
+from walstream.inspect.ending import Ending, EndKind
 from walstream.inspect.files import DirectoryFiles
 from walstream.inspect.reading import Reading
 from walstream.inspect.source import SegmentSource
@@ -135,6 +135,21 @@ def test_sums_are_those_of_the_records(tmp_path: Path, threads: int, end: int | 
     assert totals.end_lsn == expected.end_lsn
     assert rest < sum(totals.counts) // 3
     assert reading.first_lsn == start
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_file_that_is_cut_meanwhile_just_ends(tmp_path: Path, threads: int) -> None:
+    write_segments(tmp_path, WRITTEN)
+    third = sorted(tmp_path.iterdir())[2]
+    reading = Reading(threads=threads)
+    batches = reading.from_segments(SegmentSource(DirectoryFiles(tmp_path)))
+    next(batches)
+    with third.open("r+b") as file:
+        file.truncate(100_000)
+    last = max(batch.columns.end_lsn[-1] for batch in batches if batch.columns.count)
+    assert reading.ending is not None
+    assert reading.ending.kind in (EndKind.TRUNCATED, EndKind.CLEAN)
+    assert reading.ending.lsn == last <= 3 * SEGMENT + 100_000
 
 
 def test_results_come_in_order_and_errors_in_their_place() -> None:
