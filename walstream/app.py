@@ -25,7 +25,8 @@ from walstream.progress import Progress
 from walstream.redo.manager import RedoConfig, RedoManager
 from walstream.replication.backup import take_base_backup
 from walstream.replication.libpq import ReplicationConnection, connect
-from walstream.replication.receiver import Receiver, read_upstream
+from walstream.replication.receiver import Receiver
+from walstream.replication.upstream import read_upstream
 from walstream.store.archive import WalArchive
 from walstream.store.base import BackupWriter, BaseBackup, list_base_backups, remove_unfinished
 from walstream.store.base_pages import BasePages

@@ -9,14 +9,15 @@ from typing import Protocol
 
 import trio
 
-from walstream.replication.libpq import (
+from walstream.replication.backup_stream import (
     ArchiveBegin,
     BackupData,
     BackupEnd,
     BackupEvent,
     BackupStart,
-    ReplicationConnection,
+    stream_base_backup,
 )
+from walstream.replication.libpq import ReplicationConnection
 
 BATCH_BYTES = 1 << 20
 
@@ -63,7 +64,7 @@ async def take_base_backup(
             await trio.to_thread.run_sync(_apply, target, events, limiter=limiter)
 
     try:
-        return await connection.base_backup(take, label, fast=fast)
+        return await stream_base_backup(connection, take, label, fast=fast)
     except BaseException:
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(target.abandon, limiter=limiter)

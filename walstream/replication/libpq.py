@@ -1,17 +1,15 @@
 """libpq, driven from Trio: connections in replication mode, commands, COPY in both directions.
 
-The file that knows psycopg, but for connection strings (``addresses.py``). It uses ``psycopg.pq``
-(libpq's own functions, non-blocking) and waits for the socket with Trio. It knows commands and
-answers (``messages.py``), not what is done with WAL. libpq's errors leave as ours:
-``ConnectionLost`` where a new connection may help, ``ServerRefused`` where it will not.
+It uses ``psycopg.pq`` (libpq's own functions, non-blocking) and waits for the socket with Trio. It
+knows commands and answers (``messages.py``), not what is done with WAL. libpq's errors leave as
+ours: ``ConnectionLost`` where a new connection may help, ``ServerRefused`` where it will not.
 """
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Awaitable, Callable
-from typing import NamedTuple
+from collections.abc import Callable
 
 import psycopg
 import trio
@@ -24,11 +22,9 @@ from walstream.replication.messages import (
     Row,
     SlotPosition,
     SystemIdentity,
-    base_backup_command,
     create_slot_command,
     parse_identify_system,
     parse_next_timeline,
-    parse_position,
     parse_read_replication_slot,
     parse_size,
     parse_timeline_history,
@@ -38,47 +34,6 @@ from walstream.replication.messages import (
 
 # SQLSTATEs that a later attempt may not meet again: connection trouble, shutdown, start-up, limits.
 _PASSING = ("08", "57P", "53", "55006", "40")
-
-
-class Tablespace(NamedTuple):
-    """One row of BASE_BACKUP's second answer; ``oid`` is 0 for the main data directory."""
-
-    oid: int
-    location: str
-
-
-class BackupStart(NamedTuple):
-    """First answers of BASE_BACKUP."""
-
-    start_lsn: int
-    timeline: int
-    tablespaces: tuple[Tablespace, ...]
-
-
-class ArchiveBegin(NamedTuple):
-    """A tar archive begins; ``tablespace`` is 0 for the main data directory."""
-
-    tablespace: int
-
-
-class ManifestBegin(NamedTuple):
-    """The backup manifest begins."""
-
-
-class BackupData(NamedTuple):
-    """Bytes of the archive or manifest that began last; valid until the next event."""
-
-    data: memoryview
-
-
-class BackupEnd(NamedTuple):
-    """Last answer of BASE_BACKUP: WAL up to ``stop_lsn`` makes the backup consistent."""
-
-    stop_lsn: int
-    timeline: int
-
-
-BackupEvent = BackupStart | ArchiveBegin | ManifestBegin | BackupData | BackupEnd
 
 
 def _refusal(result: pq.abc.PGresult, what: str) -> ConnectionLost | ServerRefused:
@@ -98,7 +53,8 @@ def _refusal(result: pq.abc.PGresult, what: str) -> ConnectionLost | ServerRefus
     return ServerRefused(text, state)
 
 
-def _rows(result: pq.abc.PGresult) -> list[Row]:
+def rows_of(result: pq.abc.PGresult) -> list[Row]:
+    """Returns the rows of an answer as text."""
     return [
         tuple(
             None if (value := result.get_value(row, column)) is None else value.decode()
@@ -207,7 +163,7 @@ class ReplicationConnection:
         results = await self.query(sql)
         for result in results:
             if result.status == pq.ExecStatus.TUPLES_OK:
-                return _rows(result)
+                return rows_of(result)
         raise ReplicationProtocolError(f"{sql.split(' ', 1)[0]}: the server answered without a row")
 
     async def identify_system(self) -> SystemIdentity:
@@ -287,7 +243,7 @@ class ReplicationConnection:
     def _next_timeline(self, results: list[pq.abc.PGresult]) -> NextTimeline:
         for result in results:
             if result.status == pq.ExecStatus.TUPLES_OK:
-                return parse_next_timeline(_rows(result))
+                return parse_next_timeline(rows_of(result))
         raise ReplicationProtocolError("START_REPLICATION: expected COPY or the next timeline")
 
     def poll_copy(self) -> memoryview | None:
@@ -385,6 +341,19 @@ class ReplicationConnection:
             raise ConnectionLost(_one_line(exc)) from exc
         return None
 
+    async def end_copy_out(self, what: str) -> list[pq.abc.PGresult]:
+        """Returns the answers that follow a COPY OUT, after ``copy_ended``.
+
+        Raises:
+            ConnectionLost, ServerRefused: the command ended with an error.
+
+        Cancellation: as ``query``.
+        """
+        try:
+            return await self._results(what)
+        except psycopg.OperationalError as exc:
+            raise ConnectionLost(f"{what}: {_one_line(exc)}") from exc
+
     async def stop_copy(self) -> None:
         """Ends COPY from our side and reads to its end; what still arrives is dropped.
 
@@ -399,86 +368,6 @@ class ReplicationConnection:
             await self._results("streaming")
         except psycopg.OperationalError as exc:
             raise ConnectionLost(_one_line(exc)) from exc
-
-    async def base_backup(
-        self,
-        take: Callable[[BackupEvent], Awaitable[None]],
-        label: str,
-        *,
-        checksum: str = "CRC32C",
-        fast: bool = True,
-    ) -> BackupEnd:
-        """Runs BASE_BACKUP with a manifest; gives what arrives to ``take``, in order.
-
-        The protocol changed in 15: one COPY whose messages carry a type, instead of one COPY for
-        each archive. Both become the same events.
-
-        Raises:
-            ConnectionLost, ServerRefused, ReplicationProtocolError: the server's side failed.
-
-        Cancellation: as ``query``.
-        """
-        command = base_backup_command(label, self.server_version, checksum=checksum, fast=fast)
-        results = await self.query(command)
-        tuples = [r for r in results if r.status == pq.ExecStatus.TUPLES_OK]
-        if len(tuples) != 2 or results[-1].status != pq.ExecStatus.COPY_OUT:
-            raise ReplicationProtocolError("BASE_BACKUP: expected two answers and COPY")
-        start_lsn, timeline = parse_position("BASE_BACKUP start", _rows(tuples[0]))
-        spaces = tuple(Tablespace(int(r[0] or 0), r[1] or "") for r in _rows(tuples[1]))
-        await take(BackupStart(start_lsn, timeline, spaces))
-        if self.server_version >= 15:
-            results = await self._copy_out(_backup_event, take)
-        else:
-            for space in spaces:
-                await take(ArchiveBegin(space.oid))
-                await self._copy_out(BackupData, take)
-            await take(ManifestBegin())
-            results = await self._copy_out(BackupData, take)
-        ends = [r for r in results if r.status == pq.ExecStatus.TUPLES_OK]
-        if not ends:
-            raise ReplicationProtocolError("BASE_BACKUP: expected the stop position")
-        end = BackupEnd(*parse_position("BASE_BACKUP stop", _rows(ends[-1])))
-        await take(end)
-        return end
-
-    async def _copy_out(
-        self,
-        event_of: Callable[[memoryview], BackupEvent | None],
-        take: Callable[[BackupEvent], Awaitable[None]],
-    ) -> list[pq.abc.PGresult]:
-        """Reads one COPY OUT to its end; returns the results that follow it."""
-        self.copy_ended = False
-        while True:
-            message = self.poll_copy()
-            if message is not None:
-                event = event_of(message)
-                if event is not None:
-                    await take(event)
-            elif self.copy_ended:
-                break
-            else:
-                await self.wait_input()
-        try:
-            return await self._results("BASE_BACKUP")
-        except psycopg.OperationalError as exc:
-            raise ConnectionLost(f"BASE_BACKUP: {_one_line(exc)}") from exc
-
-
-def _backup_event(message: memoryview) -> BackupEvent | None:
-    kind = bytes(message[:1])
-    if kind == b"d":
-        return BackupData(message[1:])
-    if kind == b"n":
-        name = bytes(message[1:]).split(b"\0", 1)[0].decode()
-        oid = name.split(".", 1)[0]
-        if oid != "base" and not oid.isdigit():
-            raise ReplicationProtocolError(f"BASE_BACKUP: unexpected archive name {name!r}")
-        return ArchiveBegin(0 if oid == "base" else int(oid))
-    if kind == b"m":
-        return ManifestBegin()
-    if kind == b"p":
-        return None
-    raise ReplicationProtocolError(f"BASE_BACKUP: unknown message type {kind!r}")
 
 
 def _one_line(error: BaseException) -> str:
@@ -535,16 +424,3 @@ async def connect(
                 problem = str(exc)
         problems.append(f"{attempt.name}: {problem}")
     raise ConnectionLost("could not connect: " + "; ".join(dict.fromkeys(problems)))
-
-
-__all__ = [
-    "ArchiveBegin",
-    "BackupData",
-    "BackupEnd",
-    "BackupEvent",
-    "BackupStart",
-    "ManifestBegin",
-    "ReplicationConnection",
-    "Tablespace",
-    "connect",
-]

@@ -1,0 +1,58 @@
+"""What the receiver gives WAL to, as the receiver sees it; ``walstream.store`` has one."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import trio
+
+from walstream.replication.relay import Relay
+from walstream.tasks.watermark import Watermark
+from walstream.wal.model import WalChunk
+from walstream.wal.timeline import StartPoint, Upstream, WalHole
+
+
+class WalSink(Protocol):
+    """What the receiver gives WAL to. ``Writer`` of ``walstream.store`` is one.
+
+    ``received`` is the end of what was put, ``written`` of what the kernel has, ``flushed`` of
+    what is on disk.
+    """
+
+    received: Watermark
+    written: Watermark
+    flushed: Watermark
+
+    async def begin(self, upstream: Upstream) -> StartPoint:
+        """Compares what is held with the server; returns where to go on."""
+
+    def holes(self) -> list[WalHole]:
+        """Returns what is missing before the start, for the server to send again."""
+
+    async def fill(self, hole: WalHole, chunks: trio.MemoryReceiveChannel[WalChunk]) -> None:
+        """Takes the WAL of a hole, until it is filled or ``chunks`` ends."""
+
+    async def follow(self, timeline: int, switch_lsn: int, history_text: str) -> StartPoint:
+        """Keeps the history file, ends the timeline; returns where the next one begins."""
+
+    async def put(self, chunk: WalChunk) -> None:
+        """Takes WAL in order; waits while there is no room."""
+
+    async def flush(self) -> None:
+        """Returns when everything put before is on disk."""
+
+    def request_flush(self) -> None:
+        """Asks for a flush soon, without waiting."""
+
+    @property
+    def lends(self) -> bool:
+        """Whether ``lend`` is worth a try."""
+
+    def lend(self, borrower: Relay) -> bool:
+        """Runs a relay with the open files in a thread of the sink's own; False: not now.
+
+        While it runs nothing is put, until it was recalled; ``ended`` is called after it.
+        """
+
+    def publish_lent(self) -> None:
+        """Moves the marks to where a relay is."""

@@ -1,0 +1,259 @@
+"""A directory of segments on its way into use: what is in it, whether it fits, where to go on.
+
+Scans the files, refuses another cluster's, keeps history files, sets dead branches aside, proves
+the newest segment and opens it. Synchronous; what becomes of the WAL is the writer's business.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from walstream.errors import ServerRefused, StoreError, WalDivergedError, WalError, WrongCluster
+from walstream.store.compressed import Compression, read_prefix
+from walstream.store.file_layer import FileLayer, storage_error, write_durably
+from walstream.store.proof import Proof, prove
+from walstream.store.segment_file import PARTIAL
+from walstream.store.start import StartPlan, WalEntry, choose_start, parse_entry
+from walstream.store.verify import Expected, VerifyLevel, make_verifier, read_long_header
+from walstream.store.wal_files import WalFiles
+from walstream.wal.layout import LONG_PAGE_HEADER
+from walstream.wal.segment import history_file_name, parse_history_file_name, segment_file_name
+from walstream.wal.timeline import StartPoint, Upstream, parse_history
+
+DEAD_DIRECTORY = "dead"
+
+
+class SegmentDirectory:
+    """The segments below ``path``; arguments are those of ``Writer``.
+
+    Args:
+        layer: the system calls.
+        zero_fill: see ``SegmentFile``.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        layer: FileLayer,
+        *,
+        start: StartPoint | None,
+        system_id: int | None,
+        verify: VerifyLevel,
+        compression: Compression,
+        sync: bool,
+        zero_fill: bool,
+        file_mode: int,
+    ) -> None:
+        self.path = path
+        self._layer = layer
+        self._start = start
+        self._system_id = system_id
+        self._verify: VerifyLevel = verify
+        self._compression = compression
+        self._sync = sync
+        self._zero_fill = zero_fill
+        self._file_mode = file_mode
+
+    def prepare(self, upstream: Upstream) -> tuple[StartPlan, WalFiles]:
+        """Scans the directory, refuses another cluster's, sets dead branches aside, proves."""
+        entries = scan_directory(self.path, upstream.segment_size)
+        followed = max(
+            (parse_history_file_name(path.name) or 0 for path in self.path.iterdir()),
+            default=0,
+        )
+        if followed > upstream.timeline:
+            raise ServerRefused(
+                f"the directory has followed timeline {followed}, the server is on "
+                f"{upstream.timeline}: it is behind, or it is the old primary; connect to the new "
+                "one"
+            )
+        self._check_cluster(entries, upstream)
+        if upstream.history_text is not None:
+            self.keep_history(upstream.timeline, upstream.history_text)
+        plan = choose_start(entries, upstream, empty_start=self._start)
+        self._set_aside(plan.dead)
+        held = {
+            (entry.timeline, entry.segment_number): entry.name
+            for entry in entries
+            if entry.complete and entry not in plan.dead
+        }
+        before = self._segment_before(held, upstream, plan.start_lsn)
+        if not plan.partials:
+            proof = None
+            if before and self._verify == "records":
+                proof = self._prove(before, upstream, plan.start_lsn - upstream.segment_size)
+                if proof.error is not None:
+                    raise WalError(
+                        f"{before[0]} is damaged, move it away to have it sent again: "
+                        f"{proof.error}",
+                        proof.error.lsn,
+                    )
+            return plan, self.open(upstream, plan.timeline, plan.start_lsn, proof)
+        first = plan.start_lsn - len(before) * upstream.segment_size
+        proof, best = max(
+            (
+                (self._prove([*before, self.path / entry.name], upstream, first), entry)
+                for entry in plan.partials
+            ),
+            key=lambda pair: pair[0].end_lsn,
+        )
+        part = upstream.history.part_of(plan.timeline)
+        if part is not None and proof.end_lsn > part.end:
+            # Records past the switch point: the server's timeline left ours before them.
+            self._set_aside(plan.partials)
+            replanned, files = self.prepare(upstream)
+            return replanned._replace(dead=plan.dead + plan.partials + replanned.dead), files
+        files = self.open(upstream, plan.timeline, plan.start_lsn, proof, best)
+        used = segment_file_name(plan.timeline, best.segment_number, upstream.segment_size)
+        used += self._compression.suffix + PARTIAL
+        for entry in plan.partials:
+            if entry.name != used:
+                self._layer.unlink(self.path / entry.name)
+        return plan, files
+
+    def _segment_before(
+        self, held: dict[tuple[int, int], str], upstream: Upstream, start_lsn: int
+    ) -> list[Path]:
+        """Returns the file of the segment before ``start_lsn``, if it is held, as a list."""
+        number = start_lsn // upstream.segment_size - 1
+        for part in reversed(upstream.history.parts):
+            name = held.get((part.timeline, number))
+            if name is not None and part.begin < start_lsn:
+                return [self.path / name]
+        return []
+
+    def _prove(self, paths: list[Path], upstream: Upstream, first_lsn: int) -> Proof:
+        return prove(
+            paths,
+            first_lsn,
+            version=upstream.version,
+            segment_size=upstream.segment_size,
+            system_id=upstream.system_id,
+        )
+
+    def open(
+        self,
+        upstream: Upstream,
+        timeline: int,
+        segment_lsn: int,
+        proof: Proof | None,
+        partial: WalEntry | None = None,
+    ) -> WalFiles:
+        """Opens the segment that begins at ``segment_lsn``, with what is proven of ``partial``."""
+        start_lsn = segment_lsn
+        prefix = decoder = None
+        prev_lsn = 0
+        if partial is None:
+            decoder = proof.decoder if proof is not None else None
+        elif (
+            proof is not None and segment_lsn < proof.end_lsn < segment_lsn + upstream.segment_size
+        ):
+            start_lsn, prev_lsn = proof.end_lsn, proof.prev_lsn
+            if (self._compression.method, partial.compression) != ("none", "none"):
+                prefix = read_prefix(self.path / partial.name, start_lsn - segment_lsn)
+        timelines = tuple(p.timeline for p in upstream.history.parts if p.timeline <= timeline)
+        expected = Expected(upstream.system_id, upstream.version, upstream.segment_size, timelines)
+        return WalFiles(
+            self._layer,
+            self.path,
+            upstream.segment_size,
+            timeline,
+            start_lsn,
+            make_verifier(self._verify, expected, start_lsn, prev_lsn, decoder),
+            prefix=prefix,
+            compression=self._compression,
+            sync=self._sync,
+            zero_fill=self._zero_fill,
+            mode=self._file_mode,
+        )
+
+    def _check_cluster(self, entries: list[WalEntry], upstream: Upstream) -> None:
+        if self._system_id not in (None, upstream.system_id):
+            raise WrongCluster(
+                f"{self.path} belongs to the cluster with system identifier "
+                f"{self._system_id}, the server's is {upstream.system_id}"
+            )
+        newest = sorted(entries, key=lambda e: (e.timeline, e.segment_number), reverse=True)
+        for entry in newest:
+            if entry.compression != "none":
+                continue
+            header = read_long_header(read_start(self.path / entry.name))
+            if header is None:
+                continue
+            if header.system_id != upstream.system_id:
+                raise WrongCluster(
+                    f"{self.path / entry.name} is of the cluster with system identifier "
+                    f"{header.system_id}, the server's is {upstream.system_id}"
+                )
+            if header.version != upstream.version:
+                raise StoreError(
+                    f"{self.path / entry.name} is of PostgreSQL {header.version}, "
+                    f"the server is {upstream.version}"
+                )
+            return
+
+    def keep_history(self, timeline: int, text: str) -> None:
+        path = self.path / history_file_name(timeline)
+        content = text.encode()
+        try:
+            stored = path.read_bytes() if path.exists() else None
+        except OSError as exc:
+            raise storage_error("read", path, exc) from exc
+        if stored is None:
+            write_durably(self._layer, path, content, self._file_mode)
+        elif parse_history(timeline, stored.decode("utf-8", "replace")) != parse_history(
+            timeline, text
+        ):
+            raise WalDivergedError(
+                f"{path} tells of another timeline {timeline} than the server's: "
+                "two servers were promoted to the same timeline"
+            )
+
+    def _set_aside(self, dead: tuple[WalEntry, ...]) -> None:
+        if not dead:
+            return
+        place = self.path / DEAD_DIRECTORY
+        try:
+            place.mkdir(exist_ok=True, mode=0o700)
+            for entry in dead:
+                target = place / entry.name
+                number = 0
+                while target.exists():
+                    number += 1
+                    target = place / f"{entry.name}.{number}"
+                self._layer.rename(self.path / entry.name, target)
+            self._layer.fsync_directory(place)
+            self._layer.fsync_directory(self.path)
+        except OSError as exc:
+            raise storage_error("set aside into", place, exc) from exc
+
+
+def scan_directory(directory: Path, segment_size: int) -> list[WalEntry]:
+    """Returns the segment files of a directory.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    found = []
+    try:
+        for path in directory.iterdir():
+            if path.name[:1].isalnum() and path.is_file():
+                entry = parse_entry(path.name, path.stat().st_size, segment_size)
+                if entry is not None:
+                    found.append(entry)
+    except OSError as exc:
+        raise storage_error("read", directory, exc) from exc
+    return sorted(found)
+
+
+def read_start(path: Path) -> bytes:
+    """Returns the first bytes of a file, enough for a long page header.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return file.read(LONG_PAGE_HEADER)
+    except OSError as exc:
+        raise storage_error("read", path, exc) from exc
