@@ -108,12 +108,19 @@ def backlog(megabytes: int, rounds: int, tools: list[tuple[str, list[str]]], scr
             )
 
 
+def cpu_seconds(pid: int) -> float:
+    """Returns the CPU time that a running process has taken."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def tps(seconds: int, rounds: int, clients: int, scratch: Path) -> None:
     with PostgresServer(18, config={"fsync": True, "max_wal_size": "16GB"}) as server:
         pgbench = server.client("pgbench")
         subprocess.run([str(pgbench), "-i", "-q", "-s", "10", server.dsn], check=True,
                        capture_output=True)  # fmt: skip
         found: dict[str, list[float]] = {"pg_receivewal": [], "walstream": []}
+        cpu: dict[str, list[float]] = {tool: [] for tool in found}
         for number in range(rounds):
             for tool in found:
                 target = scratch / f"sync_{tool}_{number}"
@@ -128,6 +135,7 @@ def tps(seconds: int, rounds: int, clients: int, scratch: Path) -> None:
                         "SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync'"
                     ):
                         time.sleep(0.05)
+                    cpu_before = cpu_seconds(receiver.pid)
                     out = subprocess.run(
                         [str(pgbench), "-n", "-N", "-c", str(clients), "-j", "1",
                          "-T", str(seconds), server.dsn],
@@ -136,6 +144,8 @@ def tps(seconds: int, rounds: int, clients: int, scratch: Path) -> None:
                     match = re.search(r"tps = ([\d.]+)", out)
                     assert match is not None
                     found[tool].append(float(match[1]))
+                    used = cpu_seconds(receiver.pid) - cpu_before
+                    cpu[tool].append(used / (found[tool][-1] * seconds) * 1e6)
                 finally:
                     server.configure(synchronous_standby_names="")
                     receiver.send_signal(signal.SIGINT)
@@ -146,7 +156,10 @@ def tps(seconds: int, rounds: int, clients: int, scratch: Path) -> None:
         peer = statistics.median(found["pg_receivewal"])
         for tool, values in found.items():
             middle = statistics.median(values)
-            print(f"  {tool:32} {middle:7.0f} tps  ratio {middle / peer:4.2f}")
+            print(
+                f"  {tool:32} {middle:7.0f} tps  ratio {middle / peer:4.2f}  "
+                f"CPU {statistics.median(cpu[tool]):4.0f} us a transaction"
+            )
 
 
 def main() -> None:

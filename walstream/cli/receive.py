@@ -11,11 +11,14 @@ import time
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from walstream.cli.arguments import LSN
+
+if TYPE_CHECKING:
+    from walstream.store.verify import VerifyLevel
 
 log = logging.getLogger("walstream")
 
@@ -35,7 +38,7 @@ class ReceiveOptions:
     status_interval_s: float
     receive_timeout_s: float
     compression: str
-    verify: str | None
+    verify: VerifyLevel | None
     status_file: Path | None
     terminal: bool
 
@@ -106,7 +109,7 @@ def command(
     status_interval: float,
     receive_timeout: float,
     compress: str,
-    verify: str | None,
+    verify: VerifyLevel | None,
     conninfo: str,
     host: str | None,
     port: str | None,
@@ -242,7 +245,7 @@ async def _receive(options: ReceiveOptions, overrides: tuple[str | None, ...]) -
             directory.path,
             synchronous=options.synchronous,
             sync=options.sync,
-            verify=verify,  # type: ignore[arg-type]
+            verify=verify,
             compression=parse_compression(options.compression),
             system_id=directory.system_id,
             file_mode=0o640 if group else 0o600,
@@ -295,7 +298,7 @@ async def _handle_signals(receiver: Any, reload: Any, everything: Any) -> None:
                 try:
                     reload()
                 except WalstreamError as exc:
-                    log.error("%s; going on as before", exc)  # noqa: TRY400
+                    log.warning("%s; going on as before", exc)
             elif stopping:
                 everything.cancel()
             else:

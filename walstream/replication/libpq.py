@@ -375,14 +375,14 @@ def _one_line(error: BaseException) -> str:
 
 
 async def _connect_one(attempt: Attempt) -> ReplicationConnection:
-    pgconn = pq.PGconn.connect_start(attempt.conninfo.encode())
-    try:
-        while True:
-            if pgconn.status == pq.ConnStatus.BAD:
-                break
+    with contextlib.ExitStack() as stack:
+        pgconn = pq.PGconn.connect_start(attempt.conninfo.encode())
+        stack.callback(pgconn.finish)
+        while pgconn.status != pq.ConnStatus.BAD:
             status = pgconn.connect_poll()
             if status == pq.PollingStatus.OK:
                 pgconn.nonblocking = 1
+                stack.pop_all()
                 return ReplicationConnection(pgconn, attempt.name)  # noqa: ASYNC910
             if status == pq.PollingStatus.READING:
                 await trio.lowlevel.wait_readable(pgconn.socket)
@@ -390,12 +390,7 @@ async def _connect_one(attempt: Attempt) -> ReplicationConnection:
                 await trio.lowlevel.wait_writable(pgconn.socket)
             else:
                 break
-        message = " ".join(pgconn.get_error_message().split())
-    except BaseException:
-        pgconn.finish()
-        raise
-    pgconn.finish()
-    raise ConnectionLost(message)
+        raise ConnectionLost(" ".join(pgconn.get_error_message().split()))
 
 
 async def connect(

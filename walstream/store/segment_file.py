@@ -8,12 +8,15 @@ at completion. A failed fsync is never tried again: the kernel may have dropped 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import ParamSpec, Protocol, TypeVar
 
 from walstream.errors import StorageError
 from walstream.store.file_layer import FileLayer, NoSpace, storage_error
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 PARTIAL = ".partial"
 _ZEROS = bytes(1 << 20)
@@ -81,9 +84,9 @@ class SegmentFile:
                 files.unlink(self.path)
             raise
 
-    def _call(self, action: str, function, *args):  # type: ignore[no-untyped-def]
+    def _call(self, action: str, function: Callable[P, R], *args: P.args, **named: P.kwargs) -> R:
         try:
-            return function(*args)
+            return function(*args, **named)
         except OSError as exc:
             raise storage_error(action, self.path, exc) from exc
 
@@ -104,7 +107,7 @@ class SegmentFile:
             self._call("fsync directory of", files.fsync_directory, self._directory)
 
     def _write_some(self, buffers: Sequence[bytes | memoryview], offset: int) -> int:
-        done: int = self._call("write", self._files.write, self._fd, buffers, offset)
+        done = self._call("write", self._files.write, self._fd, buffers, offset)
         if done <= 0:
             raise NoSpace(f"write {self.path}: no space left (short write)", str(self.path))
         return done
@@ -138,8 +141,7 @@ class SegmentFile:
         Raises:
             StorageError: the read failed.
         """
-        data: bytes = self._call("read", self._files.read, self._fd, length, offset)
-        return data
+        return self._call("read", self._files.read, self._fd, length, offset)
 
     def write_again(self, length: int) -> None:
         """Writes the first ``length`` bytes of the file once more, so that a flush covers them.
@@ -164,10 +166,12 @@ class SegmentFile:
         if self._sync:
             self._fatal("fdatasync", self._files.fdatasync, self._fd)
 
-    def _fatal(self, action: str, function, *args) -> None:  # type: ignore[no-untyped-def]
+    def _fatal(
+        self, action: str, function: Callable[P, None], *args: P.args, **named: P.kwargs
+    ) -> None:
         """As ``_call``, but a full disk is no excuse: what fsync failed for is lost."""
         try:
-            function(*args)
+            function(*args, **named)
         except OSError as exc:
             raise StorageError(f"{action} {self.path}: {exc.strerror}", str(self.path)) from exc
 
