@@ -368,7 +368,8 @@ async def test_the_next_host_is_tried_and_the_role_of_the_server_counts(tmp_path
 
 # Debian's server and npm's are built with OpenSSL; the wheel's is not.
 @pytest.mark.pg_versions(15)
-async def test_tls_with_certificates(pg_version: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("synchronous", [False, True])
+async def test_tls_with_certificates(pg_version: int, synchronous: bool, tmp_path: Path) -> None:
     wal = tmp_path / "wal"
     wal.mkdir()
     certificate = tmp_path / "server.crt"
@@ -390,7 +391,7 @@ async def test_tls_with_certificates(pg_version: int, tmp_path: Path) -> None:
         server.configure(ssl=True)
         await in_thread(server.restart)
         conninfo = tcp(server, sslmode="verify-full", sslrootcert=str(certificate))
-        async with receiving(conninfo, wal) as (receiver, writer):
+        async with receiving(conninfo, wal, synchronous=synchronous) as (receiver, writer):
             for _ in range(3):
                 await in_thread(server.execute, WORK)
             end = await in_thread(server.switch_wal)
