@@ -57,6 +57,7 @@ class Build:
 
         Files that are the same keep their time, so that only what changed is compiled.
         """
+        self.directory.mkdir(parents=True, exist_ok=True)
         headers = False
         wanted = set()
         for name in TREE:
