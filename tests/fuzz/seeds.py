@@ -28,7 +28,7 @@ _SMALL = (0, 1, 1, 2, 3)
 
 
 def _numbers(random: Random, size: int) -> bytes:
-    return b"".join(random.choice(_SMALL).to_bytes(size, "little") for _ in range(12))
+    return b"".join(random.choice(_SMALL).to_bytes(size, "little") for _ in range(30))
 
 
 def _body(random: Random, layout: Layout, size: int) -> bytes:
@@ -147,12 +147,15 @@ def wals() -> Iterator[WalCase]:
         _some_records(wal, random, 2)
         yield wal_case(wal, 1)
         yield wal_case(wal, 1, PAGE - 64)._replace(flags=1)
-        for named in (wal.prev, 8):
+        for named in (wal.prev, 8, None):
             wal = _writer(version)
             wal.fill_page(64)
             wal.put(record_bytes(wal.prev, 10, 0, 1, bytes(8000))[:64])
             wal.open_page(OVERWRITE)
-            wal.overwrite_contrecord(named)
+            if named is None:
+                wal.add_of_length(100)
+            else:
+                wal.overwrite_contrecord(named)
             yield wal_case(wal, 1)
         wal = _writer(version)
         _some_records(wal, random, 2)
