@@ -81,9 +81,11 @@ class Build:
         """Runs a module on these kernels; returns its exit code."""
         import atheris
 
+        (mutator,) = Path(atheris.path(), "atheris").glob("custom_mutator.*.so")
         environment = {
             **os.environ,
-            "LD_PRELOAD": f"{atheris.path()}/asan_with_fuzzer.so",
+            # libFuzzer looks for a mutator only among what is loaded with it.
+            "LD_PRELOAD": f"{atheris.path()}/asan_with_fuzzer.so:{mutator}",
             "ASAN_OPTIONS": "detect_leaks=0:quarantine_size_mb=64",
             "PYTHONMALLOC": "malloc",
             "PYTHONPATH": str(self.directory),
