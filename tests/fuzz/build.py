@@ -21,6 +21,11 @@ FLAGS = (
     "-O1 -gline-tables-only -fno-omit-frame-pointer -w -fsanitize=address,undefined,fuzzer-no-link "
     "-fno-sanitize=function,vptr -fno-sanitize-recover=undefined"
 )
+# What is preloaded is not for programs that Python or the sanitizer starts (the symbolizer).
+START = (
+    "import os, runpy, sys; del os.environ['LD_PRELOAD'], sys.argv[0]; "
+    "runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)"
+)
 
 
 class Build:
@@ -93,5 +98,5 @@ class Build:
         symbolizer = shutil.which("llvm-symbolizer") or shutil.which("llvm-symbolizer-14")
         if symbolizer is not None:
             environment["ASAN_SYMBOLIZER_PATH"] = symbolizer
-        command = [sys.executable, "-P", "-m", module, *arguments]
+        command = [sys.executable, "-P", "-c", START, module, *arguments]
         return subprocess.run(command, env=environment, check=False).returncode
