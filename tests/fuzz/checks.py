@@ -253,23 +253,28 @@ def check_scan(
 def check_verify(
     case: WalCase, cuts: list[int], options: dict[str, Any], events: list[Any], first: Any
 ) -> None:
-    """Checks that ``verify_bytes`` ends with the first error, or at the end of the last record."""
-    decoder = reader_of(stream.WalStreamDecoder, case, **options)
-    lsn = case.start_lsn
-    error = None
-    for piece in pieces(exact(case.data), cuts):
-        try:
-            verified = decoder.verify_bytes(lsn, piece)
-        except WalError as raised:
-            error = said(raised)
-            break
-        lsn += len(piece)
-        assert verified == decoder.verified_end_lsn
-    end = events[-1]
-    wanted = first or end[4]
-    assert (error and (error[0], *error[2:])) == (wanted and (wanted[0], *wanted[2:]))
-    if error is None:
-        assert decoder.verified_end_lsn == end[3]
+    """Checks that ``verify_bytes`` ends with the first error, or at the end of the last record.
+
+    Whether the pieces are given one by one or all at once.
+    """
+    parts = pieces(exact(case.data), cuts)
+    for groups in ([[part] for part in parts], [parts]):
+        decoder = reader_of(stream.WalStreamDecoder, case, **options)
+        lsn = case.start_lsn
+        error = None
+        for group in groups:
+            try:
+                verified = decoder.verify_bytes(lsn, group)
+            except WalError as raised:
+                error = said(raised)
+                break
+            lsn += sum(map(len, group))
+            assert verified == decoder.verified_end_lsn
+        end = events[-1]
+        wanted = first or end[4]
+        assert (error and (error[0], *error[2:])) == (wanted and (wanted[0], *wanted[2:]))
+        if error is None:
+            assert decoder.verified_end_lsn == end[3]
 
 
 def check_lines(

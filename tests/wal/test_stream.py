@@ -89,12 +89,16 @@ def test_verifying_reaches_the_same_end(
     decoder = stream.WalStreamDecoder(wal.version, wal.segment_size, wal.start_lsn)
     lsn = wal.start_lsn
     for piece in pieces(bytes(wal.data), data.draw(cuts(len(wal.data)))):
-        verified = decoder.verify_bytes(lsn, piece)
+        verified = decoder.verify_bytes(lsn, [piece])
         lsn += len(piece)
         expected = [record.end_lsn for record in wal.records if record.end_lsn <= lsn]
         # A record counts as soon as its last byte is there, before its padding.
         assert verified >= (expected[-1] if expected else wal.start_lsn)
     assert decoder.verified_end_lsn == (wal.records[-1].end_lsn if wal.records else wal.start_lsn)
+    at_once = stream.WalStreamDecoder(wal.version, wal.segment_size, wal.start_lsn)
+    cut = list(pieces(bytes(wal.data), range(0, len(wal.data), 700)))
+    assert at_once.verify_bytes(wal.start_lsn, cut) == decoder.verified_end_lsn
+    assert at_once.feed_lsn == lsn
 
 
 @builds
@@ -159,7 +163,7 @@ def test_zeros_are_damage_for_a_receiver(stream: ModuleType) -> None:
     decoder = stream.WalStreamDecoder(18, SEGMENT, SEGMENT)
     for _ in range(2):
         with pytest.raises(RecordError, match="expected at least 24, got 0"):
-            decoder.verify_bytes(SEGMENT, wal.close(8192))
+            decoder.verify_bytes(SEGMENT, [wal.close(8192)])
     assert decoder.verified_end_lsn == wal.lsn
 
 
@@ -242,14 +246,16 @@ def test_other_systems_wal_is_refused(version: int) -> None:
     wal.add_of_length(100)
     data = bytes(wal.data)
     with pytest.raises(PageHeaderError, match="expected system identifier 5, got"):
-        WalStreamDecoder(version, SEGMENT, SEGMENT, system_identifier=5).verify_bytes(SEGMENT, data)
+        WalStreamDecoder(version, SEGMENT, SEGMENT, system_identifier=5).verify_bytes(
+            SEGMENT, [data]
+        )
     with pytest.raises(PageHeaderError, match="expected segment size 2097152, got 1048576"):
-        WalStreamDecoder(version, 2 * SEGMENT, 2 * SEGMENT).verify_bytes(2 * SEGMENT, data)
+        WalStreamDecoder(version, 2 * SEGMENT, 2 * SEGMENT).verify_bytes(2 * SEGMENT, [data])
     other = 14 if version == 18 else 18
     with pytest.raises(PageHeaderError, match="invalid magic number"):
-        WalStreamDecoder(other, SEGMENT, SEGMENT).verify_bytes(SEGMENT, data)
+        WalStreamDecoder(other, SEGMENT, SEGMENT).verify_bytes(SEGMENT, [data])
     decoder = WalStreamDecoder(None, SEGMENT, SEGMENT)
-    decoder.verify_bytes(SEGMENT, data)
+    decoder.verify_bytes(SEGMENT, [data])
     assert decoder.version == version
     assert decoder.system_identifier == SYSTEM_IDENTIFIER
 

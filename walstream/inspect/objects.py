@@ -143,7 +143,8 @@ class ObjectWriter:
         if not out.is_plain(mark):
             text = bytes(out.store[mark : out.used]).decode("utf-8", "backslashreplace")
             out.cut(mark)
-            out.put_bytes(json.dumps(text, ensure_ascii=False)[1:-1].encode())
+            quoted = json.dumps(text, ensure_ascii=False)
+            out.put_bytes(quoted[1 : len(quoted) - 1].encode())
         return 0
 
     def put_fields(self, p: Bytes, at: int, out: Text) -> int:

@@ -7,7 +7,7 @@ record's CRC, length and ``xl_prev`` through ``wal.stream``. Both take any cut o
 from __future__ import annotations
 
 from struct import Struct
-from typing import Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from walstream.errors import PageHeaderError, WalError, WalstreamError, WrongCluster
 from walstream.wal.layout import (
@@ -22,6 +22,9 @@ from walstream.wal.model import format_lsn
 from walstream.wal.reason import Reason
 from walstream.wal.record import COMPILED
 from walstream.wal.stream import WalStreamDecoder
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 VerifyLevel = Literal["off", "headers", "records"]
 
@@ -62,13 +65,14 @@ def read_long_header(data: bytes) -> LongHeader | None:
 class Verifier(Protocol):
     """Takes WAL in order, raises at the first byte that is wrong."""
 
-    def feed(self, lsn: int, data: bytes | memoryview) -> None: ...
+    def feed(self, lsn: int, pieces: Sequence[bytes | memoryview]) -> None:
+        """Takes pieces that follow each other from ``lsn`` on."""
 
 
 class NoVerifier:
     """``--verify=off``."""
 
-    def feed(self, lsn: int, data: bytes | memoryview) -> None:
+    def feed(self, lsn: int, pieces: Sequence[bytes | memoryview]) -> None:
         pass
 
 
@@ -86,8 +90,13 @@ class HeaderVerifier:
         self._last_timeline = 0
         self._zeros_end = 0
 
-    def feed(self, lsn: int, data: bytes | memoryview) -> None:
+    def feed(self, lsn: int, pieces: Sequence[bytes | memoryview]) -> None:
         """Raises PageHeaderError or WrongCluster at the first page header that is wrong."""
+        for data in pieces:
+            self._feed(lsn, data)
+            lsn += len(data)
+
+    def _feed(self, lsn: int, data: bytes | memoryview) -> None:
         length = len(data)
         at = -lsn & (XLOG_BLCKSZ - 1)
         if self._head:
@@ -178,11 +187,11 @@ class RecordVerifier:
             system_identifier=expected.system_id,
         )
 
-    def feed(self, lsn: int, data: bytes | memoryview) -> None:
+    def feed(self, lsn: int, pieces: Sequence[bytes | memoryview]) -> None:
         """Raises PageHeaderError, RecordError or WrongCluster at the first thing wrong."""
         decoder = self._decoder
         try:
-            decoder.verify_bytes(lsn, data)
+            decoder.verify_bytes(lsn, pieces)
         except WalError as exc:
             if exc.reason in (Reason.OTHER_SYSTEM, Reason.OTHER_SEGMENT_SIZE):
                 raise WrongCluster(str(exc)) from exc
@@ -190,7 +199,7 @@ class RecordVerifier:
         if decoder.timeline not in self._expected.timelines and decoder.timeline:
             raise PageHeaderError(
                 f"page header: timeline: expected one of {self._expected.timelines}, got "
-                f"{decoder.timeline} before {format_lsn(lsn + len(data))}",
+                f"{decoder.timeline} before {format_lsn(decoder.feed_lsn)}",
                 lsn,
             )
 

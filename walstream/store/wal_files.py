@@ -95,25 +95,32 @@ class WalFiles:
             WalDivergedError: a chunk repeats an LSN with other content.
             WalError, WrongCluster: the verifier refuses them.
         """
+        lsn = self.next_lsn
+        pieces: list[bytes | memoryview] = []
         for chunk in chunks:
             start, data = chunk.start_lsn, chunk.data
-            if start > self.next_lsn:
+            if start > lsn:
                 raise WalGapError(
-                    f"WAL is missing: expected {format_lsn(self.next_lsn)}, "
-                    f"got {format_lsn(start)}",
-                    self.next_lsn,
+                    f"WAL is missing: expected {format_lsn(lsn)}, got {format_lsn(start)}", lsn
                 )
-            if start < self.next_lsn:
+            if start < lsn:
+                self._take(pieces)
                 self.write()
-                repeated = min(self.next_lsn - start, len(data))
+                repeated = min(lsn - start, len(data))
                 self._compare(start, data[:repeated])
                 data = data[repeated:]
-                start += repeated
-            if len(data) == 0:
-                continue
-            self._verifier.feed(start, data)
-            self._pending.append(data)
-            self.next_lsn += len(data)
+            if len(data):
+                pieces.append(data)
+                lsn += len(data)
+        self._take(pieces)
+
+    def _take(self, pieces: list[bytes | memoryview]) -> None:
+        """Verifies pieces, all at once; then they wait to be written. Empties the list."""
+        if pieces:
+            self._verifier.feed(self.next_lsn, pieces)
+            self._pending += pieces
+            self.next_lsn += sum(map(len, pieces))
+            pieces.clear()
 
     def _compare(self, start: int, data: bytes | memoryview) -> None:
         """What is sent again must be what is stored; only the open segment can be looked at."""

@@ -8,6 +8,7 @@ XLogReaderValidatePageHeader.
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import cython
@@ -15,10 +16,16 @@ import cython
 from walstream.wal.model import RawRecord
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from walstream.wal.buffer import Bytes
 if not cython.compiled:
     from walstream.wal.input import WalInput
     from walstream.wal.walk import DAMAGE, END_OF_WAL, MORE, RECORD
+
+
+PIECES = 128
+WORTH_UNLOCKING = 1 << 16
 
 
 class WalStreamDecoder(WalInput):
@@ -65,12 +72,13 @@ class WalStreamDecoder(WalInput):
             walker.start_lsn, walker.end_lsn, bytes(walker.record_p[at : at + walker.total])
         )
 
-    def verify_bytes(self, lsn: int, data: Bytes) -> int:
+    def verify_bytes(self, lsn: int, pieces: Sequence[Bytes]) -> int:
         """Checks WAL as it arrives, without making records; returns ``verified_end_lsn``.
 
-        Cheaper than ``poll_decode``: nothing is copied but the heads of cut records. For a
-        receiver: a zero where a record would start is damage here, no server streams that. Do
-        not mix with ``poll_decode``.
+        ``pieces`` follow each other from ``lsn`` on. Cheaper than ``poll_decode``: nothing is
+        copied but the heads of cut records, and other threads run meanwhile. For a receiver: a
+        zero where a record would start is damage here, no server streams that. Do not mix with
+        ``poll_decode``.
 
         Raises:
             PageHeaderError, RecordError: as ``poll_decode``.
@@ -79,13 +87,66 @@ class WalStreamDecoder(WalInput):
         if self.damage is not None:
             raise self.damage
         self.walker.collect = False
-        self.feed_bytes(lsn, data)
-        while True:
-            code = self.advance()
+        for data in pieces:
+            self.feed_bytes(lsn, data)
+            lsn += len(data)
+        while self.next_piece():
+            code = self.walk_pieces()
             if code == DAMAGE:
                 raise self.damaged()
-            if self.end_of_wal is not None:
-                self.damage = self.end_of_wal
-                raise self.damage
-            if code == MORE:
-                return self.walker.verified_end
+            if code == END_OF_WAL:
+                self.ended()
+        if self.end_of_wal is not None:
+            self.damage = self.end_of_wal
+            raise self.damage
+        return self.walker.verified_end
+
+    def walk_pieces(self) -> int:
+        """Walks through the pieces that are there, as one: MORE, END_OF_WAL or DAMAGE.
+
+        The interpreter's lock is given up once for all of them: a thread that asked for it back
+        after each would wait for the others each time.
+        """
+        if not cython.compiled:
+            self.starts = [self.piece] * PIECES
+            self.lengths = [0] * PIECES
+        else:
+            self.starts[0] = cython.address(self.piece[0])
+        self.lengths[0] = size = self.end
+        count = 1
+        for length, data in islice(self.pending, PIECES - 1):
+            if cython.compiled:
+                view = data
+                self.starts[count] = cython.address(view[0])
+            else:
+                self.starts[count] = data
+            self.lengths[count] = length
+            size += length
+            count += 1
+        if size < WORTH_UNLOCKING:
+            code = self.walk(count)
+        else:
+            with cython.nogil:
+                code = self.walk(count)
+        at = self.walker.at
+        for _ in range(self.walked):
+            self.drop_piece()
+            self.next_piece()
+        if self.walked < count:
+            self.walker.at = at
+        return code
+
+    def walk(self, count: int) -> int:
+        i = 0
+        while True:
+            code = self.walker.advance(self.starts[i], self.lengths[i])
+            if code == DAMAGE:
+                break
+            if self.walker.at >= self.lengths[i] and code != RECORD:
+                i += 1
+                if i < count:
+                    self.walker.at = 0
+            if code == END_OF_WAL or i == count:
+                break
+        self.walked = i
+        return code
