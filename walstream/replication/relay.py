@@ -78,6 +78,9 @@ class Relay:
         self.in_files_since = 0.0
         """When, by ``time.monotonic``, the thread went to write or flush; 0: it did not."""
         self._connection = connection
+        # Asked here: it may be closed before the thread begins.
+        self._socket = connection.fileno()
+        self._idle_ms = TLS_IDLE_MS if connection.uses_tls else None
         self._status = status
         self._report_flush = report_flush
         self._heard = heard
@@ -105,9 +108,8 @@ class Relay:
 
     def __call__(self, files: OpenWal) -> None:
         poller = select.poll()
-        poller.register(self._connection.fileno(), select.POLLIN)
+        poller.register(self._socket, select.POLLIN)
         poller.register(self._wake, select.POLLIN)
-        idle_ms = TLS_IDLE_MS if self._connection.uses_tls else None
         published_at = 0.0
         news = False
         while self._round(files):
@@ -118,7 +120,7 @@ class Relay:
             if news:
                 published_at, news = time.monotonic(), False
                 self._token.run_sync_soon(self._publish, idempotent=True)
-            poller.poll(idle_ms)
+            poller.poll(self._idle_ms)
 
     def _round(self, files: OpenWal) -> bool:
         """Takes all that has arrived to the disk and answers; returns whether to go on."""

@@ -321,9 +321,9 @@ class WalStream:
                 self._sink.request_flush()
             elif not ping and not (self._options.report_flush and flushed_moved):
                 continue
-            await self._send_status(reply_requested=ping)
-            if ping:
+            if ping:  # noted before it is sent: the answer may be heard before that returns
                 pinged_at = time.monotonic()
+            await self._send_status(reply_requested=ping)
             next_status = trio.current_time() + interval_s
             if self._connection.uses_tls and self._wait_scope is not None:
                 self._wait_scope.cancel()
