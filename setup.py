@@ -28,8 +28,8 @@ except ImportError:
 # buffer.pxd holds inline accessors for the other kernels; buffer.py is their uncompiled form.
 INLINE_ONLY = {"walstream/wal/buffer.py"}
 
-# What all C files of Cython have in common is generated and compiled once, as this module: 36 copies
-# of it were four fifths of the time that an installation took.
+# What all C files of Cython have in common is generated and compiled once, as this module: 36
+# copies of it were four fifths of the time that an installation took.
 SHARED = "walstream._cython"
 
 # Bounds checks are off: the kernels check every length and offset that comes from the bytes, in
