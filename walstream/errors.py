@@ -13,7 +13,8 @@
     │   ├── ReplicationProtocolError
     │   └── RedoProtocolError
     ├── ConnectionLost               socket cut, server shut down; restart
-    ├── ServerRefused                wrong system id, WAL removed, start ahead; fatal
+    ├── ServerRefused                WAL removed, no slot, no REPLICATION; a person must act
+    │   └── HistoryMissing           the server has no history file of a timeline
     ├── StorageError                 a write, fsync or rename failed; fatal
     ├── StoreError                   the directory is not what was asked for
     │   └── WrongCluster             WAL or a store of another cluster
@@ -89,7 +90,14 @@ class RedoProtocolError(ProtocolError):
 
 
 class ConnectionLost(WalstreamError):
-    """The connection to the server ended; a new one may succeed."""
+    """The connection to the server ended, or could not be used; a new one may succeed.
+
+    ``sqlstate`` is the five-character code of the server's error, None where there was none.
+    """
+
+    def __init__(self, message: str, sqlstate: str | None = None) -> None:
+        super().__init__(message)
+        self.sqlstate = sqlstate
 
 
 class ServerRefused(WalstreamError):
@@ -101,6 +109,10 @@ class ServerRefused(WalstreamError):
     def __init__(self, message: str, sqlstate: str | None = None) -> None:
         super().__init__(message)
         self.sqlstate = sqlstate
+
+
+class HistoryMissing(ServerRefused):
+    """The server does not have the history file of a timeline that it knows."""
 
 
 class StorageError(WalstreamError):

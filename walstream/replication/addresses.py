@@ -7,6 +7,7 @@ string, the environment, a service file) is for libpq to say; nothing here conne
 
 from __future__ import annotations
 
+import math
 import socket as stdlib_socket
 from typing import NamedTuple
 
@@ -74,15 +75,57 @@ def effective_parameters(conninfo: str) -> ConnInfo:
         pgconn.finish()
 
 
-async def _addresses(host: str, port: str) -> list[str]:
-    infos = await trio.socket.getaddrinfo(host, int(port or "5432"), type=stdlib_socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(info[4][0]) for info in infos))
+def connect_timeout(conninfo: str, default_s: float) -> float:
+    """Returns the seconds that each address has to answer: ``connect_timeout``, or the default.
+
+    Raises:
+        ServerRefused: as ``effective_parameters``.
+    """
+    given = effective_parameters(conninfo).get("connect_timeout", "")
+    return float(given) if given.isdigit() and int(given) > 0 else default_s
 
 
-async def resolve(conninfo: str, *, application_name: str = "walstream") -> list[Attempt]:
+def probes(receive_timeout_s: float, given: ConnInfo) -> ConnInfo:
+    """Returns what makes the kernel notice a dead link by itself, where nobody has said it.
+
+    The receive timeout finds every silence; these find a link that is gone sooner than the
+    system's two hours, also while a silent server is waited for on purpose (a checkpoint).
+    """
+    if not receive_timeout_s:
+        return {}
+    idle_s = max(1, int(receive_timeout_s / 2))
+    wanted = {
+        "keepalives_idle": str(idle_s),
+        "keepalives_interval": str(max(1, idle_s // 3)),
+        "keepalives_count": "3",
+        "tcp_user_timeout": str(int(receive_timeout_s * 1000)),
+    }
+    return {key: value for key, value in wanted.items() if key not in given}
+
+
+async def _addresses(host: str, port: str, timeout_s: float) -> list[str]:
+    with trio.move_on_after(timeout_s):
+        infos = await trio.socket.getaddrinfo(
+            host, int(port or "5432"), type=stdlib_socket.SOCK_STREAM
+        )
+        return list(dict.fromkeys(str(info[4][0]) for info in infos))
+    raise OSError(f"no answer within {timeout_s:g} s")
+
+
+async def resolve(
+    conninfo: str,
+    *,
+    application_name: str = "walstream",
+    timeout_s: float = math.inf,
+    receive_timeout_s: float = 0.0,
+) -> list[Attempt]:
     """Returns the addresses that a connection string stands for, in the order to try them.
 
     ``target_session_attrs=prefer-standby`` becomes two rounds, as in libpq.
+
+    Args:
+        timeout_s: for looking up each name.
+        receive_timeout_s: for the kernel's own probes, see ``probes``; 0: as the system has them.
 
     Raises:
         ConnectionLost: no host name could be resolved.
@@ -92,6 +135,7 @@ async def resolve(conninfo: str, *, application_name: str = "walstream") -> list
     base = {
         "dbname": "replication",
         "fallback_application_name": application_name,
+        **probes(receive_timeout_s, effective),
         **parse_conninfo(conninfo),
         "replication": "true",
     }
@@ -115,7 +159,7 @@ async def resolve(conninfo: str, *, application_name: str = "walstream") -> list
             plain.append((one, name))
             continue
         try:
-            found = await _addresses(host, port)
+            found = await _addresses(host, port, timeout_s)
         except (OSError, ValueError) as exc:
             problems.append(f"could not resolve host {host!r}: {exc}")
             continue

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from psycopg import pq
 
 from walstream.errors import ReplicationProtocolError
-from walstream.replication.libpq import ReplicationConnection, rows_of
+from walstream.replication.libpq import CHECKPOINT_PATIENCE, ReplicationConnection, rows_of
 from walstream.replication.messages import base_backup_command, parse_position
 
 
@@ -75,7 +75,7 @@ async def stream_base_backup(
     Cancellation: as ``query``.
     """
     command = base_backup_command(label, connection.server_version, checksum=checksum, fast=fast)
-    results = await connection.query(command)
+    results = await connection.query(command, CHECKPOINT_PATIENCE)
     tuples = [r for r in results if r.status == pq.ExecStatus.TUPLES_OK]
     if len(tuples) != 2 or results[-1].status != pq.ExecStatus.COPY_OUT:
         raise ReplicationProtocolError("BASE_BACKUP: expected two answers and COPY")
@@ -114,7 +114,7 @@ async def _copy_out(
         elif connection.copy_ended:
             break
         else:
-            await connection.wait_input()
+            await connection.expect_input("BASE_BACKUP")
     return await connection.end_copy_out("BASE_BACKUP")
 
 

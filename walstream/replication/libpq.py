@@ -8,6 +8,7 @@ ours: ``ConnectionLost`` where a new connection may help, ``ServerRefused`` wher
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 from collections.abc import Callable
 
@@ -15,8 +16,15 @@ import psycopg
 import trio
 from psycopg import pq
 
-from walstream.errors import ConnectionLost, ReplicationProtocolError, ServerRefused
-from walstream.replication.addresses import Attempt, effective_parameters, resolve
+from walstream.errors import (
+    ConnectionLost,
+    HistoryMissing,
+    ReplicationProtocolError,
+    ServerRefused,
+    WalstreamError,
+)
+from walstream.replication.addresses import Attempt, connect_timeout, resolve
+from walstream.replication.connecting import none_would_do, open_connection
 from walstream.replication.messages import (
     NextTimeline,
     Row,
@@ -31,9 +39,12 @@ from walstream.replication.messages import (
     quote_identifier,
     start_replication_command,
 )
+from walstream.replication.refusals import DUPLICATE_OBJECT, WAL_REMOVED, refusal
 
-# SQLSTATEs that a later attempt may not meet again: connection trouble, shutdown, start-up, limits.
-_PASSING = ("08", "57P", "53", "55006", "40")
+CONNECT_TIMEOUT_S = 10.0
+RECEIVE_TIMEOUT_S = 60.0
+# Before BASE_BACKUP's first answer the server makes a checkpoint and says nothing meanwhile.
+CHECKPOINT_PATIENCE = 10
 
 
 def _refusal(result: pq.abc.PGresult, what: str) -> ConnectionLost | ServerRefused:
@@ -46,11 +57,7 @@ def _refusal(result: pq.abc.PGresult, what: str) -> ConnectionLost | ServerRefus
         found = result.error_field(extra)
         if found:
             message += f" ({found.decode('utf-8', 'replace').strip()})"
-    text = f"{what}: {message}"
-    state = state_bytes.decode() if state_bytes else None
-    if state is None or state.startswith(_PASSING):
-        return ConnectionLost(text)
-    return ServerRefused(text, state)
+    return refusal(f"{what}: {message}", state_bytes.decode() if state_bytes else None)
 
 
 def rows_of(result: pq.abc.PGresult) -> list[Row]:
@@ -69,10 +76,18 @@ class ReplicationConnection:
 
     Made by ``connect``; used as ``with connection:``. Commands are sequential. While COPY runs,
     one task reads (``poll_copy``, ``wait_input``) and another may send (``send_copy``).
+
+    Args:
+        receive_timeout_s: seconds of silence after which a command, or what ends COPY, is given
+            up (``ConnectionLost``); 0 waits for ever. While WAL streams the server may be silent:
+            ``WalStream`` pings it.
     """
 
-    def __init__(self, pgconn: pq.abc.PGconn, name: str) -> None:
+    def __init__(
+        self, pgconn: pq.abc.PGconn, name: str, receive_timeout_s: float = RECEIVE_TIMEOUT_S
+    ) -> None:
         self._pgconn = pgconn
+        self._timeout_s = receive_timeout_s or math.inf
         self._eof: ConnectionLost | None = None
         self.name = name
         self.copy_ended = False
@@ -107,10 +122,34 @@ class ReplicationConnection:
     def uses_tls(self) -> bool:
         return bool(self._pgconn.ssl_in_use)
 
+    @property
+    def in_recovery(self) -> bool:
+        """Whether the server was a standby when it last said (it reports in_hot_standby)."""
+        return self._pgconn.parameter_status(b"in_hot_standby") == b"on"
+
+    async def _readable(self, what: str, patience: int = 1) -> None:
+        with trio.move_on_after(self._timeout_s * patience):
+            await trio.lowlevel.wait_readable(self._pgconn.socket)
+            return
+        raise self._silent(what, patience)
+
+    async def _writable(self, what: str) -> None:
+        with trio.move_on_after(self._timeout_s):
+            await trio.lowlevel.wait_writable(self._pgconn.socket)
+            return
+        raise self._silent(what)
+
+    def _silent(self, what: str, patience: int = 1) -> ConnectionLost:
+        return ConnectionLost(
+            f"{what}: no message from the server for {self._timeout_s * patience:g} s"
+        )
+
     # -- commands
 
-    async def query(self, sql: str) -> list[pq.abc.PGresult]:
+    async def query(self, sql: str, patience: int = 1) -> list[pq.abc.PGresult]:
         """Runs one command; returns its results, the last one possibly a COPY that began.
+
+        ``patience``: how many times the receive timeout the answer may take.
 
         Raises:
             ConnectionLost, ServerRefused: the command failed.
@@ -120,44 +159,44 @@ class ReplicationConnection:
         what = sql.split(" ", 1)[0]
         try:
             self._pgconn.send_query(sql.encode())
-            await self._flush()
-            return await self._results(what)
+            await self._flush(what)
+            return await self._results(what, patience)
         except psycopg.OperationalError as exc:
             raise ConnectionLost(f"{what}: {_one_line(exc)}") from exc
 
-    async def _results(self, what: str) -> list[pq.abc.PGresult]:
+    async def _results(self, what: str, patience: int = 1) -> list[pq.abc.PGresult]:
         results: list[pq.abc.PGresult] = []
         status = pq.ExecStatus
-        refusal: ConnectionLost | ServerRefused | None = None
+        refused: ConnectionLost | ServerRefused | None = None
         while True:  # noqa: ASYNC913
             while self._pgconn.is_busy():
-                await trio.lowlevel.wait_readable(self._pgconn.socket)
+                await self._readable(what, patience)
                 try:
                     self._pgconn.consume_input()
                 except psycopg.OperationalError:
-                    if refusal is not None:
-                        raise refusal from None
+                    if refused is not None:
+                        raise refused from None
                     if results:  # a server that shuts down says COPY is over and closes
                         return results
                     raise
             result = self._pgconn.get_result()
             if result is None:
                 await trio.lowlevel.checkpoint()
-                if refusal is not None:
-                    raise refusal
+                if refused is not None:
+                    raise refused
                 return results
             if result.status in (status.FATAL_ERROR, status.BAD_RESPONSE):
                 # Read on to the end of the command: the connection is good for the next one.
-                refusal = refusal or _refusal(result, what)
+                refused = refused or _refusal(result, what)
                 continue
             results.append(result)
             if result.status in (status.COPY_BOTH, status.COPY_OUT, status.COPY_IN):
                 await trio.lowlevel.checkpoint()
                 return results
 
-    async def _flush(self) -> None:  # noqa: ASYNC910
+    async def _flush(self, what: str) -> None:  # noqa: ASYNC910
         while self._pgconn.flush():
-            await trio.lowlevel.wait_writable(self._pgconn.socket)
+            await self._writable(what)
 
     async def _tuples(self, sql: str) -> list[Row]:
         results = await self.query(sql)
@@ -207,7 +246,7 @@ class ReplicationConnection:
         try:
             await self.query(command)
         except ServerRefused as exc:
-            if if_not_exists and exc.sqlstate == "42710":
+            if if_not_exists and exc.sqlstate == DUPLICATE_OBJECT:
                 return False  # noqa: ASYNC910
             raise
         return True
@@ -217,8 +256,21 @@ class ReplicationConnection:
         await self.query(f"DROP_REPLICATION_SLOT {quote_identifier(slot)}")
 
     async def timeline_history(self, timeline: int) -> str:
-        """Returns the content of a timeline's history file. Cancellation: as ``query``."""
-        rows = await self._tuples(f"TIMELINE_HISTORY {timeline}")
+        """Returns the content of a timeline's history file.
+
+        Raises:
+            HistoryMissing: the server has none.
+
+        Cancellation: as ``query``.
+        """
+        try:
+            rows = await self._tuples(f"TIMELINE_HISTORY {timeline}")
+        except ServerRefused as exc:
+            if exc.sqlstate == WAL_REMOVED:  # of WAL, elsewhere: here it is another file
+                raise HistoryMissing(
+                    f"the server has no history file of timeline {timeline}: {exc}"
+                ) from exc
+            raise
         return parse_timeline_history(timeline, rows)
 
     # -- COPY
@@ -274,6 +326,17 @@ class ReplicationConnection:
         await trio.lowlevel.wait_readable(self._pgconn.socket)
         self.take_input()
 
+    async def expect_input(self, what: str) -> None:
+        """As ``wait_input``, where the server has something to send: under the receive timeout.
+
+        Raises:
+            ConnectionLost: it was silent for longer.
+
+        Cancellation: nothing is lost.
+        """
+        await self._readable(what)
+        self.take_input()
+
     def take_input(self) -> None:
         """Takes what the socket, or TLS below it, holds; never blocks."""
         try:
@@ -297,7 +360,7 @@ class ReplicationConnection:
         with self.lock:
             whole = self.send_copy_now(make())
         while not whole:
-            await trio.lowlevel.wait_writable(self._pgconn.socket)
+            await self._writable("status update")
             try:
                 with self.lock:
                     whole = not self._pgconn.flush()
@@ -333,7 +396,7 @@ class ReplicationConnection:
             results = await self._results("streaming")
             if results and results[-1].status == pq.ExecStatus.COPY_IN:
                 self._pgconn.put_copy_end()
-                await self._flush()
+                await self._flush("streaming")
                 results = await self._results("streaming")
             if any(result.status == pq.ExecStatus.TUPLES_OK for result in results):
                 return self._next_timeline(results)
@@ -361,10 +424,10 @@ class ReplicationConnection:
         """
         try:
             self._pgconn.put_copy_end()
-            await self._flush()
+            await self._flush("streaming")
             while not self.copy_ended:
                 if self.poll_copy() is None and not self.copy_ended:
-                    await self.wait_input()
+                    await self.expect_input("streaming")
             await self._results("streaming")
         except psycopg.OperationalError as exc:
             raise ConnectionLost(_one_line(exc)) from exc
@@ -374,48 +437,60 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
-async def _connect_one(attempt: Attempt) -> ReplicationConnection:
-    with contextlib.ExitStack() as stack:
-        pgconn = pq.PGconn.connect_start(attempt.conninfo.encode())
-        stack.callback(pgconn.finish)
-        while pgconn.status != pq.ConnStatus.BAD:
-            status = pgconn.connect_poll()
-            if status == pq.PollingStatus.OK:
-                pgconn.nonblocking = 1
-                stack.pop_all()
-                return ReplicationConnection(pgconn, attempt.name)  # noqa: ASYNC910
-            if status == pq.PollingStatus.READING:
-                await trio.lowlevel.wait_readable(pgconn.socket)
-            elif status == pq.PollingStatus.WRITING:
-                await trio.lowlevel.wait_writable(pgconn.socket)
-            else:
-                break
-        raise ConnectionLost(" ".join(pgconn.get_error_message().split()))
+async def connect_to(
+    attempt: Attempt, *, connect_timeout_s: float, receive_timeout_s: float
+) -> ReplicationConnection:
+    """Connects to one address.
+
+    Raises:
+        ConnectionLost: no connection, or no answer within ``connect_timeout_s``.
+        ServerRefused: the server refuses us until somebody changes something.
+
+    Cancellation: the attempt is closed.
+    """
+    what = f"could not connect to {attempt.name}"
+    try:
+        with trio.move_on_after(connect_timeout_s):
+            pgconn = await open_connection(attempt)
+            return ReplicationConnection(pgconn, attempt.name, receive_timeout_s)
+    except (ConnectionLost, ServerRefused) as exc:
+        raise type(exc)(f"{what}: {exc}", exc.sqlstate) from exc
+    raise ConnectionLost(f"{what}: no answer within {connect_timeout_s:g} s")
 
 
 async def connect(
-    conninfo: str, *, application_name: str = "walstream", connect_timeout_s: float = 10.0
+    conninfo: str,
+    *,
+    application_name: str = "walstream",
+    connect_timeout_s: float = CONNECT_TIMEOUT_S,
+    receive_timeout_s: float = RECEIVE_TIMEOUT_S,
 ) -> ReplicationConnection:
     """Connects in physical replication mode to the first address that will have us.
 
     ``connect_timeout`` in the connection string wins over ``connect_timeout_s``; both count for
-    each address.
+    each address, and for looking up each name.
+
+    Args:
+        receive_timeout_s: of the connection, see ``ReplicationConnection``.
 
     Raises:
         ConnectionLost: no address answered as wanted; the message tells what each one said.
-        ServerRefused: not a connection string, or a database was opened instead of the WAL.
+        ServerRefused: not a connection string, or every address refuses us for good.
 
     Cancellation: the attempt is closed.
     """
-    given = effective_parameters(conninfo).get("connect_timeout", "")
-    timeout_s = float(given) if given.isdigit() and int(given) > 0 else connect_timeout_s
-    problems: list[str] = []
-    for attempt in await resolve(conninfo, application_name=application_name):
-        problem = f"no answer within {timeout_s:g} s"
-        with trio.move_on_after(timeout_s):  # noqa: ASYNC912
-            try:
-                return await _connect_one(attempt)
-            except ConnectionLost as exc:
-                problem = str(exc)
-        problems.append(f"{attempt.name}: {problem}")
-    raise ConnectionLost("could not connect: " + "; ".join(dict.fromkeys(problems)))
+    timeout_s = connect_timeout(conninfo, connect_timeout_s)
+    problems: list[tuple[str, WalstreamError]] = []
+    for attempt in await resolve(
+        conninfo,
+        application_name=application_name,
+        timeout_s=timeout_s,
+        receive_timeout_s=receive_timeout_s,
+    ):
+        try:
+            return await connect_to(
+                attempt, connect_timeout_s=timeout_s, receive_timeout_s=receive_timeout_s
+            )
+        except (ConnectionLost, ServerRefused) as exc:
+            problems.append((attempt.name, exc))
+    raise none_would_do(problems)

@@ -25,6 +25,7 @@ from walstream.replication.messages import (
     decode_copy_message,
     encode_status_update,
 )
+from walstream.replication.refusals import WAL_REMOVED
 from walstream.replication.relay import Relay
 from walstream.replication.sink import WalSink
 from walstream.tasks.bell import Bell
@@ -127,6 +128,8 @@ class WalStream:
             else:
                 await self._connection.stop_copy()
         except ServerRefused as exc:
+            if exc.sqlstate != WAL_REMOVED:
+                raise
             log.warning("the server does not have it any more: %s", exc)
         except ExceptionGroup as group:
             raise single_error(group, (ConnectionLost,)) from group
@@ -141,7 +144,7 @@ class WalStream:
             message = self._connection.poll_copy()
             if message is None:
                 if not self._connection.copy_ended:
-                    await self._connection.wait_input()
+                    await self._connection.expect_input("refetch")
                 continue
             decoded = decode_copy_message(message)
             if isinstance(decoded, PrimaryKeepAlive):
