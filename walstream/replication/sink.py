@@ -9,7 +9,7 @@ import trio
 from walstream.replication.relay import Relay
 from walstream.tasks.watermark import Watermark
 from walstream.wal.model import WalChunk
-from walstream.wal.timeline import StartPoint, Upstream, WalHole
+from walstream.wal.timeline import StartPoint, StoredWal, Upstream, WalHole
 
 
 class WalSink(Protocol):
@@ -23,8 +23,17 @@ class WalSink(Protocol):
     written: Watermark
     flushed: Watermark
 
+    async def held(self, upstream: Upstream) -> list[StoredWal]:
+        """Returns the end of what is held, to be compared with the server before ``begin``."""
+
     async def begin(self, upstream: Upstream) -> StartPoint:
-        """Compares what is held with the server; returns where to go on."""
+        """Makes ready for WAL from the server; returns where to go on."""
+
+    async def missing_histories(self) -> list[int]:
+        """Returns the timelines on the server's path whose history files are wanted."""
+
+    async def keep_history(self, timeline: int, history_text: str) -> None:
+        """Keeps a history file."""
 
     def holes(self) -> list[WalHole]:
         """Returns what is missing before the start, for the server to send again."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from walstream.errors import ReplicationProtocolError, ServerRefused
 from walstream.replication.libpq import ReplicationConnection
+from walstream.replication.refusals import NO_SUCH_SLOT, SLOT_UNUSABLE
 from walstream.wal.segment import is_valid_segment_size
 from walstream.wal.timeline import TimelineHistory, TimelinePart, Upstream, parse_history
 
@@ -30,11 +31,12 @@ async def read_upstream(connection: ReplicationConnection, slot: str | None) -> 
         position = await connection.read_replication_slot(slot)
         if position is None:
             raise ServerRefused(
-                f"replication slot {slot!r} does not exist; create it with --create-slot", "42704"
+                f"replication slot {slot!r} does not exist; create it with --create-slot",
+                NO_SUCH_SLOT,
             )
         if position.slot_type != "physical":
             raise ServerRefused(
-                f"replication slot {slot!r} is {position.slot_type}, not physical", "55000"
+                f"replication slot {slot!r} is {position.slot_type}, not physical", SLOT_UNUSABLE
             )
         restart_lsn, restart_timeline = position.restart_lsn, position.restart_timeline
     return Upstream(
@@ -47,4 +49,5 @@ async def read_upstream(connection: ReplicationConnection, slot: str | None) -> 
         history_text,
         restart_lsn,
         restart_timeline,
+        connection.in_recovery,
     )

@@ -6,21 +6,52 @@ the newest segment and opens it. Synchronous; what becomes of the WAL is the wri
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
-from walstream.errors import ServerRefused, StoreError, WalDivergedError, WalError, WrongCluster
-from walstream.store.compressed import Compression, read_prefix
+from walstream.errors import StorageError, StoreError, WalDivergedError, WalError, WrongCluster
+from walstream.store.compressed import Compression, read_prefix, read_segment
 from walstream.store.file_layer import FileLayer, storage_error, write_durably
 from walstream.store.proof import Proof, prove
 from walstream.store.segment_file import PARTIAL
-from walstream.store.start import StartPlan, WalEntry, choose_start, parse_entry
+from walstream.store.start import (
+    SUFFIXES,
+    StartPlan,
+    WalEntry,
+    check_reached,
+    choose_start,
+    not_there_yet,
+    parse_entry,
+)
+from walstream.store.tail import StoredSegment, read_tail, segments_before
 from walstream.store.verify import Expected, VerifyLevel, make_verifier, read_long_header
 from walstream.store.wal_files import WalFiles
 from walstream.wal.layout import LONG_PAGE_HEADER
 from walstream.wal.segment import history_file_name, parse_history_file_name, segment_file_name
-from walstream.wal.timeline import StartPoint, Upstream, parse_history
+from walstream.wal.timeline import (
+    StartPoint,
+    StoredWal,
+    TimelineHistory,
+    Upstream,
+    parse_history,
+)
 
 DEAD_DIRECTORY = "dead"
+
+
+class Survey(NamedTuple):
+    """What a directory and a server have in common.
+
+    ``proof`` is that of the newest segment where it was proven, ``best`` the unfinished file that
+    is gone on with. ``end_lsn`` is the end of what is held and good.
+    """
+
+    upstream: Upstream
+    plan: StartPlan
+    proof: Proof | None
+    best: WalEntry | None
+    end_lsn: int
 
 
 class SegmentDirectory:
@@ -54,62 +85,129 @@ class SegmentDirectory:
         self._zero_fill = zero_fill
         self._file_mode = file_mode
 
-    def prepare(self, upstream: Upstream) -> tuple[StartPlan, WalFiles]:
-        """Scans the directory, refuses another cluster's, sets dead branches aside, proves."""
+    def survey(self, upstream: Upstream) -> Survey:
+        """Returns where the directory and a server would go on; changes nothing.
+
+        Raises:
+            WrongCluster, StoreError: the files are of another cluster, version or segment size.
+            ConnectionLost, ServerRefused: the directory is ahead of the server.
+            WalError: the newest complete segment is damaged.
+            StorageError: a file cannot be read.
+        """
         entries = scan_directory(self.path, upstream.segment_size)
-        followed = max(
-            (parse_history_file_name(path.name) or 0 for path in self.path.iterdir()),
-            default=0,
-        )
+        kept = self._kept_histories()
+        followed = max(kept, default=0)
         if followed > upstream.timeline:
-            raise ServerRefused(
-                f"the directory has followed timeline {followed}, the server is on "
-                f"{upstream.timeline}: it is behind, or it is the old primary; connect to the new "
-                "one"
+            raise not_there_yet(
+                upstream,
+                f"the directory has followed timeline {followed}, the server is behind on "
+                f"{upstream.timeline}",
             )
         self._check_cluster(entries, upstream)
+        void: tuple[WalEntry, ...] = ()
+        while True:
+            plan = choose_start(entries, upstream, empty_start=self._start, void=void, kept=kept)
+            proof, best = self._prove_end(entries, plan, upstream)
+            part = upstream.history.part_of(plan.timeline)
+            if best is None or proof is None or part is None or proof.end_lsn <= part.end:
+                break
+            # Records past the switch point: the server's timeline left ours before them.
+            void += plan.partials
+        end_lsn = plan.start_lsn
+        if best is not None and proof is not None:
+            if end_lsn < proof.end_lsn < end_lsn + upstream.segment_size:
+                end_lsn = proof.end_lsn
+            check_reached(upstream, plan.timeline, end_lsn)
+        return Survey(upstream, plan, proof, best, end_lsn)
+
+    def take_up(self, survey: Survey) -> WalFiles:
+        """Does what was planned: keeps the history, sets dead branches aside, opens the segment."""
+        upstream, plan = survey.upstream, survey.plan
         if upstream.history_text is not None:
             self.keep_history(upstream.timeline, upstream.history_text)
-        plan = choose_start(entries, upstream, empty_start=self._start)
+        if plan.anew:
+            # The new segment's file first: whatever happens in between, the next start finds
+            # either it or the dead files, and goes on from there.
+            files = self.open(upstream, plan.timeline, plan.start_lsn, None)
+            if plan.dead:
+                files.create()
+            self._set_aside(plan.dead)
+            return files
         self._set_aside(plan.dead)
+        files = self.open(upstream, plan.timeline, plan.start_lsn, survey.proof, survey.best)
+        if survey.best is not None:
+            number = survey.best.segment_number
+            used = segment_file_name(plan.timeline, number, upstream.segment_size)
+            used += self._compression.suffix + PARTIAL
+            for entry in plan.partials:
+                if entry.name != used:
+                    self._layer.unlink(self.path / entry.name)
+        return files
+
+    def tail(self, upstream: Upstream, timeline: int, end_lsn: int) -> list[StoredWal]:
+        """Returns the end of what is stored before ``end_lsn``, to compare with the server.
+
+        Raises:
+            StorageError: a file cannot be read.
+        """
+        size = upstream.segment_size
+        begin = end_lsn - end_lsn % size
+        segments: list[StoredSegment] = []
+        if end_lsn > begin:
+            name = segment_file_name(timeline, begin // size, size)
+            held = (self.path / (name + suffix + PARTIAL) for suffix in SUFFIXES)
+            segments += [StoredSegment(p, timeline, begin, end_lsn) for p in held if p.is_file()]
+        before = segments_before(self.path, upstream.history, begin, size)
+        return read_tail(chain(segments[:1], before), size)
+
+    def missing_histories(self, upstream: Upstream) -> list[int]:
+        """Returns the timelines on the server's path whose history files are not here."""
+        return [
+            part.timeline
+            for part in upstream.history.parts
+            if part.timeline > 1 and not (self.path / history_file_name(part.timeline)).exists()
+        ]
+
+    def _kept_histories(self) -> dict[int, TimelineHistory]:
+        kept = {}
+        try:
+            for path in self.path.iterdir():
+                timeline = parse_history_file_name(path.name)
+                if timeline:
+                    text = path.read_bytes().decode("utf-8", "replace")
+                    kept[timeline] = parse_history(timeline, text)
+        except OSError as exc:
+            raise storage_error("read", self.path, exc) from exc
+        return kept
+
+    def _prove_end(
+        self, entries: list[WalEntry], plan: StartPlan, upstream: Upstream
+    ) -> tuple[Proof | None, WalEntry | None]:
+        """Proves the newest segment; of several unfinished ones the one that holds most."""
         held = {
             (entry.timeline, entry.segment_number): entry.name
             for entry in entries
             if entry.complete and entry not in plan.dead
         }
         before = self._segment_before(held, upstream, plan.start_lsn)
-        if not plan.partials:
-            proof = None
-            if before and self._verify == "records":
-                proof = self._prove(before, upstream, plan.start_lsn - upstream.segment_size)
-                if proof.error is not None:
-                    raise WalError(
-                        f"{before[0]} is damaged, move it away to have it sent again: "
-                        f"{proof.error}",
-                        proof.error.lsn,
-                    )
-            return plan, self.open(upstream, plan.timeline, plan.start_lsn, proof)
         first = plan.start_lsn - len(before) * upstream.segment_size
-        proof, best = max(
-            (
-                (self._prove([*before, self.path / entry.name], upstream, first), entry)
-                for entry in plan.partials
-            ),
-            key=lambda pair: pair[0].end_lsn,
-        )
-        part = upstream.history.part_of(plan.timeline)
-        if part is not None and proof.end_lsn > part.end:
-            # Records past the switch point: the server's timeline left ours before them.
-            self._set_aside(plan.partials)
-            replanned, files = self.prepare(upstream)
-            return replanned._replace(dead=plan.dead + plan.partials + replanned.dead), files
-        files = self.open(upstream, plan.timeline, plan.start_lsn, proof, best)
-        used = segment_file_name(plan.timeline, best.segment_number, upstream.segment_size)
-        used += self._compression.suffix + PARTIAL
-        for entry in plan.partials:
-            if entry.name != used:
-                self._layer.unlink(self.path / entry.name)
-        return plan, files
+        if plan.partials:
+            return max(
+                (
+                    (self._prove([*before, self.path / entry.name], upstream, first), entry)
+                    for entry in plan.partials
+                ),
+                key=lambda pair: pair[0].end_lsn,
+            )
+        if not before or self._verify != "records":
+            return None, None
+        proof = self._prove(before, upstream, first)
+        if proof.error is not None:
+            raise WalError(
+                f"{before[0]} is damaged, move it away to have it sent again: {proof.error}",
+                proof.error.lsn,
+            )
+        return proof, None
 
     def _segment_before(
         self, held: dict[tuple[int, int], str], upstream: Upstream, start_lsn: int
@@ -175,8 +273,6 @@ class SegmentDirectory:
             )
         newest = sorted(entries, key=lambda e: (e.timeline, e.segment_number), reverse=True)
         for entry in newest:
-            if entry.compression != "none":
-                continue
             header = read_long_header(read_start(self.path / entry.name))
             if header is None:
                 continue
@@ -247,13 +343,18 @@ def scan_directory(directory: Path, segment_size: int) -> list[WalEntry]:
 
 
 def read_start(path: Path) -> bytes:
-    """Returns the first bytes of a file, enough for a long page header.
+    """Returns the first bytes of a segment, enough for a long page header.
 
     Raises:
         StorageError: it cannot be read.
     """
+    start = b""
     try:
-        with path.open("rb") as file:
-            return file.read(LONG_PAGE_HEADER)
-    except OSError as exc:
-        raise storage_error("read", path, exc) from exc
+        for piece in read_segment(path):
+            start += piece
+            if len(start) >= LONG_PAGE_HEADER:
+                break
+    except StorageError:
+        if not path.name.endswith(PARTIAL):  # cut within a compressed frame: it is unfinished
+            raise
+    return start[:LONG_PAGE_HEADER]

@@ -7,13 +7,21 @@ it that the directory holds anything of decides.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
-from walstream.errors import ServerRefused
+from walstream.errors import ConnectionLost, ServerRefused
+from walstream.wal.layout import LONG_PAGE_HEADER, XLOG_BLCKSZ
 from walstream.wal.model import format_lsn
 from walstream.wal.segment import parse_segment_file_name
-from walstream.wal.timeline import TimelineHistory, Upstream, WalHole
+from walstream.wal.timeline import (
+    INFINITY,
+    TimelineHistory,
+    TimelinePart,
+    Upstream,
+    WalHole,
+    fork_lsn,
+)
 
 PARTIAL = ".partial"
 SUFFIXES = {"": "none", ".gz": "gzip", ".lz4": "lz4", ".zst": "zstd"}
@@ -36,6 +44,7 @@ class StartPlan(NamedTuple):
     ``partials``: the unfinished files of the segment that begins at ``start_lsn``; more than one
     where compression was changed.
     ``dead``: files of a branch that the server's history has left.
+    ``anew``: the directory holds no file of the server's path; it begins at ``start_lsn``.
     """
 
     timeline: int
@@ -43,6 +52,7 @@ class StartPlan(NamedTuple):
     partials: tuple[WalEntry, ...]
     dead: tuple[WalEntry, ...]
     holes: tuple[WalHole, ...]
+    anew: bool = False
 
 
 def parse_entry(name: str, size: int, segment_size: int) -> WalEntry | None:
@@ -65,38 +75,77 @@ def parse_entry(name: str, size: int, segment_size: int) -> WalEntry | None:
     return None
 
 
+def not_there_yet(upstream: Upstream, message: str) -> ConnectionLost | ServerRefused:
+    """Returns the error for a server that lacks what the directory has.
+
+    A standby gets it in time. A primary never will: it was reset, or is not the one.
+    """
+    if upstream.in_recovery:
+        return ConnectionLost(f"{message}; it is a standby and may still get there")
+    return ServerRefused(
+        f"{message}: it was reset, or it is an old primary; connect to the right server"
+    )
+
+
+def check_reached(upstream: Upstream, timeline: int, end_lsn: int) -> None:
+    """Checks that the server has WAL up to where ours ends, on its own timeline.
+
+    It would answer "requested starting point is ahead" (XX000), in its language.
+
+    Raises:
+        ConnectionLost, ServerRefused: see ``not_there_yet``.
+    """
+    if timeline != upstream.timeline:
+        return
+    # A record that ends with its page may be said to end behind the next page's header.
+    header = end_lsn % XLOG_BLCKSZ
+    if upstream.flush_lsn < end_lsn - (header if header <= LONG_PAGE_HEADER else 0):
+        raise not_there_yet(
+            upstream,
+            f"the directory ends at {format_lsn(end_lsn)}, the server is behind with WAL up to "
+            f"{format_lsn(upstream.flush_lsn)}, timeline {timeline}",
+        )
+
+
 def choose_start(
     entries: Iterable[WalEntry],
     upstream: Upstream,
     *,
     empty_start: tuple[int, int] | None = None,
+    void: Collection[WalEntry] = (),
+    kept: Mapping[int, TimelineHistory] | None = None,
 ) -> StartPlan:
     """Returns the start for a directory and a server.
 
     Args:
         entries: the segment files of the directory.
         upstream: the server.
-        empty_start: (timeline, LSN) to begin with where the directory holds nothing of the
-            server's history; by default the slot's restart LSN, else the end of its WAL.
+        empty_start: (timeline, LSN) to begin with where the directory holds nothing; by default
+            the slot's restart LSN, else the end of the server's WAL.
+        void: those of ``entries`` whose content is past the end of their timeline.
+        kept: the history files of the directory, by timeline.
 
     Raises:
-        ServerRefused: the directory is ahead of the server.
+        ConnectionLost, ServerRefused: the directory is ahead of the server, see
+            ``not_there_yet``.
     """
     held = list(entries)
     size = upstream.segment_size
     history = upstream.history
-    ahead = [entry.timeline for entry in held if entry.timeline > upstream.timeline]
-    if ahead:
-        raise ServerRefused(
-            f"the directory is on timeline {max(ahead)}, the server only on "
-            f"{upstream.timeline}: it is behind, or it is the old primary; connect to the new one"
+    newest_timeline = max((entry.timeline for entry in held), default=0)
+    if newest_timeline > upstream.timeline:
+        raise not_there_yet(
+            upstream,
+            f"the directory is on timeline {newest_timeline}, the server is behind on "
+            f"{upstream.timeline}",
         )
     alive: dict[tuple[int, int], WalEntry] = {}
     dead = []
     for entry in held:
         part = history.part_of(entry.timeline)
         begin = entry.segment_number * size
-        if part is None or begin >= part.end or (entry.complete and begin + size > part.end):
+        past = part is None or begin >= part.end or (entry.complete and begin + size > part.end)
+        if part is None or past or entry in void:
             dead.append(entry)
         elif begin + size > part.begin:
             key = (entry.timeline, entry.segment_number)
@@ -111,11 +160,7 @@ def choose_start(
         timeline = part.timeline
         if position >= part.end:  # complete up to a switch point at a segment boundary
             timeline = history.parts[history.parts.index(part) + 1].timeline
-        if position > upstream.flush_lsn and timeline == upstream.timeline:
-            raise ServerRefused(
-                f"the directory ends at {format_lsn(position)}, the server's WAL already at "
-                f"{format_lsn(upstream.flush_lsn)}, timeline {timeline}: it is behind or was reset"
-            )
+        check_reached(upstream, timeline, position)
         holes = find_holes(alive, history, position, size)
         partials = tuple(
             entry
@@ -126,16 +171,37 @@ def choose_start(
             timeline, position, () if newest.complete else partials, tuple(dead), tuple(holes)
         )
     if dead:
-        # All that is held is past the switch point: begin again with the segment that it is in.
-        lsn = min(entry.segment_number for entry in dead) * size
-        timeline = [part.timeline for part in history.parts if part.begin < lsn + size][-1]
+        timeline, lsn = _after_the_dead(dead, history, size, kept or {})
     elif empty_start is not None:
         timeline, lsn = empty_start
     elif upstream.slot_restart_lsn:
         timeline, lsn = upstream.slot_restart_timeline, upstream.slot_restart_lsn
     else:
         timeline, lsn = upstream.timeline, upstream.flush_lsn
-    return StartPlan(timeline, lsn - lsn % size, (), tuple(dead), ())
+    return StartPlan(timeline, lsn - lsn % size, (), tuple(dead), (), anew=True)
+
+
+def _after_the_dead(
+    dead: list[WalEntry],
+    history: TimelineHistory,
+    segment_size: int,
+    kept: Mapping[int, TimelineHistory],
+) -> tuple[int, int]:
+    """Returns (timeline, LSN) to begin at where all that is held is past a switch point.
+
+    It is the segment in which the server's path left the oldest of them, as the newest timeline
+    has it that begins before the segment's end: nothing between is left out.
+    """
+    first = TimelineHistory((TimelinePart(1, 0, INFINITY),))
+    forks = []
+    for entry in dead:
+        forks.append(entry.segment_number * segment_size)
+        ours = kept.get(entry.timeline, first if entry.timeline == 1 else None)
+        if ours is not None:
+            forks.append(fork_lsn(ours, history))
+    lsn = min(forks)
+    lsn -= lsn % segment_size
+    return [p.timeline for p in history.parts if p.begin < lsn + segment_size][-1], lsn
 
 
 def find_holes(

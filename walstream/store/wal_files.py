@@ -87,6 +87,15 @@ class WalFiles:
     def timeline(self) -> int:
         return self._timeline
 
+    def create(self) -> None:
+        """Creates the segment's file now, not with its first bytes.
+
+        Raises:
+            StorageError: a system call failed.
+        """
+        if self._segment is None:
+            self._open()
+
     def feed(self, chunks: Sequence[WalChunk]) -> None:
         """Takes chunks in order; nothing of them is written yet.
 

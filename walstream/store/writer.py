@@ -16,14 +16,15 @@ from walstream.errors import StoreError, WalDivergedError, WrongCluster
 from walstream.store.chunk_writer import ChunkWriter
 from walstream.store.compressed import NO_COMPRESSION, Compression
 from walstream.store.file_layer import FileLayer
-from walstream.store.segment_directory import SegmentDirectory
-from walstream.store.start import StartPlan
+from walstream.store.segment_directory import SegmentDirectory, Survey
+from walstream.store.start import StartPlan, check_reached
 from walstream.store.verify import VerifyLevel, default_level
 from walstream.store.wal_files import WalFiles
 from walstream.wal.layout import XLOG_BLCKSZ
 from walstream.wal.model import WalChunk, format_lsn
 from walstream.wal.timeline import (
     StartPoint,
+    StoredWal,
     TimelineHistory,
     Upstream,
     WalHole,
@@ -47,8 +48,6 @@ class Writer(ChunkWriter):
         verify: what is checked before it is written; None: ``records`` with compiled kernels,
             else ``headers``.
         compression: of new segments.
-        resend: an unfinished segment that was found is asked for from its beginning, so that all
-            of it is compared with what the server has.
         allow_rewind: a dead branch is set aside and streaming goes on below what was flushed.
             False raises, for users that have consumed what is now void.
         system_id: the cluster that the directory must belong to; None: what its files say.
@@ -64,7 +63,6 @@ class Writer(ChunkWriter):
         sync: bool = True,
         verify: VerifyLevel | None = None,
         compression: Compression = NO_COMPRESSION,
-        resend: bool = True,
         allow_rewind: bool = True,
         system_id: int | None = None,
         files: FileLayer | None = None,
@@ -72,7 +70,6 @@ class Writer(ChunkWriter):
     ) -> None:
         self.directory = directory
         super().__init__(synchronous=synchronous, sync=sync)
-        self._resend = resend
         self._allow_rewind = allow_rewind
         self._segments = SegmentDirectory(
             directory,
@@ -86,19 +83,41 @@ class Writer(ChunkWriter):
             file_mode=file_mode,
         )
         self._upstream: Upstream | None = None
+        self._survey: Survey | None = None
         self._history: TimelineHistory | None = None
         self._holes: list[WalHole] = []
 
-    async def begin(self, upstream: Upstream) -> StartPoint:
-        """Compares the directory with a server; returns where streaming is to go on.
+    async def held(self, upstream: Upstream) -> list[StoredWal]:
+        """Returns the end of what is stored, newest piece first, to be compared with the server.
 
-        After the first time the open position is kept and only checked: streaming goes on at the
-        page of ``flushed``, and what is sent again is compared.
+        To be called before ``begin``; no file is changed.
+
+        Raises:
+            WrongCluster, StoreError, ConnectionLost, ServerRefused, StorageError: as ``begin``.
+            WalError: the newest complete segment is damaged.
+
+        Cancellation: nothing was begun.
+        """
+        await self._until_idle()
+        files = self._files
+        if files is not None and await self._goes_on(files, upstream):
+            timeline, end_lsn = files.timeline, files.written_lsn
+        else:
+            self._survey = await self._in_thread(self._segments.survey, upstream)
+            timeline, end_lsn = self._survey.plan.timeline, self._survey.end_lsn
+        return await self._in_thread(self._segments.tail, upstream, timeline, end_lsn)
+
+    async def begin(self, upstream: Upstream) -> StartPoint:
+        """Makes the directory ready for WAL from a server; returns where streaming is to go on.
+
+        After the first time the open position is kept and only checked. Streaming goes on at a
+        page's start, and what is sent again is compared.
 
         Raises:
             WrongCluster: the directory belongs to another cluster.
             StoreError: its segments have another size or version.
-            ServerRefused: the directory is ahead of the server.
+            ConnectionLost: the directory is ahead of the server, a standby.
+            ServerRefused: the directory is ahead of the server, a primary.
             WalDivergedError: our timeline ended before what we hold, and ``allow_rewind`` is off.
             StorageError: a system call failed.
 
@@ -106,11 +125,16 @@ class Writer(ChunkWriter):
         """
         await self._until_idle()
         if self._files is not None:
-            start = await self._go_on(upstream)
-            if start is not None:
-                return start
+            if await self._goes_on(self._files, upstream):
+                assert self._upstream is not None
+                self._upstream = self._upstream._replace(flush_lsn=upstream.flush_lsn)
+                return StartPoint(self._files.timeline, self._resume_lsn(self._files))
+            await self._shut()
         previous = self.flushed.value
-        plan, files = await self._in_thread(self._segments.prepare, upstream)
+        survey, self._survey = self._survey, None
+        if survey is None or survey.upstream is not upstream:
+            survey = await self._in_thread(self._segments.survey, upstream)
+        plan = survey.plan
         if plan.start_lsn < previous - previous % upstream.segment_size:
             if not self._allow_rewind:
                 raise WalDivergedError(
@@ -120,11 +144,33 @@ class Writer(ChunkWriter):
                 )
             for mark in (self.received, self.written, self.flushed):
                 mark.rewind(plan.start_lsn)
+        files = await self._in_thread(self._segments.take_up, survey)
         self._upstream = upstream
         self._adopt(files)
         self.state.segment_size = upstream.segment_size
         self._report(plan)
-        return StartPoint(plan.timeline, self._resume_lsn(files, whole=self._resend))
+        return StartPoint(plan.timeline, self._resume_lsn(files))
+
+    async def missing_histories(self) -> list[int]:
+        """Returns the timelines on the server's path whose history files are still to be kept.
+
+        Cancellation: nothing happened.
+        """
+        assert self._upstream is not None
+        return await self._in_thread(self._segments.missing_histories, self._upstream)
+
+    async def keep_history(self, timeline: int, history_text: str) -> None:
+        """Keeps the history file of a timeline.
+
+        Raises:
+            WalError: it is malformed.
+            WalDivergedError: another one is kept already.
+            StorageError: a system call failed.
+
+        Cancellation: it may have been written.
+        """
+        parse_history(timeline, history_text)
+        await self._in_thread(self._segments.keep_history, timeline, history_text)
 
     async def follow(self, timeline: int, switch_lsn: int, history_text: str) -> StartPoint:
         """Ends the timeline: keeps the new one's history file, then moves to its first segment.
@@ -156,14 +202,10 @@ class Writer(ChunkWriter):
         self._adopt(await self._in_thread(self._segments.open, upstream, timeline, start_lsn, None))
         return StartPoint(timeline, start_lsn)
 
-    def _resume_lsn(self, files: WalFiles, *, whole: bool) -> int:
-        """Returns what to ask for: a whole segment or page more than is needed is compared."""
-        assert self._upstream is not None
+    def _resume_lsn(self, files: WalFiles) -> int:
+        """Returns what to ask for: the page that is gone on with, where it can be compared."""
         lsn = files.next_lsn
-        size = self._upstream.segment_size
-        if not files.comparable:
-            return lsn
-        return lsn - lsn % size if whole else lsn - lsn % XLOG_BLCKSZ
+        return lsn - lsn % XLOG_BLCKSZ if files.comparable else lsn
 
     def holes(self) -> list[WalHole]:
         """Returns what is missing between the files that are held, as of the last ``begin``."""
@@ -205,10 +247,9 @@ class Writer(ChunkWriter):
 
     # -- positions
 
-    async def _go_on(self, upstream: Upstream) -> StartPoint | None:
-        """Returns where to go on after a lost connection; None: the directory has to be planned."""
-        files, before = self._files, self._upstream
-        assert files is not None
+    async def _goes_on(self, files: WalFiles, upstream: Upstream) -> bool:
+        """Returns whether the open files go on from a server; False: plan anew."""
+        before = self._upstream
         assert before is not None
         if upstream.system_id != before.system_id:
             raise WrongCluster(
@@ -225,10 +266,9 @@ class Writer(ChunkWriter):
         self._publish(files)
         part = upstream.history.part_of(files.timeline)
         if part is None or files.next_lsn > part.end or upstream.timeline < files.timeline:
-            await self._shut()
-            return None
-        self._upstream = before._replace(flush_lsn=upstream.flush_lsn)
-        return StartPoint(files.timeline, self._resume_lsn(files, whole=False))
+            return False
+        check_reached(upstream, files.timeline, files.next_lsn)
+        return True
 
     def _report(self, plan: StartPlan) -> None:
         self._holes = list(plan.holes)

@@ -83,12 +83,23 @@ def parse_history(timeline: int, content: str) -> TimelineHistory:
     return TimelineHistory(tuple(parts))
 
 
+def fork_lsn(ours: TimelineHistory, theirs: TimelineHistory) -> int:
+    """Returns the LSN up to which two paths are one; INFINITY where neither leaves the other."""
+    for a, b in zip(ours.parts, theirs.parts, strict=False):
+        if a.timeline != b.timeline:
+            return a.begin
+        if a.end != b.end:
+            return min(a.end, b.end)
+    return INFINITY
+
+
 class Upstream(NamedTuple):
     """What a server said of itself before streaming.
 
     ``flush_lsn`` is the end of its WAL on ``timeline``. ``slot_restart_lsn`` is the oldest LSN that
     our slot holds (0: no slot, no WAL reserved yet, or a server before 15 that cannot say).
     ``history_text`` is the content of the timeline's history file, None on timeline 1.
+    ``in_recovery``: a standby, so that what it lacks may still come.
     """
 
     system_id: int
@@ -100,6 +111,7 @@ class Upstream(NamedTuple):
     history_text: str | None
     slot_restart_lsn: int
     slot_restart_timeline: int
+    in_recovery: bool = False
 
 
 class StartPoint(NamedTuple):
@@ -115,3 +127,11 @@ class WalHole(NamedTuple):
     timeline: int
     begin: int
     end: int
+
+
+class StoredWal(NamedTuple):
+    """WAL ``[begin, begin + len(data))`` of a timeline, as it is stored."""
+
+    timeline: int
+    begin: int
+    data: bytes

@@ -1,0 +1,176 @@
+"""The end of what is stored: as much of it as tells one history from another.
+
+Two histories of one cluster (a clone, a restored snapshot) can have the same bytes for long after
+they parted: the same work makes the same records with the same transaction ids. What does not come
+twice is a moment in time. So the tail that is to be compared with a server goes back until it holds
+some records with a timestamp: where those and all that follows are the server's too, so is what
+came before. Zeros behind an XLOG_SWITCH tell nothing and are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from walstream.errors import StorageError, WalError
+from walstream.store.compressed import read_segment
+from walstream.store.file_layer import storage_error
+from walstream.store.segment_file import PARTIAL
+from walstream.store.start import SUFFIXES
+from walstream.wal.layout import XLOG_BLCKSZ
+from walstream.wal.segment import segment_file_name
+from walstream.wal.stream import WalStreamDecoder
+from walstream.wal.timeline import StoredWal, TimelineHistory
+
+# Records with a timestamp that the tail has to hold, and what is looked through for them: first
+# this much, then four times as much, and so on, to the limit. The limit bounds memory, and what
+# is received again after each lost connection.
+STAMPS = 4
+FIRST_WINDOW = 64 << 10
+LIMIT = 32 << 20
+
+_RM_XLOG_ID, _RM_XACT_ID = 0, 1
+# The operations with a time in them. XLOG: CHECKPOINT_SHUTDOWN, CHECKPOINT_ONLINE. XACT (opmask
+# 0x70): COMMIT, PREPARE, ABORT, COMMIT_PREPARED, ABORT_PREPARED.
+_XLOG_STAMPED = (0x00, 0x10)
+_XACT_STAMPED = (0x00, 0x10, 0x20, 0x30, 0x40)
+
+
+class StoredSegment(NamedTuple):
+    """A file that holds WAL ``[begin, end)`` of a timeline."""
+
+    path: Path
+    timeline: int
+    begin: int
+    end: int
+
+
+def segments_before(
+    directory: Path, history: TimelineHistory, end_lsn: int, segment_size: int
+) -> Iterable[StoredSegment]:
+    """Yields the complete segments that end at ``end_lsn``, newest first, up to a missing one.
+
+    Args:
+        end_lsn: a segment boundary.
+        history: the path to follow; a segment is that of the newest timeline on it.
+    """
+    number = end_lsn // segment_size - 1
+    while number >= 0 and (found := _complete(directory, history, number, segment_size)):
+        yield found
+        number -= 1
+
+
+def _complete(
+    directory: Path, history: TimelineHistory, number: int, segment_size: int
+) -> StoredSegment | None:
+    begin, end = number * segment_size, (number + 1) * segment_size
+    for part in reversed(history.parts):
+        if part.begin >= end or part.end < end:
+            continue
+        name = segment_file_name(part.timeline, number, segment_size)
+        for suffix in SUFFIXES:
+            path = directory / (name + suffix)
+            if path.is_file():
+                return StoredSegment(path, part.timeline, begin, end)
+    return None
+
+
+def read_tail(segments: Iterable[StoredSegment], segment_size: int) -> list[StoredWal]:
+    """Returns the end of what is stored, newest piece first, each within one segment.
+
+    Args:
+        segments: consecutive, newest first; read as far back as is needed.
+
+    Raises:
+        StorageError: a file cannot be read.
+    """
+    found: list[StoredWal] = []
+    stamps = size = 0
+    for segment in segments:
+        end = _end_of_bytes(segment)
+        window = FIRST_WINDOW
+        while end > segment.begin:
+            begin = max(segment.begin, end - window)
+            begin -= begin % XLOG_BLCKSZ
+            data = _read(segment, begin, end)
+            held = _stamped(begin, data, segment_size)
+            window *= 4
+            if begin == segment.begin or stamps + held >= STAMPS or size + len(data) >= LIMIT:
+                found.append(StoredWal(segment.timeline, begin, data))
+                stamps += held
+                size += len(data)
+                break
+        if stamps >= STAMPS or size >= LIMIT:
+            break
+    return found
+
+
+def _stamped(lsn: int, data: bytes, segment_size: int) -> int:
+    """Returns how many records with a timestamp begin and end in ``data``.
+
+    WAL that cannot be read (of a version that is not known) tells nothing of its records.
+    """
+    decoder = WalStreamDecoder(None, segment_size, lsn, find_record=True)
+    count = 0
+    try:
+        decoder.feed_bytes(lsn, data)
+        while (record := decoder.poll_decode()) is not None:
+            operation, manager = record.data[16], record.data[17]
+            if manager == _RM_XACT_ID:
+                count += operation & 0x70 in _XACT_STAMPED
+            elif manager == _RM_XLOG_ID:
+                count += operation & 0xF0 in _XLOG_STAMPED
+    except WalError:
+        pass
+    return count
+
+
+def _end_of_bytes(segment: StoredSegment) -> int:
+    """Returns where the zeros at the segment's end begin, at the end of a page or of WAL."""
+    last = 0
+    for at, piece in _pieces(segment):
+        kept = len(piece.rstrip(b"\0"))
+        if kept:
+            last = at + kept
+    if not last:
+        return segment.begin
+    return min(segment.end, last + -last % XLOG_BLCKSZ)
+
+
+def _read(segment: StoredSegment, begin: int, end: int) -> bytes:
+    return b"".join(
+        piece[max(0, begin - at) : end - at]
+        for at, piece in _pieces(segment, begin)
+        if at < end and at + len(piece) > begin
+    )
+
+
+def _pieces(segment: StoredSegment, begin: int = 0) -> Iterable[tuple[int, bytes]]:
+    """Yields (LSN, bytes) of a segment up to its end; a plain file from ``begin`` on."""
+    lsn = segment.begin
+    path = segment.path
+    if path.name.removesuffix(PARTIAL).endswith(tuple(suffix for suffix in SUFFIXES if suffix)):
+        pieces: Iterable[bytes] = read_segment(path)
+    else:
+        lsn = max(lsn, begin)
+        pieces = _plain(path, lsn - segment.begin)
+    try:
+        for piece in pieces:
+            if lsn >= segment.end:
+                return
+            yield lsn, piece[: segment.end - lsn]
+            lsn += len(piece)
+    except StorageError:
+        if not path.name.endswith(PARTIAL):  # cut within a compressed frame: it is unfinished
+            raise
+
+
+def _plain(path: Path, offset: int) -> Iterable[bytes]:
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            while piece := file.read(1 << 20):
+                yield piece
+    except OSError as exc:
+        raise storage_error("read", path, exc) from exc
