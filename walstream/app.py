@@ -137,7 +137,9 @@ async def prepare_store(config: RunConfig) -> tuple[Store, list[BaseBackup]]:
             if backups:
                 unfinished.pop_all()
                 return store, backups
-        with await connect(config.conninfo) as connection:
+        with await connect(
+            config.conninfo, receive_timeout_s=config.receive_timeout_s
+        ) as connection:
             identity = await server_identity(connection)
             if store is None:
                 store = Store.create(config.store, identity)
@@ -242,6 +244,7 @@ class Application:
             self.writer,
             slot=config.slot,
             status_interval_s=config.status_interval_s,
+            receive_timeout_s=config.receive_timeout_s,
             loop=config.loop,
         )
         self.redo = RedoManager(RedoConfig(sandbox=config.sandbox, dump_directory=store.dumps_path))

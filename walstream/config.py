@@ -14,6 +14,7 @@ class RunConfig:
 
     ``slot`` None streams without a slot: the server may then remove WAL that was not received.
     ``synchronous`` flushes whenever no more input waits, as a synchronous standby must.
+    ``receive_timeout_s``: a server silent for that long is left; 0 waits for ever.
     ``show_progress`` keeps a line on standard error.
     ``metrics`` (HOST:PORT) serves Prometheus metrics.
     """
@@ -22,6 +23,7 @@ class RunConfig:
     store: Path
     slot: str | None = DEFAULT_SLOT
     status_interval_s: float = 10.0
+    receive_timeout_s: float = 60.0
     synchronous: bool = False
     loop: bool = True
     sandbox: bool = True

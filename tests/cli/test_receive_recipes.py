@@ -284,3 +284,49 @@ def test_a_server_that_is_behind_is_refused(wal: Path) -> None:
         ):
             assert receive.exit_code() == exit_codes.REFUSED
             assert "behind" in receive.log
+
+
+def test_a_clone_that_did_the_same_work_is_refused(wal: Path) -> None:
+    """Same system identifier, timeline and sizes of records; the directory ends at a boundary."""
+    with PostgresServer(18, segment_size=MB, config={"wal_keep_size": "100MB"}) as server:
+        begin(wal, server)
+        backup = server.base_backup(wal.with_name("backup"))
+        with PostgresServer(18, segment_size=MB, backup=backup) as clone:
+            for one in (server, clone):
+                one.execute(WORK)
+            receive_until(wal, server.dsn, -(-server.switch_wal() // MB) * MB)
+            assert not [name for name in names(wal) if name.endswith(".partial")]
+            for _ in range(2):
+                clone.execute(WORK)
+                clone.switch_wal()
+            before = {path: path.read_bytes() for path in wal.iterdir()}
+            with Receive(wal, clone.dsn) as receive:
+                assert receive.exit_code() == exit_codes.WAL_DAMAGED
+                assert "another history" in receive.log
+            assert {path: path.read_bytes() for path in wal.iterdir()} == before
+            server.execute(WORK)
+            receive_until(wal, server.dsn, server.switch_wal())
+
+
+def test_a_role_that_may_not_and_a_role_that_is_not_are_refused(wal: Path) -> None:
+    with PostgresServer(18, segment_size=MB) as server:
+        server.execute("CREATE ROLE reader LOGIN")
+        for role in ("reader", "nobody"):
+            with Receive(wal, f"{server.dsn} user={role}") as receive:
+                assert receive.exit_code() == exit_codes.REFUSED
+                assert role == "reader" or "does not exist" in receive.log
+                assert "28000" not in receive.log
+                assert ".c:" not in receive.log
+
+
+@pytest.mark.pg_versions(15, 18)
+def test_a_cancelled_walsender_connects_again(pg_version: int, wal: Path) -> None:
+    with (
+        PostgresServer(pg_version, segment_size=MB) as server,
+        Receive(wal, server.dsn) as receive,
+    ):
+        receive.wait_for("flushed_lsn")
+        server.execute("SELECT pg_cancel_backend(pid) FROM pg_stat_replication")
+        server.execute(WORK)
+        receive.wait_for("flushed_lsn", server.switch_wal())
+        assert receive.stop() == 0

@@ -18,6 +18,7 @@ import click
 from walstream.cli.arguments import LSN
 
 if TYPE_CHECKING:
+    from walstream.replication.libpq import ReplicationConnection
     from walstream.store.verify import VerifyLevel
 
 log = logging.getLogger("walstream")
@@ -203,11 +204,15 @@ def _conninfo(
     return with_parameters(conninfo or base, host=host, port=port, user=username)
 
 
-async def _change_slot(options: ReceiveOptions, create: bool, if_not_exists: bool) -> None:
+async def _connect(options: ReceiveOptions) -> ReplicationConnection:
     from walstream.replication.libpq import connect
 
+    return await connect(options.conninfo, receive_timeout_s=options.receive_timeout_s)
+
+
+async def _change_slot(options: ReceiveOptions, create: bool, if_not_exists: bool) -> None:
     assert options.slot is not None
-    with await connect(options.conninfo) as connection:
+    with await _connect(options) as connection:
         if create:
             await connection.create_physical_slot(options.slot, if_not_exists=if_not_exists)
         else:
@@ -221,7 +226,6 @@ async def _receive(options: ReceiveOptions, overrides: tuple[str | None, ...]) -
     from walstream.cli.wal_directory import LockedWalDirectory
     from walstream.errors import ServerRefused
     from walstream.progress import Progress
-    from walstream.replication.libpq import connect
     from walstream.replication.receiver import Receiver
     from walstream.store.compressed import parse_compression
     from walstream.store.verify import default_level
@@ -234,7 +238,7 @@ async def _receive(options: ReceiveOptions, overrides: tuple[str | None, ...]) -
         log.warning("verifying page headers only: the kernels were not compiled; see --verify")
     with LockedWalDirectory(options.directory) as directory:
         # A server that cannot be reached at all is an error at once, as for pg_receivewal.
-        with await connect(options.conninfo) as connection:
+        with await _connect(options) as connection:
             if connection.server_version not in VERSIONS and verify != "off":
                 raise ServerRefused(
                     f"PostgreSQL {connection.server_version} is not known (known: "

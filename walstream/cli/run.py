@@ -30,6 +30,13 @@ from walstream.config import DEFAULT_SLOT, RunConfig
     show_default=True,
     help="Seconds between status updates to the server.",
 )
+@click.option(
+    "--receive-timeout",
+    type=click.FloatRange(0),
+    default=60.0,
+    show_default=True,
+    help="Seconds of silence after which the server is left; 0: never.",
+)
 @click.option("--synchronous", is_flag=True, help="Flush WAL as soon as it arrives.")
 @click.option("-n", "--no-loop", is_flag=True, help="End when the connection is lost.")
 @click.option("--no-sandbox", is_flag=True, help="Run redo children without their sandbox.")
@@ -41,6 +48,7 @@ def command(
     slot: str,
     no_slot: bool,
     status_interval: float,
+    receive_timeout: float,
     synchronous: bool,
     no_loop: bool,
     no_sandbox: bool,
@@ -69,6 +77,7 @@ def command(
         store=store,
         slot=None if no_slot else slot,
         status_interval_s=status_interval,
+        receive_timeout_s=receive_timeout,
         synchronous=synchronous,
         loop=not no_loop,
         sandbox=not no_sandbox,

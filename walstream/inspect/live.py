@@ -19,6 +19,8 @@ from walstream.replication.messages import (
 from walstream.wal.model import format_lsn
 
 STATUS_INTERVAL_S = 10.0
+# A server silent for that long is left; it is asked for a sign of life at each status before.
+RECEIVE_TIMEOUT_S = 60.0
 _PAGE = 8192
 _PG_EPOCH_US = 946_684_800 * 1_000_000
 
@@ -60,7 +62,8 @@ async def _read(
     connection: ReplicationConnection, reading: Reading, take: Callable[[Batch], bool]
 ) -> bool:
     """Reads until COPY is over (returns False) or no more is wanted (True)."""
-    next_status = trio.current_time() + STATUS_INTERVAL_S
+    heard = trio.current_time()
+    next_status = heard + STATUS_INTERVAL_S
     while True:
         message = connection.poll_copy()
         if message is None:
@@ -72,11 +75,15 @@ async def _read(
             with trio.move_on_at(min(patience, next_status)):
                 await connection.wait_input()
             connection.take_input()
+            silent_s = trio.current_time() - heard
+            if silent_s >= RECEIVE_TIMEOUT_S:
+                raise ConnectionLost(f"no message from the server for {silent_s:.0f} s")
             if trio.current_time() >= next_status:
-                await _send_status(connection, reading)
+                await _send_status(connection, reading, reply_requested=True)
                 next_status = trio.current_time() + STATUS_INTERVAL_S
             continue
         await trio.lowlevel.checkpoint()
+        heard = trio.current_time()
         decoded = decode_copy_message(message)
         if isinstance(decoded, PrimaryKeepAlive):
             if decoded.reply_requested:
@@ -89,8 +96,10 @@ async def _read(
             return True
 
 
-async def _send_status(connection: ReplicationConnection, reading: Reading) -> None:
+async def _send_status(
+    connection: ReplicationConnection, reading: Reading, *, reply_requested: bool = False
+) -> None:
     assert reading.scanner is not None
     now_us = int(time.time() * 1e6) - _PG_EPOCH_US
-    status = encode_status_update(reading.scanner.feed_lsn, 0, 0, now_us, False)
+    status = encode_status_update(reading.scanner.feed_lsn, 0, 0, now_us, reply_requested)
     await connection.send_copy(status)

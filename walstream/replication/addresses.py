@@ -75,14 +75,19 @@ def effective_parameters(conninfo: str) -> ConnInfo:
         pgconn.finish()
 
 
-def connect_timeout(conninfo: str, default_s: float) -> float:
-    """Returns the seconds that each address has to answer: ``connect_timeout``, or the default.
+def connect_timeout(conninfo: str, default_s: float, receive_timeout_s: float) -> float:
+    """Returns the seconds that each address has to answer.
+
+    That is ``connect_timeout`` of the string, else the default or the receive timeout (0: none),
+    whichever is shorter.
 
     Raises:
         ServerRefused: as ``effective_parameters``.
     """
     given = effective_parameters(conninfo).get("connect_timeout", "")
-    return float(given) if given.isdigit() and int(given) > 0 else default_s
+    if given.isdigit() and int(given) > 0:
+        return float(given)
+    return min(default_s, receive_timeout_s or math.inf)
 
 
 def probes(receive_timeout_s: float, given: ConnInfo) -> ConnInfo:

@@ -479,7 +479,7 @@ async def connect(
 
     Cancellation: the attempt is closed.
     """
-    timeout_s = connect_timeout(conninfo, connect_timeout_s)
+    timeout_s = connect_timeout(conninfo, connect_timeout_s, receive_timeout_s)
     problems: list[tuple[str, WalstreamError]] = []
     for attempt in await resolve(
         conninfo,

@@ -221,8 +221,8 @@ class Receiver:
         first address again, as libpq would.
         """
         self.state.phase = "connecting"
-        timeout_s = connect_timeout(conninfo, self._connect_timeout_s)
         receive_timeout_s = self._options.receive_timeout_s
+        timeout_s = connect_timeout(conninfo, self._connect_timeout_s, receive_timeout_s)
         problems: list[tuple[str, WalstreamError]] = []
         attempts = await resolve(
             conninfo,
