@@ -179,6 +179,11 @@ class _Session:
         elif words[0] == "START_REPLICATION":
             at = words.index("PHYSICAL")
             await self._stream_wal(parse_lsn(words[at + 1]), int(words[at + 3]))
+        elif words[0] == "BASE_BACKUP":
+            start = rows(("0/100028", "1")) + rows((None, None, None))
+            begun = message(b"H", b"\0\0\0") + message(b"d", b"nbase.tar\0\0")
+            await self._stream.send_all(start + begun)
+            await self._well("TAR")
         else:
             raise AssertionError(command)
 

@@ -21,6 +21,7 @@ from walstream.errors import (
     WalstreamError,
     WrongCluster,
 )
+from walstream.replication.backup_stream import stream_base_backup
 from walstream.replication.connecting import parse_failure
 from walstream.replication.libpq import connect
 from walstream.replication.receiver import Receiver
@@ -502,3 +503,23 @@ async def test_no_command_waits_for_ever(ask: Callable[[Any], Any]) -> None:
             pytest.raises(WalstreamError, match="no message from the server for"),
         ):
             await ask(connection)
+
+
+@pytest.mark.parametrize("step", ["BASE_BACKUP", "TAR"])
+async def test_no_base_backup_waits_for_ever(step: str) -> None:
+    """Before its first answer the server makes a checkpoint: ten times as long."""
+    server = fake(written(1), faults={step: SILENT})
+    events: list[object] = []
+
+    async def take(event: object) -> None:
+        events.append(event)
+        await trio.lowlevel.checkpoint()
+
+    async with serving(server):
+        with (
+            trio.fail_after(PATIENCE_S),
+            await connect(server.conninfo, receive_timeout_s=0.2) as connection,
+            pytest.raises(ConnectionLost, match=r"no message from the server for (0\.2|2) s"),
+        ):
+            await stream_base_backup(connection, take, "label")
+    assert len(events) == (0 if step == "BASE_BACKUP" else 2)
