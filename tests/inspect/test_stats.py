@@ -34,7 +34,9 @@ def test_sums(tmp_path: Path, threads: int, part: bool) -> None:
         start, end = records[1000].start_lsn, records[-1000].start_lsn
         records = records[1000:-1000]
     source = open_source(tmp_path)
-    totals, first, version = count_records(source, threads, start, end)
+    totals, first, version, ending, error = count_records(source, threads, start, end)
+    assert error is None
+    assert (ending is None) == part
     assert (first, version, totals.end_lsn) == (records[0].start_lsn, 18, records[-1].end_lsn)
     sums = collect(source, start, end)
     assert sums.first_lsn == first

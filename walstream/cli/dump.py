@@ -204,7 +204,8 @@ def finish(reading: Reading, written: int, limit: int) -> None:
         say(f"could not find a valid record after {format_lsn(reading.start_lsn)}")
         sys.exit(FAILED)
     if ending.kind is EndKind.CLEAN:
-        say(f"end of WAL at {format_lsn(ending.lsn)}")
+        inside = ", within a record that was not finished" if ending.inside else ""
+        say(f"end of WAL at {format_lsn(ending.lsn)}{inside}")
 
 
 @click.command("dump", cls=DumpCommand)

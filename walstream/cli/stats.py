@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
 
 from walstream.cli.arguments import LSN
+from walstream.cli.exit_codes import WAL_TRUNCATED
+from walstream.errors import StorageError
 
 KINDS = ("rmgr", "record", "relation", "fork", "fpi", "transaction", "time")
 
@@ -41,8 +44,10 @@ def command(
     """Count the records of PATH: a store, a data directory, a directory of WAL or a tar archive.
 
     By resource manager and by kind of record the table is that of ``pg_waldump --stats``. JSON and
-    HTML hold everything.
+    HTML hold everything. Where WAL is damaged, what is before it is counted; the exit code is that
+    of ``walstream verify``.
     """
+    from walstream.inspect.ending import EndKind
     from walstream.inspect.runs import default_threads, open_source
     from walstream.inspect.statstable import stats_table
 
@@ -55,15 +60,18 @@ def command(
         threads = 1 if path.is_file() else threads or default_threads()
         from walstream.inspect.counting import count_records
 
-        totals, first, version = count_records(source, threads, start, end)
+        count = count_records(source, threads, start, end)
+        ending, error = count.ending, count.error
         text = "\n".join(
-            stats_table(totals, first, version or 18, kind == "record") for kind in kinds
+            stats_table(count.totals, count.first_lsn, count.version or 18, kind == "record")
+            for kind in kinds
         )
     else:
         from walstream.inspect.report import html_page, text_table
         from walstream.inspect.stats import as_json, collect
 
         sums = collect(source, start, end)
+        ending, error = sums.ending, sums.error
         report = as_json(sums, limit)
         if form == "json":
             import json
@@ -81,4 +89,16 @@ def command(
     if output is None:
         click.echo(text, nl=False)
     else:
-        output.write_text(text, encoding="utf-8")
+        write_file(output, text)
+    if error is not None:
+        raise error
+    if ending is not None and ending.kind is EndKind.TRUNCATED:
+        click.echo(f"walstream stats: {ending.message}", err=True)
+        sys.exit(WAL_TRUNCATED)
+
+
+def write_file(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"could not write {path}: {error.strerror}", str(path)) from error

@@ -76,11 +76,12 @@ def reader(
 ) -> Callable[[Stretch], Part | None]:
     """Returns what reads one stretch after the other in one thread; None for one not sound."""
     size = source.segment_size
-    scanner = WalScanner(None, size, 0, find_record=True, detached=detached)
+    scanner = WalScanner(None, size, 0, find_record=True, timeline=1, detached=detached)
     buffer = memoryview(bytearray(PIECE))
 
     def pieces(lsn: int) -> Iterator[memoryview]:
         while (file := source.find(lsn // size)) is not None:
+            scanner.last_timeline = file.timeline
             for piece in source.pieces(file, lsn % size, size, buffer):
                 lsn += len(piece)
                 yield piece

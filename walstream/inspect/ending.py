@@ -20,11 +20,15 @@ class EndKind(Enum):
 
 
 class Ending(NamedTuple):
-    """How reading ended: why, behind which record, and a line for the user."""
+    """How reading ended: why, behind which record, and a line for the user.
+
+    ``inside``: a CLEAN end in front of which a record begins that the server had not finished.
+    """
 
     kind: EndKind
     lsn: int
     message: str
+    inside: bool = False
 
 
 def raise_ending(ending: Ending) -> None:

@@ -18,10 +18,19 @@ from walstream.inspect.ending import Ending, EndKind
 from walstream.inspect.files import CHUNK, read_some
 from walstream.inspect.pipe import read_pipe_head
 from walstream.inspect.source import PIECE, SegmentSource
+from walstream.inspect.tail import (
+    damage_kind,
+    is_wal_page,
+    may_be_unwritten,
+    missing,
+    out_of_bytes,
+    position_of,
+    stopped,
+    tail_of,
+    unwritten_ending,
+)
 from walstream.wal.columns import RecordColumns
 from walstream.wal.match import RecordMatch
-from walstream.wal.model import format_lsn
-from walstream.wal.reason import Reason
 from walstream.wal.scan import WalScanner
 from walstream.wal.segment import DEFAULT_SEGMENT_SIZE
 
@@ -63,33 +72,6 @@ class Batch(NamedTuple):
 
 Wait = Callable[[], bool]
 """Called when there is no more WAL: waits a little, returns whether to look again."""
-
-OnlyZeros = Callable[[int], bool]
-"""Returns whether only zeros follow from a page on, in its segment or as far as can be told."""
-
-
-def zeros_in(source: SegmentSource) -> OnlyZeros:
-    """Returns what looks for zeros in the segments of a source."""
-    size = source.segment_size
-
-    def only_zeros(page_lsn: int) -> bool:
-        file = source.find(page_lsn // size)
-        if file is None:
-            return True
-        return all(is_zero(piece) for piece in source.pieces(file, page_lsn % size, size))
-
-    return only_zeros
-
-
-def is_zero(piece: bytes | memoryview) -> bool:
-    return bytes(piece).count(0) == len(piece)
-
-
-def is_unwritten(error: WalError, page_lsn: int, only_zeros: OnlyZeros) -> bool:
-    """Returns whether a wrong page is one that nothing was written to yet."""
-    if error.reason == Reason.UNEXPECTED_PAGEADDR:
-        return error.got < error.expected
-    return error.reason == Reason.INVALID_MAGIC and error.got == 0 and only_zeros(page_lsn)
 
 
 class Reading:
@@ -153,7 +135,7 @@ class Reading:
             lsn,
             find_record=self.first_lsn is None,
             system_identifier=before.system_identifier if before else None,
-            timeline=before.timeline if before else 0,
+            timeline=max(before.timeline, 1) if before else 1,
             keep_records=self.keep_records,
         )
         self.scanner.choose(self.match, self.start_lsn)
@@ -183,29 +165,11 @@ class Reading:
             if columns is None:
                 return
 
-    def _damage(self, error: WalError, scanner: WalScanner) -> Ending:
-        if error.reason == Reason.OTHER_SYSTEM:
-            return Ending(EndKind.WRONG_CLUSTER, scanner.verified_end_lsn, str(error))
-        return Ending(EndKind.DAMAGED, scanner.verified_end_lsn, str(error))
-
     def _stop(self, scanner: WalScanner) -> Ending:
         """Says how it ended when there are no more bytes."""
-        verified = scanner.verified_end_lsn
         if self.end_lsn is not None and scanner.feed_lsn >= self.end_lsn:
-            return Ending(EndKind.LIMIT, verified, "")
-        if scanner.end_of_wal is not None:
-            return Ending(EndKind.CLEAN, verified, str(scanner.end_of_wal))
-        # What follows the last record may be padding and a page header, but no more.
-        rest = scanner.feed_lsn - verified
-        header = 40 if verified % self.segment_size == 0 else 24
-        if rest <= 0 or (verified % PAGE == 0 and rest <= header):
-            return Ending(EndKind.CLEAN, verified, f"WAL ends at {format_lsn(verified)}")
-        return Ending(
-            EndKind.TRUNCATED,
-            verified,
-            f"WAL ends at {format_lsn(scanner.feed_lsn)}, within the record at "
-            f"{format_lsn(verified)}",
-        )
+            return Ending(EndKind.LIMIT, scanner.verified_end_lsn, "")
+        return out_of_bytes(scanner, self.segment_size)
 
     def from_segments(self, source: SegmentSource, wait: Wait | None = None) -> Iterator[Batch]:
         """Yields the records of a directory or archive.
@@ -231,7 +195,7 @@ class Reading:
             try:
                 yield from self._segments(source, scanner, lsn, following)
             except WalError as error:
-                ending = self._tail_or_damage(error, scanner, zeros_in(source))
+                ending = self._tail(error, source, scanner, not following)
             except StorageError as error:
                 self.ending = Ending(EndKind.DAMAGED, scanner.verified_end_lsn, str(error))
                 raise
@@ -273,20 +237,14 @@ class Reading:
                 for columns in part.batches:
                     yield Batch.whole(columns)
 
-    def _tail_or_damage(
-        self, error: WalError, scanner: WalScanner, only_zeros: OnlyZeros
+    def _tail(
+        self, error: WalError, source: SegmentSource, scanner: WalScanner, whole: bool
     ) -> Ending:
-        """Tells the end of WAL from damage.
-
-        A page of an older segment (recycled), or zeros up to the end of what is there, is where
-        WAL ends: cleanly, or within a record.
-        """
-        ending = self._damage(error, scanner)
-        page_lsn = error.lsn or 0
-        if page_lsn < ending.lsn or not is_unwritten(error, page_lsn, only_zeros):
-            return ending
-        inside = page_lsn > ending.lsn and scanner.end_of_wal is None and self.first_lsn is not None
-        return Ending(EndKind.TRUNCATED if inside else EndKind.CLEAN, ending.lsn, ending.message)
+        """Tells the end of WAL from damage."""
+        if may_be_unwritten(error, self.segment_size):
+            return tail_of(source, position_of(scanner, self.first_lsn is None), whole)
+        kind = damage_kind(error, self.segment_size)
+        return Ending(kind, scanner.verified_end_lsn, str(error))
 
     def _segments(
         self, source: SegmentSource, scanner: WalScanner, lsn: int, following: bool
@@ -298,6 +256,7 @@ class Reading:
             if file is None:
                 self.ending = self._no_segment(source, scanner, number)
                 return
+            scanner.last_timeline = file.timeline
             begin = number * size
             end = size if self.end_lsn is None else min(size, self.end_lsn - begin)
             for piece in source.pieces(file, lsn - begin, end, self.buffer):
@@ -307,22 +266,16 @@ class Reading:
                 if following and scanner.end_of_wal is not None:
                     return
             if lsn < begin + end:
-                # The file is shorter than a segment: no more can follow.
-                return
-            if scanner.end_of_wal is not None and not source.has_later(number):
+                # The file is shorter than a segment.
+                if not following:
+                    self.ending = stopped(source, scanner, lsn)
                 return
 
     def _no_segment(self, source: SegmentSource, scanner: WalScanner, number: int) -> Ending | None:
-        ended = scanner.end_of_wal is not None
-        if (self.end_lsn is None or ended) and not source.has_later(number):
-            return None
-        lsn = scanner.verified_end_lsn
-        return Ending(
-            EndKind.MISSING,
-            lsn,
-            f"segment {source.name_of(number)} is missing in {source.files.where()}: "
-            f"it holds {format_lsn(max(lsn, number * source.segment_size))}",
-        )
+        if self.end_lsn is not None and scanner.end_of_wal is None:
+            return missing(source, scanner, number)
+        ending = stopped(source, scanner, number * source.segment_size)
+        return ending if ending.kind is EndKind.MISSING else None
 
     def from_pipe(self, stream: IO[bytes]) -> Iterator[Batch]:
         """Yields the records of a stream of WAL that begins at the start of a page.
@@ -352,9 +305,15 @@ class Reading:
                 )
         except WalError as error:
             lsn -= len(data)
-            self.ending = self._tail_or_damage(
-                error, scanner, lambda page: is_zero(data[page - lsn :])
-            )
+            # A pipe is not read twice: of what is there, nothing may be WAL.
+            page = (error.lsn or lsn) - lsn
+            if may_be_unwritten(error, self.segment_size) and not any(
+                is_wal_page(data, at, lsn) for at in range(page + PAGE, len(data), PAGE)
+            ):
+                self.ending = unwritten_ending(scanner, error, self.first_lsn is not None)
+            else:
+                kind = damage_kind(error, self.segment_size)
+                self.ending = Ending(kind, scanner.verified_end_lsn, str(error))
             return
         self.ending = self._stop(scanner)
 

@@ -11,13 +11,14 @@ from __future__ import annotations
 import os
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from walstream.errors import WalError
 from walstream.inspect.files import DirectoryFiles, TarFiles, is_tar
 from walstream.inspect.source import PIECE, SegmentSource
+from walstream.inspect.tail import Position, is_wal_page
 from walstream.wal.input import LostWal
 from walstream.wal.scan import WalScanner
 from walstream.wal.segment import segment_file_name
@@ -49,7 +50,9 @@ class RunEnd(NamedTuple):
 
     ``first_lsn`` and ``first_prev`` are of its first record (0 for none), ``last_lsn`` and
     ``end_lsn`` of its last. ``pending_lsn`` is a record that starts in it and never ends,
-    ``zeros_lsn`` where a zero length ended it, ``short`` that a file was shorter than a segment.
+    ``zeros_lsn`` where a zero length ended it, ``short`` that a file was shorter than a segment,
+    ``next_lsn`` is the first record behind it, or behind what was asked for, where reading on came
+    to one, else 0. ``first_timeline`` is what its first page says, 0 where that is none of WAL.
     """
 
     run: Run
@@ -66,6 +69,20 @@ class RunEnd(NamedTuple):
     version: int
     system_identifier: int
     timeline: int
+    first_timeline: int
+    next_lsn: int
+
+    @property
+    def position(self) -> Position:
+        """Where its last record ends."""
+        return Position(
+            self.end_lsn,
+            self.last_lsn,
+            False,
+            self.version,
+            self.system_identifier,
+            max(self.timeline, 1),
+        )
 
 
 def open_source(path: Path, timeline: int | None = None) -> SegmentSource:
@@ -85,8 +102,7 @@ def open_source(path: Path, timeline: int | None = None) -> SegmentSource:
 
 def stored_numbers(source: SegmentSource) -> list[int]:
     """Returns the numbers of the segments that are there on the way to the timeline, ascending."""
-    numbers = {file.number(source.segment_size) for file in source.found}
-    return sorted(number for number in numbers if source.find(number) is not None)
+    return source.numbers()
 
 
 def plan_runs(
@@ -120,14 +136,18 @@ def plan_runs(
 
 
 class RunScan:
-    """Reads one run; iterate ``batches``, then ask ``end``.
+    """Reads one run; iterate ``batches`` (or ``add_totals``), then ask ``end``.
+
+    Damage ends it like the end of WAL: it is kept for ``end``, and what it means only
+    ``tail.py`` says.
 
     Args:
         source: where the segments are.
         run: which of them.
         start_lsn: records that start before it are left out.
         end_lsn: records that start there or later are left out.
-        resync: go on behind damage and collect the errors, instead of raising the first.
+        resync: go on behind damage and collect the errors, instead of ending at the first.
+        joining: read on until the first record behind the run was seen (``join.py``).
         keep_records: as for ``WalScanner``.
         system_identifier: as for ``WalScanner``.
     """
@@ -140,6 +160,7 @@ class RunScan:
         start_lsn: int = 0,
         end_lsn: int | None = None,
         resync: bool = False,
+        joining: bool = False,
         keep_records: bool = False,
         system_identifier: int | None = None,
     ) -> None:
@@ -150,6 +171,7 @@ class RunScan:
         limit = (run.last + 1) * size
         self.limit = limit if end_lsn is None else min(limit, end_lsn)
         self.resync = resync
+        self.joining = joining
         # A record is found from the first page that it could start on.
         first = max(run.first * size, start_lsn // 8192 * 8192)
         self.scanner = WalScanner(
@@ -159,10 +181,12 @@ class RunScan:
             find_record=True,
             keep_records=keep_records,
             system_identifier=system_identifier,
+            timeline=1,
         )
         self.errors: list[WalError] = []
         self.short: str | None = None
         self.records = self.first_lsn = self.first_prev = self.last_lsn = self.end_lsn = 0
+        self.first_timeline = self.next_lsn = 0
         self.buffer = memoryview(b"")
         self.done = False
 
@@ -173,13 +197,16 @@ class RunScan:
         if not self.buffer:
             self.buffer = memoryview(bytearray(PIECE))
         begin = number * self.source.segment_size
+        self.scanner.last_timeline = file.timeline
         for piece in self.source.pieces(file, lsn - begin, end - begin, self.buffer):
+            if lsn == self.run.first * self.source.segment_size and is_wal_page(piece, 0, lsn):
+                self.first_timeline = int.from_bytes(piece[4:8], "little")
             lsn += len(piece)
             yield piece
         if lsn < end:
             self.short = file.name
 
-    def fed(self) -> Iterator[memoryview]:
+    def fed(self) -> Generator[memoryview, None, None]:
         """Feeds the run to the scanner piece by piece; yields each for the scanner to be polled."""
         size = self.source.segment_size
         scanner = self.scanner
@@ -191,14 +218,14 @@ class RunScan:
                     return
             if self.short is not None:
                 return
-        # The last record may end in a later segment.
+        # The last record may end in a later segment; to join runs the one behind it is wanted.
         number = self.run.last + 1
         pending = scanner.pending_lsn
-        while pending is not None and self.source.find(number) is not None:
+        while (self.joining or pending is not None) and self.source.find(number) is not None:
             for piece in self.pieces(number, scanner.feed_lsn, (number + 1) * size):
                 scanner.feed_bytes(scanner.feed_lsn, piece)
                 yield piece
-                if self.done or scanner.pending_lsn != pending:
+                if self.done or (not self.joining and scanner.pending_lsn != pending):
                     return
             if self.short is not None:
                 self.short = None
@@ -209,21 +236,29 @@ class RunScan:
         """Yields the records of the run in order.
 
         Raises:
-            WalError: the WAL is damaged (unless ``resync``).
             StorageError: a file cannot be read.
         """
         for piece in self.fed():
             yield from self.poll(piece)
+            if self.errors and not self.resync:
+                return
 
     def add_totals(self, totals: array[int]) -> None:
         """Sums the run up, as ``WalScanner.add_totals``, instead of yielding batches.
 
         Raises:
-            WalError: the WAL is damaged. What was before is summed up.
             StorageError: a file cannot be read.
         """
-        for _ in self.fed():
-            self.done = not self.scanner.add_totals(totals, self.start_lsn, self.limit)
+        scanner = self.scanner
+        fed = self.fed()
+        try:
+            for _ in fed:
+                self.done = not scanner.add_totals(totals, self.start_lsn, self.limit)
+        except WalError as error:
+            self.errors.append(error)
+            fed.close()
+        self.next_lsn = scanner.next_lsn if self.done else 0
+        self.first_lsn, self.last_lsn, self.end_lsn, self.records = totals[-4:]
 
     def poll(self, piece: memoryview) -> Iterator[Batch]:
         """Yields what the scanner makes of the piece that was fed."""
@@ -232,9 +267,9 @@ class RunScan:
             try:
                 columns = scanner.poll_columns()
             except WalError as error:
-                if not self.resync:
-                    raise
                 self.errors.append(error)
+                if not self.resync:
+                    return
                 scanner.resync()
                 continue
             if columns is None:
@@ -242,6 +277,7 @@ class RunScan:
             rows = columns.count
             if columns.start_lsn[-1] >= self.limit:
                 rows = bisect_left(columns.start_lsn, self.limit)
+                self.next_lsn = columns.start_lsn[rows]
                 self.done = True
             if columns.start_lsn[0] < self.start_lsn:
                 # Only before the first row that is wanted, so at most one page of records.
@@ -281,6 +317,8 @@ class RunScan:
             scanner.version,
             scanner.system_identifier,
             scanner.timeline,
+            self.first_timeline,
+            self.next_lsn,
         )
 
 

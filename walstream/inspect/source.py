@@ -118,14 +118,20 @@ class SegmentSource:
             return read_some(stream, 1 << 20, name).decode("ascii", "replace")
 
     def _segment_size(self) -> int:
+        """Returns what the first pages say: what two of them do, so that one may be damaged."""
         size = 0
+        said: list[int] = []
         for file in sorted(self.found, key=lambda file: (bool(file.compression), file.name)):
             with self.open(file) as stream:
                 head = read_some(stream, 40, file.name)
             if len(head) == 40 and any(head):
                 (size,) = struct.unpack_from("<I", head, 32)
                 if is_valid_segment_size(size):
-                    return int(size)
+                    if size in said:
+                        return int(size)
+                    said.append(size)
+        if said:
+            return said[0]
         if size == 0:
             # Nothing was written yet: any size will do.
             return DEFAULT_SEGMENT_SIZE
@@ -164,23 +170,23 @@ class SegmentSource:
                 return min(mine, key=lambda file: (file.partial, bool(file.compression)))
         return None
 
+    def numbers(self) -> list[int]:
+        """Returns the segments that are there on the way to the timeline, ascending."""
+        return sorted(number for number in self._by_number if self.find(number) is not None)
+
     def first_number(self) -> int:
         """Returns the first segment that is on the way to the timeline.
 
         Raises:
             StorageError: there is none.
         """
-        number = min((n for n in self._by_number if self.find(n) is not None), default=None)
+        number = next(iter(self.numbers()), None)
         if number is None:
             raise StorageError(
                 f"no segment of timeline {self.timeline} in {self.files.where()}",
                 self.files.where(),
             )
         return number
-
-    def has_later(self, number: int) -> bool:
-        """Returns whether there is a segment after ``number`` on the way to the timeline."""
-        return any(n > number and self.find(n) is not None for n in self._by_number)
 
     def name_of(self, number: int) -> str:
         return segment_file_name(self.timeline, number, self.segment_size)

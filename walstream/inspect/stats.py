@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from heapq import nlargest
 from typing import Any
 
+from walstream.errors import WalError, WrongCluster
+from walstream.inspect.ending import Ending
+from walstream.inspect.join import RunJoin
 from walstream.inspect.runs import Batch, RunScan, plan_runs
 from walstream.inspect.source import SegmentSource
 from walstream.inspect.totals import RecordTotals
@@ -34,6 +37,8 @@ class Sums:
     """``[blocks or records, images, bytes of images]`` or ``[records, bytes]`` by key."""
 
     totals: RecordTotals = field(default_factory=RecordTotals)
+    ending: Ending | None = None
+    error: WalError | WrongCluster | None = None
     first_lsn: int = 0
     version: int = 0
     blocks: Counter[tuple[int, int, int, int]] = field(default_factory=Counter)
@@ -115,20 +120,30 @@ def collect(
     end_lsn: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Sums:
-    """Returns everything that can be counted.
+    """Returns everything that can be counted, up to the end of WAL or to damage.
+
+    ``Sums.ending`` is how WAL ended, ``Sums.error`` what is wrong behind what was counted.
 
     Raises:
-        WalError: the WAL is damaged.
         StorageError: a file cannot be read.
     """
     sums = Sums()
-    for run in plan_runs(source, 1, start_lsn, end_lsn):
-        scan = RunScan(source, run, start_lsn=start_lsn, end_lsn=end_lsn)
-        for batch in scan.batches():
-            sums.add(batch)
-        sums.version = scan.scanner.version or sums.version
-        if progress is not None:
-            progress(run.last - run.first + 1)
+    join = RunJoin(source, start_lsn)
+    try:
+        for run in plan_runs(source, 1, start_lsn, end_lsn):
+            scan = RunScan(source, run, start_lsn=start_lsn, end_lsn=end_lsn, joining=True)
+            for batch in scan.batches():
+                sums.add(batch)
+            end = scan.end()
+            if end.records:
+                sums.version = end.version
+            if progress is not None:
+                progress(run.last - run.first + 1)
+            if not join.goes_on(end):
+                break
+    except (WalError, WrongCluster) as error:
+        sums.error = error
+    sums.ending = join.ending
     return sums
 
 

@@ -7,6 +7,7 @@ commit or abort). Batches are made while they are asked for; conditions on ``sta
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,9 +24,11 @@ from walstream.inspect.arrow import (
     record_batch,
 )
 from walstream.inspect.files import DirectoryFiles
+from walstream.inspect.join import RunJoin
 from walstream.inspect.runs import (
     Batch,
     Run,
+    RunEnd,
     RunScan,
     default_threads,
     open_source,
@@ -183,26 +186,38 @@ class WalScan:
         high = min(limits) if limits else None
         if high is not None and high <= low:
             return
+
+        def tables(scan: RunScan) -> Iterator[pa.RecordBatch]:
+            for batch in scan.batches():
+                made = make(batch, scan.scanner.version)
+                if made.num_rows:
+                    yield made
+
         source = open_source(self.path, self.timeline)
         try:
-
-            def tables(run: Run) -> Iterator[pa.RecordBatch]:
-                scan = RunScan(source, run, start_lsn=low, end_lsn=high)
-                for batch in scan.batches():
-                    made = make(batch, scan.scanner.version)
-                    if made.num_rows:
-                        yield made
-
             threads = self.threads
             if not isinstance(source.files, DirectoryFiles) or source.segment_size > LARGE:
                 threads = 1
+            join = RunJoin(source, low)
             if threads == 1:
                 for run in plan_runs(source, 1, low, high):
-                    yield from tables(run)
+                    scan = RunScan(source, run, start_lsn=low, end_lsn=high, joining=True)
+                    yield from tables(scan)
+                    if not join.goes_on(scan.end()):
+                        return
                 return
+
+            def read(run: Run) -> tuple[list[pa.RecordBatch], RunEnd]:
+                scan = RunScan(source, run, start_lsn=low, end_lsn=high, joining=True)
+                return list(tables(scan)), scan.end()
+
             runs = plan_runs(source, threads, low, high, 1)
-            for found in in_order(threads, lambda: lambda run: list(tables(run)), runs):
-                yield from found
+            with contextlib.closing(in_order(threads, lambda: read, runs)) as parts:
+                for found, end in parts:
+                    join.check(end)
+                    yield from found
+                    if not join.goes_on(end):
+                        return
         finally:
             source.close()
 

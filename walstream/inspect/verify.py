@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
 from walstream.errors import WalError
+from walstream.inspect.ending import EndKind
 from walstream.inspect.runs import Run, RunEnd, RunScan, name_of, plan_runs, stored_numbers
 from walstream.inspect.source import SegmentSource
+from walstream.inspect.tail import Position, tail_of
 from walstream.inspect.workers import in_order
 from walstream.wal.model import format_lsn
 from walstream.wal.reason import Reason
@@ -88,6 +90,15 @@ class Report:
         }
 
 
+# What is wrong at the end of WAL, as the kind of a problem.
+KINDS = {
+    EndKind.DAMAGED: "damaged",
+    EndKind.TRUNCATED: "truncated",
+    EndKind.MISSING: "missing",
+    EndKind.WRONG_CLUSTER: "other_system",
+}
+
+
 def check_run(source: SegmentSource, run: Run, system_identifier: int | None) -> RunEnd:
     """Returns what is known after reading one run to its end."""
     scan = RunScan(source, run, resync=True, system_identifier=system_identifier)
@@ -120,7 +131,8 @@ def verify(
         segment_size=source.segment_size,
         segments=len(stored_numbers(source)),
     )
-    runs = plan_runs(source, threads)
+    # One segment each, so that what is found does not depend on the number of threads.
+    runs = plan_runs(source, longest=1)
     ends: list[RunEnd] = []
 
     def check(run: Run) -> RunEnd:
@@ -138,82 +150,118 @@ def verify(
 def join(source: SegmentSource, ends: list[RunEnd], report: Report) -> None:
     """Puts the runs together: the chain between them, gaps, and how WAL ends."""
     problems = report.problems
-    before: RunEnd | None = None
-    # Where WAL may have ended: what looks like the end is damage once a record follows.
-    tail: list[Problem] = []
+    # The last run with records, and the first thing wrong behind its last one.
+    last: RunEnd | None = None
+    wrong: Problem | None = None
+    before: Run | None = None
     for end in ends:
-        if before is not None and end.run.first != before.run.last + 1:
-            # A record that goes on into the gap is lost with it.
-            problems.append(missing(source, before, end, tail))
-            tail = []
-        elif before is not None and end.records and before.records:
-            if end.first_prev != before.last_lsn:
-                # In this run nothing is wrong; what is, lies between the two.
-                tail = tail or [
-                    Problem(
-                        Reason.INCORRECT_PREV.name.lower(),
-                        end.first_lsn,
-                        "record with incorrect prev-link: expected "
-                        f"{format_lsn(before.last_lsn)}, got {format_lsn(end.first_prev)} "
-                        f"in record at {format_lsn(end.first_lsn)}",
-                        before.end_lsn,
-                        end.first_lsn,
-                    )
-                ]
-            elif tail and all(problem.kind == "truncated" for problem in tail):
-                tail = []
+        if before is not None and end.run.first != before.last + 1:
+            if end.records:
+                # A record that goes on into the gap is lost with it.
+                problems.append(missing(source, before, end, last))
+                last = wrong = None
+            else:
+                continue  # nothing but what an older life of the file left
+        before = end.run
+        first, inner = split_lost(end)
         if end.records:
-            problems += tail
-            tail = []
-            report.start_lsn = report.start_lsn or end.first_lsn
-            report.end_lsn = end.end_lsn
-            report.records += end.records
-            report.version = end.version
-            report.timeline = end.timeline
-            report.system_identifier = report.system_identifier or end.system_identifier
-        take_damage(end, problems, tail)
-        if (
-            report.system_identifier
-            and end.records
-            and end.system_identifier not in (0, report.system_identifier)
-        ):
-            problems.append(
-                Problem(
-                    Reason.OTHER_SYSTEM.name.lower(),
-                    end.first_lsn,
-                    "WAL is from different database system: expected system identifier "
-                    f"{report.system_identifier}, got {end.system_identifier} "
-                    f"in segment {name_of(source, end.run.first)}",
-                    end.first_lsn,
-                    end.end_lsn,
-                )
-            )
-        if end.records or before is None or end.run.first != before.run.last + 1:
-            before = end
+            if first is not None or wrong is not None:
+                error = wrong or first
+                assert error is not None
+                start = last.end_lsn if last is not None else error.lost_start_lsn
+                problems.append(replace(error, lost_start_lsn=start, lost_end_lsn=end.first_lsn))
+            elif last is not None and end.first_prev != last.last_lsn:
+                problems.append(broken_chain(last, end))
+            elif last is not None and 0 < end.first_timeline < last.timeline:
+                problems.append(older_timeline(last, end))
+            wrong = None
+            problems += inner
+            note(report, source, end, problems)
+            last = end
+        elif wrong is None:
+            wrong = first
+        wrong = wrong or trouble(end)
+    judge(source, report, last, ends)
+
+
+def split_lost(end: RunEnd) -> tuple[Problem | None, list[Problem]]:
+    """Returns what is wrong before a run's first record, and what between later ones."""
+    first = None
+    inner = []
+    for lost in end.lost:
+        problem = as_problem(lost.error, lost.start_lsn, lost.end_lsn)
+        if lost.end_lsn == end.first_lsn:
+            first = problem
         else:
-            before = before._replace(run=Run(before.run.first, end.run.last))
-    judge(report, tail)
+            inner.append(problem)
+    if not end.records and end.errors:
+        first = as_problem(end.errors[0], end.errors[0].lsn or 0, None)
+    return first, inner
 
 
-def take_damage(end: RunEnd, problems: list[Problem], tail: list[Problem]) -> None:
-    """Splits the damage of a run into what records follow, and what may be the end of WAL."""
-    followed = {id(lost.error): lost for lost in end.lost}
+def trouble(end: RunEnd) -> Problem | None:
+    """Returns what is wrong behind the last record of a run, if anything is."""
+    followed = max((lost.end_lsn for lost in end.lost), default=0)
     for error in end.errors:
-        lost = followed.get(id(error))
-        if lost is not None:
-            problems.append(as_problem(error, lost.start_lsn, lost.end_lsn))
-        elif error.reason == Reason.OTHER_SYSTEM:
-            problems.append(as_problem(error, end.end_lsn, None))
-        elif not any(other.lost_start_lsn <= (error.lsn or 0) for other in tail):
-            tail.append(as_problem(error, end.end_lsn or (error.lsn or 0), None))
-    if end.zeros_lsn is not None and not tail:
+        if (error.lsn or 0) >= max(end.end_lsn, followed):
+            return as_problem(error, end.end_lsn, None)
+    if end.zeros_lsn is not None:
         message = f"zeros follow the last record at {format_lsn(end.zeros_lsn)}"
-        tail.append(Problem("zeros", end.zeros_lsn, message, end.zeros_lsn, None))
-    if end.pending_lsn is not None and not tail:
-        message = f"WAL ends within the record at {format_lsn(end.pending_lsn)}"
+        return Problem("zeros", end.zeros_lsn, message, end.zeros_lsn, None)
+    if end.short is not None or end.pending_lsn is not None:
+        lsn = end.end_lsn if end.pending_lsn is None else end.pending_lsn
+        message = f"WAL ends within the record at {format_lsn(lsn)}"
         if end.short is not None:
             message += f": {end.short} is shorter than a segment"
-        tail.append(Problem("truncated", end.pending_lsn, message, end.pending_lsn, None))
+        return Problem("truncated", lsn, message, lsn, None)
+    return None
+
+
+def note(report: Report, source: SegmentSource, end: RunEnd, problems: list[Problem]) -> None:
+    """Adds the records of a run to the report, and whether they are another cluster's."""
+    report.start_lsn = report.start_lsn or end.first_lsn
+    report.end_lsn = end.end_lsn
+    report.records += end.records
+    report.version = end.version
+    report.timeline = end.timeline
+    report.system_identifier = report.system_identifier or end.system_identifier
+    if end.system_identifier not in (0, report.system_identifier):
+        problems.append(
+            Problem(
+                Reason.OTHER_SYSTEM.name.lower(),
+                end.first_lsn,
+                "WAL is from different database system: expected system identifier "
+                f"{report.system_identifier}, got {end.system_identifier} "
+                f"in segment {name_of(source, end.run.first)}",
+                end.first_lsn,
+                end.end_lsn,
+            )
+        )
+
+
+def broken_chain(last: RunEnd, end: RunEnd) -> Problem:
+    """Returns that a run does not go on where the one before ended; both are sound."""
+    return Problem(
+        Reason.INCORRECT_PREV.name.lower(),
+        end.first_lsn,
+        f"record with incorrect prev-link: expected {format_lsn(last.last_lsn)}, got "
+        f"{format_lsn(end.first_prev)} in record at {format_lsn(end.first_lsn)}",
+        last.end_lsn,
+        end.first_lsn,
+    )
+
+
+def older_timeline(last: RunEnd, end: RunEnd) -> Problem:
+    """Returns that a run begins on a timeline before that on which the one before ended."""
+    lsn = last.end_lsn
+    return Problem(
+        Reason.OUT_OF_SEQUENCE_TIMELINE.name.lower(),
+        lsn,
+        f"out-of-sequence timeline ID: expected at least {last.timeline}, got "
+        f"{end.first_timeline} behind {format_lsn(lsn)}",
+        lsn,
+        end.first_lsn,
+    )
 
 
 def as_problem(error: WalError, lost_start: int, lost_end: int | None) -> Problem:
@@ -221,36 +269,42 @@ def as_problem(error: WalError, lost_start: int, lost_end: int | None) -> Proble
     return Problem(kind, error.lsn or 0, str(error), lost_start, lost_end)
 
 
-def missing(source: SegmentSource, before: RunEnd, after: RunEnd, tail: list[Problem]) -> Problem:
+def missing(source: SegmentSource, before: Run, after: RunEnd, last: RunEnd | None) -> Problem:
     """Returns the gap between two runs, and what of the first could not be read for it."""
-    first, last = before.run.last + 1, after.run.first - 1
+    first, end = before.last + 1, after.run.first - 1
     size = source.segment_size
-    names = name_of(source, first) + (f" to {name_of(source, last)}" if last > first else "")
+    names = name_of(source, first) + (f" to {name_of(source, end)}" if end > first else "")
     message = f"missing: segment {names}, WAL {format_lsn(first * size)} to "
     return Problem(
         "missing",
         first * size,
-        message + format_lsn((last + 1) * size),
-        min([first * size, *(problem.lost_start_lsn for problem in tail)]),
-        after.first_lsn or (last + 1) * size,
+        message + format_lsn((end + 1) * size),
+        first * size if last is None else min(first * size, last.end_lsn),
+        after.first_lsn,
     )
 
 
-def judge(report: Report, tail: list[Problem]) -> None:
-    """Sets the verdict; ``tail`` is what no record follows: the end of WAL, or damage at it."""
+def judge(source: SegmentSource, report: Report, last: RunEnd | None, ends: list[RunEnd]) -> None:
+    """Sets the verdict: by what is wrong before the last record, and what stands behind it."""
     kinds = {problem.kind for problem in report.problems}
-    if tail and tail[0].kind not in ("zeros", "unexpected_pageaddr", "invalid_magic"):
-        # A page of an older segment, or of zeros, is where the server will go on.
-        report.problems.append(tail[0])
-    report.ending = tail[0].message if tail else f"WAL ends at {format_lsn(report.end_lsn)}"
-    if "other_system" in kinds:
+    if last is not None:
+        ending = tail_of(source, last.position)
+    else:
+        first = ends[0].run.first * source.segment_size if ends else 0
+        ending = tail_of(source, Position(first, find=True))
+    report.ending = ending.message
+    if ending.kind not in (EndKind.CLEAN, EndKind.LIMIT):
+        report.problems.append(
+            Problem(KINDS[ending.kind], ending.lsn, ending.message, ending.lsn, None)
+        )
+    if "other_system" in kinds or ending.kind is EndKind.WRONG_CLUSTER:
         report.verdict = Verdict.WRONG_CLUSTER
-    elif "missing" in kinds:
+    elif "missing" in kinds or ending.kind is EndKind.MISSING:
         report.verdict = Verdict.MISSING
-    elif kinds:
+    elif kinds or ending.kind is EndKind.DAMAGED:
         report.verdict = Verdict.DAMAGED
-    elif report.problems:
+    elif ending.kind is EndKind.TRUNCATED:
         report.verdict = Verdict.TRUNCATED
     elif report.records == 0:
         report.verdict = Verdict.DAMAGED
-        report.ending = report.ending if tail else "there is no record"
+        report.ending = f"there is no record: {ending.message}"

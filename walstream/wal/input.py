@@ -107,6 +107,23 @@ class WalInput:
         return self.walker.timeline
 
     @property
+    def last_timeline(self) -> int:
+        """The highest timeline that a page may have: that of its file's name, where there is one.
+
+        Of a page beyond it the walk says OUT_OF_SEQUENCE_TIMELINE, as of one below the lowest.
+        """
+        return self.walker.last_timeline
+
+    @last_timeline.setter
+    def last_timeline(self, timeline: int) -> None:
+        self.walker.last_timeline = timeline
+
+    @property
+    def last_record_lsn(self) -> int:
+        """Where the last record starts that passed every check; 0 where it is not known."""
+        return self.walker.prev
+
+    @property
     def system_identifier(self) -> int:
         """The cluster's, 0 where none was given and no long page header was read yet."""
         return self.walker.system_identifier

@@ -66,7 +66,7 @@ _MESSAGES = {
         "unexpected pageaddr: expected {a_lsn}, got {b_lsn} in page at {lsn}"
     ),
     Reason.OUT_OF_SEQUENCE_TIMELINE: (
-        "out-of-sequence timeline ID: expected at least {a}, got {b} in page at {lsn}"
+        "out-of-sequence timeline ID: expected at {bound} {a}, got {b} in page at {lsn}"
     ),
     Reason.UNEXPECTED_CONTRECORD: (
         "contrecord is requested: expected a record to start, got one of which {b} bytes "
@@ -116,6 +116,7 @@ def damage_error(reason: Reason, lsn: int, expected: int, got: int) -> WalError:
         a_lsn=format_lsn(expected),
         b_lsn=format_lsn(got),
         expected_prev=prev,
+        bound="most" if got > expected else "least",
     )
     error: WalError
     if reason < Reason.ZERO_LENGTH:

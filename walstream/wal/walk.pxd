@@ -17,6 +17,7 @@ cdef class Walker:
     cdef readonly uint64 segment_size
     cdef readonly uint64 system_identifier
     cdef uint32 first_timeline
+    cdef public uint32 last_timeline
     cdef readonly uint32 timeline
     cdef public bint collect
     # where it is

@@ -91,9 +91,9 @@ class Walker:
     """The walk through one stream of WAL; see the module.
 
     ``version`` 0 takes that of the first page, ``system_identifier`` 0 that of the first long
-    header, ``timeline`` is the lowest that may come. ``prev`` is the start of the record before
-    ``lsn``, 0 for not known. With ``collect`` off only the first 64 bytes of a record that is cut
-    are kept, for callers that only verify.
+    header, ``timeline`` is the lowest that may come, ``last_timeline`` the highest. ``prev`` is
+    the start of the record before ``lsn``, 0 for not known. With ``collect`` off only the first 64
+    bytes of a record that is cut are kept, for callers that only verify.
 
     Use: set ``at`` to the offset of byte ``lsn`` in a piece, call ``advance(p, end)`` until it
     returns MORE; then the piece is done and may go. After RECORD the record is at
@@ -117,6 +117,7 @@ class Walker:
         self.segment_size = segment_size
         self.system_identifier = system_identifier
         self.timeline = self.first_timeline = timeline
+        self.last_timeline = 0xFFFFFFFF
         self.collect = True
         self.at = 0
         self.kept_size = 0
@@ -431,6 +432,10 @@ class Walker:
             self.expected = self.timeline
             self.got = timeline
             return OUT_OF_SEQUENCE_TIMELINE
+        if timeline > self.last_timeline:
+            self.expected = self.last_timeline
+            self.got = timeline
+            return OUT_OF_SEQUENCE_TIMELINE
         self.timeline = timeline
         self.version = version
         if info & 0x0002:
@@ -502,6 +507,15 @@ class Walker:
             return 1
         self.tolerant = True
         self.state = FINDING
+        if self.reason == OUT_OF_SEQUENCE_TIMELINE and self.got < self.expected:
+            # It may be the page before that was wrong: those that follow are to agree with this.
+            self.timeline = self.first_timeline
+            if cython.cast(cython.uint, self.got) >= self.first_timeline:
+                self.timeline = cython.cast(cython.uint, self.got)
+                self.page_info = u16(self.header, 2)
+                self.rem_len = u32(self.header, 16)
+                self.find_on_page()
+            return 1
         if (
             self.reason == UNEXPECTED_CONTRECORD
             or self.reason == NO_CONTRECORD
