@@ -69,6 +69,7 @@ def command(
         ) from error
 
     connection = WalScan(path, start, end, timeline=timeline).to_duckdb()
+    click.get_current_context().call_on_close(connection.close)
     if query is not None:
         try:
             run(connection, query, form)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -173,7 +173,7 @@ class WalScan:
 
     def batches(
         self, table: str = "records", start_lsn: int = 0, end_lsn: int | None = None
-    ) -> Iterator[pa.RecordBatch]:
+    ) -> Generator[pa.RecordBatch, None, None]:
         """Yields a table in batches of up to 8192 records, in the order of WAL.
 
         Raises:
@@ -304,6 +304,65 @@ def lsn_bounds(condition: str) -> tuple[int, int | None]:
     return low, high
 
 
+class WalTableScanner:
+    """One pass over a table, with columns and a filter, as ``pyarrow.dataset.Scanner``.
+
+    Arrow's own would read ahead in threads that outlive a reader which is dropped early, and that
+    the end of the interpreter runs into. Here every batch is made when it is asked for.
+    """
+
+    def __init__(
+        self,
+        scan: WalScan,
+        table: str,
+        columns: Sequence[str] | None,
+        condition: ds.Expression | None,
+    ) -> None:
+        self._scan = scan
+        self._table = table
+        self._columns = SCHEMAS[table].names if columns is None else list(columns)
+        self._condition = condition
+
+    @property
+    def dataset_schema(self) -> pa.Schema:
+        return SCHEMAS[self._table]
+
+    @property
+    def projected_schema(self) -> pa.Schema:
+        schema = SCHEMAS[self._table]
+        return pa.schema([schema.field(name) for name in self._columns])
+
+    def to_batches(self) -> Generator[pa.RecordBatch, None, None]:
+        condition = self._condition
+        low, high = lsn_bounds(str(condition)) if condition is not None else (0, None)
+        with contextlib.closing(self._scan.batches(self._table, low, high)) as batches:
+            for batch in batches:
+                if condition is None:
+                    yield batch.select(self._columns)
+                    continue
+                found = pa.Table.from_batches([batch]).filter(condition).select(self._columns)
+                yield from found.to_batches()
+
+    def to_reader(self) -> pa.RecordBatchReader:
+        return pa.RecordBatchReader.from_batches(self.projected_schema, self.to_batches())
+
+    def to_table(self) -> pa.Table:
+        return self.to_reader().read_all()
+
+    def head(self, num_rows: int) -> pa.Table:
+        found = []
+        with contextlib.closing(self.to_batches()) as batches:
+            for batch in batches:
+                found.append(batch.slice(0, num_rows))
+                num_rows -= found[-1].num_rows
+                if num_rows <= 0:
+                    break
+        return pa.Table.from_batches(found, self.projected_schema)
+
+    def count_rows(self) -> int:
+        return sum(batch.num_rows for batch in self.to_batches())
+
+
 class WalDataset(ds.Dataset):  # type: ignore[misc]
     """One table as an Arrow dataset: what DuckDB and others scan with columns and a filter."""
 
@@ -316,16 +375,13 @@ class WalDataset(ds.Dataset):  # type: ignore[misc]
     def schema(self) -> pa.Schema:
         return SCHEMAS[self._table]
 
-    def scanner(
+    def scanner(  # type: ignore[override, unused-ignore]
         self,
         columns: Sequence[str] | None = None,
         filter: ds.Expression | None = None,
         **_options: Any,
-    ) -> ds.Scanner:
-        low, high = lsn_bounds(str(filter)) if filter is not None else (0, None)
-        reader = self._scan.reader(self._table, low, high)
-        wanted = None if columns is None else list(columns)
-        return ds.Scanner.from_batches(reader, columns=wanted, filter=filter)
+    ) -> WalTableScanner:
+        return WalTableScanner(self._scan, self._table, columns, filter)
 
     # What the base class would do with a dataset of its own making.
     def filter(self, expression: ds.Expression) -> WalDataset:

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
 from collections.abc import Callable, Generator, Sequence
 from typing import TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+# What stops the threads of a generator that nobody has closed yet.
+_running: set[Callable[[], None]] = set()
+
+
+@atexit.register
+def stop_all() -> None:
+    """Stops the threads of all generators that were left where they were.
+
+    They are daemons, for those that are not are waited for before anyone could stop them.
+    """
+    for stop in list(_running):
+        stop()
 
 
 def in_order(
@@ -18,7 +32,8 @@ def in_order(
     Each thread calls ``start`` once for the function that it calls with one item after the other.
     They are at most ``threads + 1`` results ahead of who takes them. With one thread nothing is
     done ahead, and no thread is made. Whatever a thread raises is raised here, at the place of its
-    item. When the generator is closed, threads end with the item that they are at.
+    item. When the generator is closed, or let go, or the interpreter ends, threads end with the
+    item that they are at.
     """
     if threads == 1:
         work = start()
@@ -49,10 +64,20 @@ def in_order(
                 done[number] = result
                 state.notify_all()
 
-    helpers = [threading.Thread(target=serve) for _ in range(min(threads, len(items)))]
-    for helper in helpers:
-        helper.start()
+    helpers = [threading.Thread(target=serve, daemon=True) for _ in range(min(threads, len(items)))]
+
+    def stop() -> None:
+        nonlocal begun
+        with state:
+            begun = len(items)
+            state.notify_all()
+        for helper in helpers:
+            helper.join()
+
+    _running.add(stop)
     try:
+        for helper in helpers:
+            helper.start()
         while taken < len(items):
             with state:
                 while taken not in done:
@@ -64,8 +89,5 @@ def in_order(
                 raise result
             yield result
     finally:
-        with state:
-            begun = len(items)
-            state.notify_all()
-        for helper in helpers:
-            helper.join()
+        stop()
+        _running.discard(stop)
