@@ -6,7 +6,9 @@ imported when it is used, so that ``walstream --help`` starts fast.
 
 from __future__ import annotations
 
+import errno
 import importlib
+import os
 import sys
 
 import click
@@ -31,6 +33,10 @@ COMMANDS = {
     "status": ("status", "Show what a store holds."),
     "verify": ("verify", "Check every page and record of an archive of WAL."),
 }
+
+
+# What writing to standard output may fail with.
+OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EBADF, errno.EPIPE)
 
 
 class LazyGroup(click.Group):
@@ -80,8 +86,13 @@ def cli() -> None:
 
 def main() -> None:
     """Runs the command line; the entry point of the ``walstream`` script."""
+    code: int | str | None = 0
     try:
-        cli.main(prog_name="walstream", standalone_mode=True)
+        try:
+            cli.main(prog_name="walstream", standalone_mode=True)
+        except SystemExit as ended:
+            code = ended.code
+        sys.stdout.flush()
     except (WalstreamError, BaseExceptionGroup) as error:
         from walstream.cli.exit_codes import exit_code
         from walstream.tasks.supervise import leaves
@@ -92,4 +103,25 @@ def main() -> None:
             raise
         for leaf in dict.fromkeys(map(str, ours)):
             click.echo(f"walstream: error: {leaf}", err=True)
-        sys.exit(exit_code(ours[0]))
+        code = exit_code(ours[0])
+    except OSError as error:
+        if error.filename is not None or error.errno not in OUTPUT_ERRORS:
+            raise
+        code = output_failed(error)
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        code = output_failed(error)
+    sys.exit(code)
+
+
+def output_failed(error: OSError) -> int:
+    """Says that the output cannot be written, and keeps Python from trying again at its end."""
+    from walstream.cli.exit_codes import FAILED, STORAGE
+
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if error.errno == errno.EPIPE:
+        # Whoever read it has seen enough.
+        return FAILED
+    click.echo(f"walstream: error: could not write the output: {error.strerror}", err=True)
+    return STORAGE

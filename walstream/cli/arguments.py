@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from walstream import __version__
 from walstream.wal.model import FORK_NAMES, BufferTag, RelFileLocator, parse_lsn
 from walstream.wal.relpath import parse_relation
 
@@ -45,7 +46,59 @@ class RelationType(click.ParamType[tuple[RelFileLocator, int]]):
             self.fail(str(error), param, ctx)
 
 
+class PostgresCommand(click.Command):
+    """A command that takes what PostgreSQL's own takes: ``-V``, ``-?``, abbreviated long options.
+
+    A long option may be cut where it stays the only one (getopt_long).
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        names = [
+            name
+            for param in self.get_params(ctx)
+            if isinstance(param, click.Option)
+            for name in (*param.opts, *param.secondary_opts)
+            if name.startswith("--")
+        ]
+        whole = []
+        rest = iter(args)
+        for argument in rest:
+            if argument == "--":
+                whole += [argument, *rest]
+                break
+            whole.append(self._whole_name(argument, names))
+        return super().parse_args(ctx, whole)
+
+    @staticmethod
+    def _whole_name(argument: str, names: list[str]) -> str:
+        name, equals, value = argument.partition("=")
+        if not name.startswith("--") or name in names:
+            return argument
+        found = [full for full in names if full.startswith(name)]
+        if len(found) > 1:
+            raise click.UsageError(f"option {name} is ambiguous: it may be {' or '.join(found)}")
+        return found[0] + equals + value if found else argument
+
+
+def print_command_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        click.echo(f"walstream {ctx.info_name} {__version__}")
+        ctx.exit()
+
+
+# ``-V, --version`` and ``-?`` of PostgreSQL's programs.
+POSTGRES = {"help_option_names": ["-?", "-h", "--help"]}
+version_option = click.option(
+    "-V",
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=print_command_version,
+    help="Show the version.",
+)
 LSN = LsnType()
+TIMELINE = click.IntRange(1, 0xFFFFFFFF)
 RELATION = RelationType()
 STORE = click.Path(exists=True, file_okay=False, path_type=Path)
 FORK = click.Choice(list(FORK_NAMES))

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from walstream.cli.arguments import POSTGRES, PostgresCommand, version_option
+
 if TYPE_CHECKING:
     from walstream.inspect.dump import Dumper, Sink
     from walstream.inspect.reading import Batch, Reading, Wait
@@ -26,11 +28,15 @@ def say(text: str) -> None:
     click.echo(f"walstream dump: {text}", err=True)
 
 
-class DumpCommand(click.Command):
+# ``--stats`` without a value, as it may be abbreviated.
+STATS = ("--stat", "--stats")
+
+
+class DumpCommand(PostgresCommand):
     """Lets ``--stats`` stand without a value, as pg_waldump does."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, ["--stats=rmgr" if a == "--stats" else a for a in args])
+        return super().parse_args(ctx, ["--stats=rmgr" if a in STATS else a for a in args])
 
 
 def parse_rmgr(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> list[int]:
@@ -112,6 +118,8 @@ def find_directory(path: Path | None, name: str | None) -> Path:
                     return candidate
             elif any(parse_name(entry.name) for entry in candidate.iterdir()):
                 return candidate
+    if path is not None and path.is_file():
+        raise StorageError(f"{path} is no WAL segment, directory or tar archive", str(path))
     if path is not None and not path.is_dir():
         raise StorageError(f'could not open directory "{path}"', str(path))
     if name is not None:
@@ -174,6 +182,15 @@ def open_source(
     return source
 
 
+def need_pyarrow() -> None:
+    try:
+        import pyarrow  # noqa: F401
+    except ImportError as error:
+        raise click.ClickException(
+            f"{error.name} is not installed: pip install 'walstream[sql]'"
+        ) from error
+
+
 def follower(source: SegmentSource, reading: Reading) -> Wait:
     """Returns what waits for more WAL in a directory."""
     from walstream.inspect.watch import DirectoryWatch
@@ -208,7 +225,7 @@ def finish(reading: Reading, written: int, limit: int) -> None:
         say(f"end of WAL at {format_lsn(ending.lsn)}{inside}")
 
 
-@click.command("dump", cls=DumpCommand)
+@click.command("dump", cls=DumpCommand, context_settings=POSTGRES)
 @click.argument("segments", nargs=-1, metavar="[STARTSEG [ENDSEG]] | DIRECTORY | TAR | - | DSN")
 @click.option("-b", "--bkp-details", is_flag=True, help="Print block references in detail.")
 @click.option("-B", "--block", type=click.IntRange(0, 0xFFFFFFFE), help="With -R: only this block.")
@@ -245,6 +262,7 @@ def finish(reading: Reading, written: int, limit: int) -> None:
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write to.")
 @click.option("--describe", is_flag=True, help="Descriptions in Arrow and Parquet, too.")
+@version_option
 def command(
     segments: tuple[str, ...],
     bkp_details: bool,
@@ -283,6 +301,8 @@ def command(
     # As pg_waldump: an interrupt ends it in good order, also where a shell that put it into the
     # background had interrupts ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if form in ("arrow", "parquet"):
+        need_pyarrow()
     if block is not None and relation is None:
         raise click.UsageError("option -B/--block requires option -R/--relation to be specified")
     if len(segments) > 2:

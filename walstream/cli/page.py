@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import click
 from walstream.cli.arguments import BLOCK, FORK, LSN, RELATION, STORE, buffer_tag
 from walstream.wal.model import RelFileLocator
 
-FORMATS = ("items", "hex", "raw")
+FORMATS = ("items", "json", "hex", "raw")
 
 
 @click.command()
@@ -20,6 +21,7 @@ FORMATS = ("items", "hex", "raw")
 @click.option("--fork", type=FORK, help="Fork of the relation [default: main, or the path's].")
 @click.option("--at", "at_lsn", type=LSN, help="Page as of this LSN [default: the newest].")
 @click.option("--format", "output", type=click.Choice(FORMATS), default="items", show_default=True)
+@click.option("--json", "output", flag_value="json", help="Same as --format json.")
 @click.option("--no-sandbox", is_flag=True, help="Run the redo child without its sandbox.")
 def command(
     store: Path,
@@ -39,7 +41,7 @@ def command(
     import trio
 
     from walstream.app import open_pages
-    from walstream.pages.text import hex_lines, page_lines
+    from walstream.pages.text import hex_lines, page_json, page_lines
 
     tag = buffer_tag(relation, fork, block)
 
@@ -51,5 +53,9 @@ def command(
     if output == "raw":
         sys.stdout.buffer.write(page)
         return
-    for line in page_lines(page) if output == "items" else hex_lines(page):
+    if output == "json":
+        click.echo(json.dumps(page_json(page, tag.fork, tag.block)))
+        return
+    lines = page_lines(page, tag.fork, tag.block) if output == "items" else hex_lines(page)
+    for line in lines:
         click.echo(line)

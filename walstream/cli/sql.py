@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from walstream.cli.arguments import LSN
+from walstream.cli.arguments import LSN, TIMELINE
 
 if TYPE_CHECKING:
     import duckdb
@@ -40,12 +40,16 @@ def run(connection: duckdb.DuckDBPyConnection, statement: str, form: str) -> Non
                 click.echo("\t".join("" if cell is None else str(cell) for cell in row))
 
 
+def first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
 @click.command()
 @click.argument("path", type=click.Path(exists=True, path_type=Path))
 @click.argument("query", required=False)
 @click.option("-s", "--start", type=LSN, default=0, help="Leave out records before this LSN.")
 @click.option("-e", "--end", type=LSN, help="Leave out records from this LSN on.")
-@click.option("-t", "--timeline", type=int, help="Timeline to read.  [default: the newest]")
+@click.option("-t", "--timeline", type=TIMELINE, help="Timeline to read.  [default: the newest]")
 @click.option("--format", "form", type=click.Choice(["table", "json", "tsv"]), default="table")
 def command(
     path: Path, query: str | None, start: int, end: int | None, timeline: int | None, form: str
@@ -62,19 +66,25 @@ def command(
     try:
         import duckdb
 
+        from walstream.inspect.runs import open_source
         from walstream.inspect.table import WalScan
     except ImportError as error:
         raise click.ClickException(
             f"{error.name} is not installed: pip install 'walstream[sql]'"
         ) from error
 
-    connection = WalScan(path, start, end, timeline=timeline).to_duckdb()
+    # What is wrong with PATH is said in our words, before DuckDB wraps it in its own.
+    open_source(path, timeline).close()
+    scan = WalScan(path, start, end, timeline=timeline)
+    connection = scan.to_duckdb()
     click.get_current_context().call_on_close(connection.close)
     if query is not None:
         try:
             run(connection, query, form)
         except duckdb.Error as error:
-            raise click.ClickException(str(error)) from error
+            if scan.failure is not None:
+                raise scan.failure from None
+            raise click.ClickException(first_line(error)) from error
         return
     interactive = sys.stdin.isatty()
     if interactive:
@@ -98,7 +108,7 @@ def command(
         try:
             run(connection, statement, form)
         except duckdb.Error as error:
-            click.echo(f"error: {error}", err=True)
+            click.echo(f"error: {scan.failure or first_line(error)}", err=True)
             failed = True
         statement = ""
     if failed and not interactive:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from walstream.cli.arguments import LSN
+from walstream.cli.arguments import LSN, TIMELINE
 from walstream.cli.exit_codes import WAL_TRUNCATED
 from walstream.errors import StorageError
 
@@ -18,7 +18,7 @@ KINDS = ("rmgr", "record", "relation", "fork", "fpi", "transaction", "time")
 @click.argument("path", type=click.Path(exists=True, path_type=Path))
 @click.option("-s", "--start", type=LSN, default=0, help="Leave out records before this LSN.")
 @click.option("-e", "--end", type=LSN, help="Leave out records from this LSN on.")
-@click.option("-t", "--timeline", type=int, help="Timeline to read.  [default: the newest]")
+@click.option("-t", "--timeline", type=TIMELINE, help="Timeline to read.  [default: the newest]")
 @click.option(
     "--by",
     "kinds",

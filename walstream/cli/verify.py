@@ -8,10 +8,12 @@ from pathlib import Path
 
 import click
 
+from walstream.cli.arguments import TIMELINE
+
 
 @click.command()
 @click.argument("path", type=click.Path(exists=True, path_type=Path))
-@click.option("-t", "--timeline", type=int, help="Timeline to check.  [default: the newest]")
+@click.option("-t", "--timeline", type=TIMELINE, help="Timeline to check.  [default: the newest]")
 @click.option("-j", "--threads", type=click.IntRange(1, 64), help="Threads.  [default: all CPUs]")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar, no report: the exit code.")
@@ -40,7 +42,11 @@ def command(
     click.get_current_context().call_on_close(source.close)
     # A tar archive is one file that cannot be read at two places.
     threads = 1 if path.is_file() else threads or default_threads()
-    with Progress(console=Console(stderr=True), disable=quiet or as_json, transient=True) as bar:
+    with Progress(
+        console=Console(stderr=True),
+        disable=quiet or as_json or not sys.stderr.isatty(),
+        transient=True,
+    ) as bar:
         task = bar.add_task("segments", total=len(stored_numbers(source)))
         report = verify(
             source,

@@ -15,7 +15,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from walstream.errors import WalError
+from walstream.errors import StorageError, WalError
 from walstream.inspect.files import DirectoryFiles, TarFiles, is_tar
 from walstream.inspect.source import PIECE, SegmentSource
 from walstream.inspect.tail import Position, is_wal_page
@@ -91,6 +91,8 @@ def open_source(path: Path, timeline: int | None = None) -> SegmentSource:
     Raises:
         StorageError: there is no WAL.
     """
+    if path.is_file() and not is_tar(path.name):
+        raise StorageError(f"{path} is no directory of WAL, store or tar archive", str(path))
     if path.is_file() and is_tar(path.name):
         return SegmentSource(TarFiles(path), timeline)
     if (path / "walstream.toml").exists():

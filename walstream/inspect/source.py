@@ -88,6 +88,7 @@ class SegmentSource:
             raise StorageError(f"could not find any WAL file in {files.where()}", files.where())
         self.segment_size = self._segment_size()
         self.refresh()
+        self.first_number()
 
     def close(self) -> None:
         """Lets go of what is held open."""

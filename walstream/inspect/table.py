@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
+from walstream.errors import WalstreamError
 from walstream.inspect.arrow import (
     NAMES,
     RECORDS,
@@ -170,6 +171,8 @@ class WalScan:
         self.end_lsn = end_lsn
         self.timeline = timeline
         self.threads = threads or default_threads()
+        # What the last pass ended with, for those who read by way of others' errors.
+        self.failure: WalstreamError | None = None
 
     def batches(
         self, table: str = "records", start_lsn: int = 0, end_lsn: int | None = None
@@ -218,6 +221,9 @@ class WalScan:
                     yield from found
                     if not join.goes_on(end):
                         return
+        except WalstreamError as error:
+            self.failure = error
+            raise
         finally:
             source.close()
 

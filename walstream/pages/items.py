@@ -1,4 +1,4 @@
-"""What stands on a page: header, line pointers, heap tuples and index tuples (as pageinspect).
+"""What stands on a page: header, line pointers and heap tuples (``kinds/`` has the rest).
 
 Reads pages that may be damaged: an item outside the page is shown as such, never followed.
 """
@@ -83,14 +83,6 @@ class HeapTuple(NamedTuple):
         return names + [name for bit, name in INFOMASK2 if self.infomask2 & bit]
 
 
-class IndexTuple(NamedTuple):
-    """IndexTupleData: where it points and its key bytes."""
-
-    tid: tuple[int, int]
-    info: int
-    data: bytes
-
-
 class Item(NamedTuple):
     """One line pointer; ``offset_number`` counts from 1. ``data`` is empty without storage."""
 
@@ -137,16 +129,3 @@ def heap_tuple(data: bytes) -> HeapTuple | None:
     return HeapTuple(
         xmin, xmax, cid, (high << 16 | low, offset), infomask2, infomask, hoff, data[hoff:]
     )
-
-
-def index_tuple(data: bytes) -> IndexTuple | None:
-    """Returns an index tuple (btree, hash, gist leaf), or None where the item is too short."""
-    if len(data) < 8:
-        return None
-    high, low, offset, info = (int.from_bytes(data[at : at + 2], "little") for at in range(0, 8, 2))
-    return IndexTuple((high << 16 | low, offset), info, data[8:])
-
-
-def looks_like_heap(page: bytes) -> bool:
-    """Returns whether a page has no special area, as heap and TOAST pages."""
-    return page_header(page).special == BLCKSZ

@@ -314,13 +314,26 @@ class PageService:
 
         Raises:
             WalError: a record cannot be read.
+            PageNotFound: there never was such a block, as far as the store goes back.
         """
+        if next(iter(self.index.entries(tag, MAX_LSN)), None) is None:
+            self._check_existed(tag)
         upto = MAX_LSN if to_lsn is None else to_lsn
         newest_first = takewhile(
             lambda entry: entry.end_lsn > from_lsn, self.index.entries(tag, upto)
         )
         entries = list(islice(newest_first, limit))
         return [self._change(entry) for entry in reversed(entries)]
+
+    def _check_existed(self, tag: BufferTag) -> None:
+        """Raises PageNotFound for a block without any record that is in no base either."""
+        moments = {base.stop_lsn for base in self.bases} | {self.last_valid_lsn}
+        sizes = [self.index.size_at(tag.locator, tag.fork, lsn) for lsn in moments]
+        fork = ForkNumber(tag.fork).name.lower()
+        if all(size is None for size in sizes):
+            raise PageNotFound(f"there never was a relation {tag.locator} fork {fork}")
+        if all(tag.block >= (size or 0) for size in sizes):
+            raise PageNotFound(f"relation {tag.locator} fork {fork} never had a block {tag.block}")
 
     def _change(self, entry: Entry) -> BlockChange:
         raw = RawRecord(entry.start_lsn, entry.end_lsn, self.archive.read_record(entry.start_lsn))

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
-from walstream.pages.items import (
-    Item,
-    heap_tuple,
-    index_tuple,
-    looks_like_heap,
-    page_header,
-    page_items,
-)
+from walstream.pages.items import page_header
+from walstream.pages.kinds import page_view
 from walstream.wal.model import format_lsn
 
 DATA_SHOWN = 32
@@ -38,35 +33,62 @@ def header_line(page: bytes) -> str:
     )
 
 
-def item_line(item: Item, heap: bool) -> str:
-    """Returns one line pointer and what it points to on one line."""
-    start = f"{item.offset_number:4} {item.state:8}"
-    if item.state == "redirect":
-        return f"{start} -> {item.offset}"
-    if not item.data:
-        return start
-    start += f" at {item.offset:4} length {item.length:4}"
-    if heap:
-        row = heap_tuple(item.data)
-        if row is not None:
-            ctid = f"({row.ctid[0]},{row.ctid[1]})"
-            return (
-                f"{start}  xmin {row.xmin} xmax {row.xmax} ctid {ctid} "
-                f"{'|'.join(row.flag_names)}  {shown(row.data)}"
-            )
-    else:
-        entry = index_tuple(item.data)
-        if entry is not None:
-            return f"{start}  tid ({entry.tid[0]},{entry.tid[1]})  {shown(entry.data)}"
-    return f"{start}  {shown(item.data)}"
+def value_text(value: Any) -> str:
+    """Returns a value of a ``PageView`` for people."""
+    if isinstance(value, bytes):
+        return shown(value)
+    if isinstance(value, list):
+        head = " ".join(map(str, value[:DATA_SHOWN]))
+        return (head or "-") + (" ..." if len(value) > DATA_SHOWN else "")
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
 
 
-def page_lines(page: bytes) -> Iterator[str]:
-    """Yields a page as lines: the header first, then its items."""
+def item_line(item: dict[str, Any]) -> str:
+    """Returns one item on one line."""
+    if "offset" not in item or "state" not in item:
+        return "  ".join(f"{key} {value_text(value)}" for key, value in item.items())
+    start = f"{item['offset']:4} {item['state']:8}"
+    if "redirect" in item:
+        return f"{start} -> {item['redirect']}"
+    if item["length"]:
+        start += f" length {item['length']:4}"
+    rest = [
+        value_text(value) if key in ("flags", "data") else f"{key} {value_text(value)}"
+        for key, value in item.items()
+        if key not in ("offset", "state", "length", "infomask", "infomask2", "hoff", "field3")
+        and value is not False
+    ]
+    return "  ".join([start, *rest])
+
+
+def page_lines(page: bytes, fork: int = 0, block: int = 0) -> Iterator[str]:
+    """Yields a page as lines: the header first, then its kind, then its items."""
     yield header_line(page)
-    heap = looks_like_heap(page)
-    for item in page_items(page):
-        yield item_line(item, heap)
+    if page_header(page).is_new:
+        return
+    view = page_view(page, fork, block)
+    yield view.kind + "".join(f", {key} {value_text(v)}" for key, v in view.fields.items())
+    for item in view.items:
+        yield item_line(item)
+
+
+def page_json(page: bytes, fork: int = 0, block: int = 0) -> dict[str, Any]:
+    """Returns a page as JSON would have it; bytes in hexadecimal."""
+    header = page_header(page)
+    view = page_view(page, fork, block)
+    return {
+        "lsn": format_lsn(header.lsn),
+        **{key: value for key, value in header._asdict().items() if key not in ("lsn", "flags")},
+        "flags": header.flag_names,
+        "kind": view.kind,
+        "fields": view.fields,
+        "items": [
+            {key: v.hex() if isinstance(v, bytes) else v for key, v in item.items()}
+            for item in view.items
+        ],
+    }
 
 
 def hex_lines(page: bytes) -> Iterator[str]:

@@ -1,0 +1,120 @@
+"""Wrong inputs of the commands that look into WAL: one line, the right code, no traceback."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.inspect.archives import mixed_wal, write_segments
+from walstream.cli.exit_codes import FAILED, STORAGE, STORE, USAGE
+
+# Arguments ({wal}: a directory of WAL, {tmp}: an empty one), and the exit code.
+CASES = [
+    ("dump /etc/hostname", STORAGE),
+    ("dump {tmp}", STORAGE),
+    ("dump {tmp}/none", STORAGE),
+    ("dump -p {wal} 0000000100000000000000FF", STORAGE),
+    ("dump -s 1/x {wal}", USAGE),
+    ("dump -t 0 {wal}", USAGE),
+    ("dump -B -1 -R 1/1/1 {wal}", USAGE),
+    ("dump -B 1 {wal}", USAGE),
+    ("dump -R 1/2 {wal}", USAGE),
+    ("dump -F other {wal}", USAGE),
+    ("dump -x 5000000000 {wal}", USAGE),
+    ("dump -r Nothing {wal}", USAGE),
+    ("dump --fo {wal}", USAGE),
+    ("dump --nothing {wal}", USAGE),
+    ("dump --format parquet {wal}", USAGE),
+    ("dump -o {tmp}/none/file {wal}", STORAGE),
+    ("stats /etc/hostname", STORAGE),
+    ("stats {tmp}", STORAGE),
+    ("stats {tmp}/none", USAGE),
+    ("stats -s nonsense {wal}", USAGE),
+    ("stats -t 0 {wal}", USAGE),
+    ("stats -t 9 {wal}", STORAGE),
+    ("stats -o {tmp}/none/file {wal}", STORAGE),
+    ("stats -j 0 {wal}", USAGE),
+    ("verify /etc/hostname", STORAGE),
+    ("verify {tmp}", STORAGE),
+    ("verify -t 5000000000 {wal}", USAGE),
+    ("verify -t 9 {wal}", STORAGE),
+    ("sql /etc/hostname SELECT", STORAGE),
+    ("sql {tmp} SELECT", STORAGE),
+    ("sql {wal} SELECT", FAILED),
+    ("sql -t 0 {wal} SELECT", USAGE),
+    ("page {tmp} 1663/5/1 0", STORE),
+    ("page {tmp}/none 1663/5/1 0", USAGE),
+    ("page {tmp} nonsense 0", USAGE),
+    ("page {tmp} 1663/5/1 -1", USAGE),
+    ("page {tmp} 1663/5/1 4294967295", USAGE),
+    ("page {tmp} 1663/5/1 0 --fork other", USAGE),
+    ("page {tmp} 1663/5/1 0 --at 5", USAGE),
+    ("history {tmp} 1663/5/1 0", STORE),
+    ("history {tmp} 1663/5/1 x", USAGE),
+    ("history {tmp} 1663/5/1 0 -n 0", USAGE),
+]
+PLAIN = [
+    "dump {wal}", "dump --stats {wal}", "dump --format json {wal}", "dump -r list", "stats {wal}",
+    "verify {wal}", "--help", "dump --help", "dump --version",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    wal = tmp_path_factory.mktemp("wal")
+    write_segments(wal, mixed_wal(2).close())
+    return {"wal": wal, "tmp": tmp_path_factory.mktemp("empty")}
+
+
+def walstream(arguments: str, places: dict[str, Path], stdout: int) -> tuple[int, str]:
+    words = [word.format(**places) for word in arguments.split()]
+    result = subprocess.run(
+        [sys.executable, "-m", "walstream", *words],
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        timeout=120,
+        check=False,
+    )
+    return result.returncode, result.stderr.decode()
+
+
+@pytest.mark.parametrize(("arguments", "code"), CASES)
+def test_one_line_and_the_code(arguments: str, code: int, places: dict[str, Path]) -> None:
+    got, said = walstream(arguments, places, subprocess.DEVNULL)
+    lines = [line for line in said.splitlines() if "rror: " in line]
+    assert got == code, said
+    assert len(lines) == 1, said
+    assert "Traceback" not in said
+    assert code == USAGE or said.splitlines() == lines
+
+
+@pytest.mark.parametrize("arguments", PLAIN)
+def test_output_that_cannot_be_written(arguments: str, places: dict[str, Path]) -> None:
+    with Path("/dev/full").open("wb") as full:
+        got, said = walstream(arguments, places, full.fileno())
+    assert (got, len(said.splitlines())) == (STORAGE, 1), said
+    assert said.startswith("walstream: error: could not write")
+
+
+@pytest.mark.parametrize("module", ["pyarrow", "duckdb"])
+def test_a_package_that_is_not_installed(
+    module: str, places: dict[str, Path], tmp_path: Path
+) -> None:
+    (tmp_path / f"{module}.py").write_text(f"raise ModuleNotFoundError('no', name='{module}')")
+    commands = [["sql", str(places["wal"]), "SELECT 1"]]
+    if module == "pyarrow":
+        commands.append(["dump", "--format", "arrow", str(places["wal"])])
+    for command in commands:
+        program = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+        program += f"sys.argv[1:] = {command!r}\nfrom walstream.cli import main\nmain()"
+        result = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, timeout=120, check=False
+        )
+        assert result.returncode == FAILED
+        assert result.stderr.decode().splitlines() == [
+            f"Error: {module} is not installed: pip install 'walstream[sql]'"
+        ]
