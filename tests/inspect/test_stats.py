@@ -9,9 +9,10 @@ import pytest
 from click.testing import CliRunner
 
 from tests.inspect.archives import mixed_wal, write_segments
-from tests.walgen import SEGMENT
+from tests.walgen import SEGMENT, WalWriter, record_body
 from walstream.cli.stats import command
 from walstream.inspect.counting import count_records
+from walstream.inspect.report import curve
 from walstream.inspect.runs import open_source
 from walstream.inspect.stats import EPOCH_2000, FIRST, as_json, collect
 from walstream.wal.record import decode_wal_record
@@ -93,3 +94,21 @@ def test_command(tmp_path: Path) -> None:
     before = json.loads(run(path, "--format", "json", "--end", middle))["records"]
     after = json.loads(run(path, "--format", "json", "--start", middle))["records"]
     assert before + after == len(wal.records)
+
+
+def test_padding_is_no_traffic_and_idle_time_has_no_slope(tmp_path: Path) -> None:
+    wal = WalWriter()
+    for second in (10, 11, 100):
+        wal.add_of_length(1000)
+        body = record_body(18, (), (second * 1_000_000).to_bytes(8, "little"))
+        wal.add(1, 0, 700, body)
+        if second == 11:
+            wal.switch()
+    write_segments(tmp_path, wal.close())
+    sums = collect(open_source(tmp_path))
+    times = as_json(sums, 10)["times"]
+    assert [row["second"] - EPOCH_2000 for row in times] == [10, 11, 100]
+    assert max(row["bytes"] for row in times) < 1300
+    plot = curve("", [(row["second"], row["bytes"]) for row in times])
+    # Three columns, each as wide as one of 91 seconds.
+    assert plot.count("h9.67V200z") == 3

@@ -123,3 +123,14 @@ def test_command(wal: WalWriter, tmp_path: Path) -> None:
     assert (code, text.splitlines()[-1]) == (0, "2")
     assert run(path, "SELECT nothing FROM nowhere")[0] == 1
     assert run(path, given="SELECT nothing;\n")[0] == 1
+
+
+def test_tables_fit_the_terminal(
+    wal: WalWriter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    result = CliRunner().invoke(command, [str(tmp_path), "SELECT * FROM blocks LIMIT 2"])
+    assert result.exit_code == 0
+    assert max(map(len, result.stdout.splitlines())) <= 80
+    assert "0/100028" in result.stdout
+    assert result.stderr.startswith("too wide, left out: ")

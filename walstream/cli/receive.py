@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from walstream.cli.arguments import LSN
+from walstream.cli.arguments import LSN, POSTGRES, PostgresCommand, version_option
 
 if TYPE_CHECKING:
     from walstream.replication.libpq import ReplicationConnection
@@ -58,7 +58,8 @@ class JsonLines(logging.Formatter):
         )
 
 
-@click.command("receive", context_settings={"help_option_names": ["--help", "-?"]})
+@click.command("receive", cls=PostgresCommand, context_settings=POSTGRES)
+@version_option
 @click.option("-D", "--directory", type=click.Path(path_type=Path), help="WAL goes here.")
 @click.option("-E", "--endpos", "end_lsn", type=LSN, help="Exit when WAL up to there is on disk.")
 @click.option("-S", "--slot", help="Replication slot to use.")

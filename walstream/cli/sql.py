@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,6 +15,45 @@ if TYPE_CHECKING:
     import duckdb
 
 
+# Columns that hold LSNs, wherever a query leaves them their names.
+LSNS = ("start_lsn", "end_lsn", "prev_lsn")
+
+
+def print_table(names: list[str], rows: list[tuple[Any, ...]]) -> None:
+    """Prints a table that fits the terminal: LSNs as text, the widest columns left out."""
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from walstream.wal.model import format_lsn
+
+    def text(name: str, cell: Any) -> str:
+        if cell is None:
+            return ""
+        return format_lsn(cell) if name in LSNS and isinstance(cell, int) else str(cell)
+
+    columns = [[text(name, row[i]) for row in rows] for i, name in enumerate(names)]
+    # A blank on both sides of each column, and one between two.
+    widths = [
+        3 + max(len(cell) for cell in (name, *column))
+        for name, column in zip(names, columns, strict=True)
+    ]
+    console = Console()
+    shown = list(range(len(names)))
+    while len(shown) > 1 and sum(widths[i] for i in shown) + 2 > console.width:
+        shown.remove(max(shown, key=lambda i: (widths[i], i)))
+    table = Table(*(escape(names[i]) for i in shown), box=SIMPLE)
+    for row in range(len(rows)):
+        table.add_row(*(escape(columns[i][row]) for i in shown))
+    console.print(table)
+    left = [name for i, name in enumerate(names) if i not in shown]
+    if left:
+        click.echo(
+            f"too wide, left out: {', '.join(left)} (--format json or tsv has all)", err=True
+        )
+
+
 def run(connection: duckdb.DuckDBPyConnection, statement: str, form: str) -> None:
     """Runs a statement and prints its result; nothing where it has none."""
     connection.execute(statement)
@@ -22,15 +61,7 @@ def run(connection: duckdb.DuckDBPyConnection, statement: str, form: str) -> Non
     if not names:
         return
     if form == "table":
-        from rich.box import SIMPLE
-        from rich.console import Console
-        from rich.markup import escape
-        from rich.table import Table
-
-        table = Table(*map(escape, names), box=SIMPLE)
-        for row in connection.fetchall():
-            table.add_row(*("" if cell is None else escape(str(cell)) for cell in row))
-        Console().print(table)
+        print_table(names, connection.fetchall())
         return
     while rows := connection.fetchmany(10_000):
         for row in rows:

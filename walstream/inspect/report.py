@@ -117,19 +117,20 @@ def bars(title: str, values: Sequence[tuple[str, int, int]]) -> str:
 
 
 def curve(title: str, points: Sequence[tuple[int, int]]) -> str:
-    """Returns bytes a second over time as a filled line."""
-    if len(points) < 2:
+    """Returns bytes a second over time, one step a second; idle seconds are empty."""
+    if not points:
         return ""
-    start, span = points[0][0], max(points[-1][0] - points[0][0], 1)
+    start, span = points[0][0], points[-1][0] - points[0][0] + 1
     most = max(value for _, value in points) or 1
-    line = " ".join(
-        f"{880 * (second - start) / span:.1f},{200 - 190 * value / most:.1f}"
+    width = 880 / span
+    steps = "".join(
+        f"M{width * (second - start):.2f},200V{200 - 190 * value / most:.1f}h{width:.2f}V200z"
         for second, value in points
     )
     return (
         f"<h2>{escape(title)}</h2>"
         f'<svg viewBox="0 0 920 230" width="920" height="230">'
-        f'<polygon class="c" points="0,200 {line} 880,200"/>'
+        f'<path class="c" d="{steps}"/>'
         f'<text x="0" y="12">{number(most)} bytes/s</text>'
         f'<text x="0" y="222">{clock(start)}</text>'
         f'<text x="740" y="222">{clock(points[-1][0])}</text></svg>'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections import Counter
 from collections.abc import Callable
@@ -21,6 +22,8 @@ from walstream.wal.layout import rmgr_name
 from walstream.wal.model import format_lsn
 
 _CELLS = 4096
+_MARKS = re.compile(b"[\x00\x01]")
+XLOG_SWITCH = 0x40
 _ROWS = array("I", range(1 << 13))
 # Seconds from 1970 to 2000, where PostgreSQL's clock begins.
 EPOCH_2000 = 946684800
@@ -52,6 +55,9 @@ class Sums:
     aborts: Counter[int] = field(default_factory=Counter)
     # second since 1970 -> end LSN of the last commit or abort in it
     second_lsn: dict[int, int] = field(default_factory=dict)
+    # bytes that no record is in, behind XLOG_SWITCH: so far, and up to that end LSN
+    padding: int = 0
+    second_padding: dict[int, int] = field(default_factory=dict)
 
     def add(self, batch: Batch) -> None:
         """Adds a batch of records."""
@@ -90,8 +96,12 @@ class Sums:
         """Adds the commits and aborts of a batch, by second."""
         columns, rows, piece = batch
         rmgrs = columns.rmgr.tobytes()
-        row = rmgrs.find(1, 0, rows)
-        while row >= 0:
+        for row in marks(rmgrs, rows):
+            if rmgrs[row] == 0:
+                if columns.info[row] & 0xF0 == XLOG_SWITCH:
+                    end = columns.start_lsn[row] + columns.total_length[row]
+                    self.padding += columns.end_lsn[row] - end
+                continue
             op = columns.info[row] & 0x70
             # COMMIT, COMMIT_PREPARED; ABORT, ABORT_PREPARED: all begin with their time.
             if op in (0x00, 0x30, 0x20, 0x40) and columns.main_length[row] >= 8:
@@ -100,7 +110,12 @@ class Sums:
                 second = int.from_bytes(data, "little", signed=True) // 1_000_000 + EPOCH_2000
                 (self.commits if op in (0x00, 0x30) else self.aborts)[second] += 1
                 self.second_lsn[second] = columns.end_lsn[row]
-            row = rmgrs.find(1, row + 1, rows)
+                self.second_padding[second] = self.padding
+
+
+def marks(rmgrs: bytes, rows: int) -> list[int]:
+    """Returns the rows of XLOG and Transaction, in order."""
+    return [match.start() for match in _MARKS.finditer(rmgrs, 0, rows)]
 
 
 def image_cause(rmgr: int, info: int, image: int) -> str:
@@ -177,18 +192,20 @@ def as_json(sums: Sums, limit: int) -> dict[str, Any]:
     seconds = sorted(sums.second_lsn)
     times = []
     before = sums.first_lsn
+    padding = 0
     for second in seconds:
         lsn = max(sums.second_lsn[second], before)
+        padded = max(sums.second_padding[second], padding)
         times.append(
             {
                 "second": second,
                 "commits": sums.commits[second],
                 "aborts": sums.aborts[second],
                 "end_lsn": format_lsn(lsn),
-                "bytes": lsn - before,
+                "bytes": lsn - before - (padded - padding),
             }
         )
-        before = lsn
+        before, padding = lsn, padded
     record_bytes, fpi_bytes = sum(totals.record_bytes), sum(totals.fpi_bytes)
     return {
         "version": sums.version,
