@@ -42,7 +42,7 @@ def print_table(names: list[str], rows: list[tuple[Any, ...]]) -> None:
     console = Console()
     shown = list(range(len(names)))
     while len(shown) > 1 and sum(widths[i] for i in shown) + 2 > console.width:
-        shown.remove(max(shown, key=lambda i: (widths[i], i)))
+        shown.remove(max(shown[1:], key=lambda i: (widths[i], i)))
     table = Table(*(escape(names[i]) for i in shown), box=SIMPLE)
     for row in range(len(rows)):
         table.add_row(*(escape(columns[i][row]) for i in shown))
