@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from walstream.errors import StorageError
 from walstream.replication.receiver import Receiver
 from walstream.store.file_layer import replace_file
 from walstream.store.writer import Writer
+from walstream.text import to_json
 from walstream.wal.model import format_lsn
 
 STATUS_INTERVAL_S = 1.0
@@ -116,7 +116,7 @@ class Progress:
 
     def _show(self, status_path: Path | None, terminal: bool) -> None:
         if status_path is not None:
-            content = json.dumps(self.snapshot(), indent=1) + "\n"
+            content = to_json(self.snapshot(), indent=1) + "\n"
             try:
                 replace_file(status_path, content.encode())
             except OSError as exc:

@@ -14,6 +14,7 @@ from walstream.replication.messages import (
     create_slot_command,
     decode_copy_message,
     decode_status_update,
+    decode_text,
     encode_keepalive,
     encode_status_update,
     encode_xlog_data,
@@ -98,7 +99,7 @@ def test_a_missing_slot_is_a_row_of_nulls() -> None:
 
 
 def test_history_of_another_timeline_is_refused() -> None:
-    assert parse_timeline_history(2, [("00000002.history", "1\t0/50\tx\n")]) == "1\t0/50\tx\n"
+    assert parse_timeline_history(2, [("00000002.history", "1\t0/50\tx\n")]) == b"1\t0/50\tx\n"
     with pytest.raises(ReplicationProtocolError, match=r"00000002\.history"):
         parse_timeline_history(2, [("00000003.history", "")])
 
@@ -134,7 +135,7 @@ def test_commands_of_old_and_new_servers() -> None:
 
 
 def test_history() -> None:
-    history = parse_history(4, "# comment\n\n1\t0/50\tno recovery target\n3  1/0  why\n")
+    history = parse_history(4, b"# comment\n\n1\t0/50\tno recovery target\n3  1/0  why\n")
     assert history.parts == (
         TimelinePart(1, 0, 0x50),
         TimelinePart(3, 0x50, 1 << 32),
@@ -156,13 +157,42 @@ def test_history() -> None:
 )
 def test_malformed_history(text: str) -> None:
     with pytest.raises(WalError):
-        parse_history(4, text)
+        parse_history(4, text.encode())
 
 
-@given(st.text(alphabet="0123456789/ABC \t\n#x", max_size=80))
-def test_arbitrary_history_raises_only_ours(text: str) -> None:
+@pytest.mark.parametrize(
+    "inside",
+    [
+        b"\xe9",
+        b"\x00",
+        b"\x0b",
+        b"\x0c",
+        b"\r",
+        b"\x1c",
+        b"\x85",
+        "\u2028".encode(),
+        "\u0085".encode(),
+    ],
+)
+def test_only_a_line_feed_ends_a_line_of_a_history_in_any_encoding(inside: bytes) -> None:
+    content = b'1\t0/50\tat restore point "avant' + inside + b"2\t9/0\tx" + inside + b'"\n'
+    history = parse_history(3, content + b"\r\n" + b"2\t0/60\tlater" + inside)
+    assert [part.end for part in history.parts] == [0x50, 0x60, INFINITY]
+    row = ("00000003.history", decode_text(content))
+    assert parse_timeline_history(3, [row]) == content
+
+
+def test_digits_of_other_scripts_are_no_numbers() -> None:
+    with pytest.raises(WalError, match="syntax error"):
+        parse_history(4, "\u0661\t0/50\tx".encode())
+
+
+@given(
+    st.text(alphabet="0123456789/ABC \t\n#x", max_size=80).map(str.encode) | st.binary(max_size=80)
+)
+def test_arbitrary_history_raises_only_ours(content: bytes) -> None:
     try:
-        history = parse_history(9, text)
+        history = parse_history(9, content)
     except WalError:
         return
     assert history.parts[0].begin == 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import io
 import os
 import sys
 
@@ -15,6 +16,7 @@ import click
 
 from walstream import __version__
 from walstream.errors import WalstreamError
+from walstream.text import readable
 
 # name -> (module, first line of help)
 COMMANDS = {
@@ -87,6 +89,10 @@ def cli() -> None:
 def main() -> None:
     """Runs the command line; the entry point of the ``walstream`` script."""
     code: int | str | None = 0
+    for stream in (sys.stdout, sys.stderr):
+        # What the terminal's encoding has no sign for is written as an escape, never an error.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         try:
             cli.main(prog_name="walstream", standalone_mode=True)
@@ -102,7 +108,7 @@ def main() -> None:
         if len(ours) != len(found):
             raise
         for leaf in dict.fromkeys(map(str, ours)):
-            click.echo(f"walstream: error: {leaf}", err=True)
+            click.echo(f"walstream: error: {readable(leaf)}", err=True)
         code = exit_code(ours[0])
     except OSError as error:
         if error.filename is not None or error.errno not in OUTPUT_ERRORS:

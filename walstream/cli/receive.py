@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import json
 import logging
 import signal
 import sys
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from walstream.cli.arguments import LSN, POSTGRES, PostgresCommand, version_option
+from walstream.text import to_json
 
 if TYPE_CHECKING:
     from walstream.replication.libpq import ReplicationConnection
@@ -48,7 +48,7 @@ class JsonLines(logging.Formatter):
     """One JSON object a line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return json.dumps(
+        return to_json(
             {
                 "time": round(record.created, 3),
                 "level": record.levelname.lower(),
@@ -194,7 +194,7 @@ def _conninfo(
     base = ""
     if config is not None:
         try:
-            table: dict[str, Any] = tomllib.loads(config.read_text())
+            table: dict[str, Any] = tomllib.loads(config.read_text(encoding="utf-8"))
         except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
             raise StoreError(f"configuration {config}: {exc}") from exc
         base = table.get("conninfo", "")

@@ -10,6 +10,7 @@ import click
 from walstream.cli.arguments import LSN, TIMELINE
 from walstream.cli.exit_codes import WAL_TRUNCATED
 from walstream.errors import StorageError
+from walstream.text import readable, to_json
 
 KINDS = ("rmgr", "record", "relation", "fork", "fpi", "transaction", "time")
 
@@ -74,11 +75,9 @@ def command(
         ending, error = sums.ending, sums.error
         report = as_json(sums, limit)
         if form == "json":
-            import json
-
-            text = json.dumps(report, indent=2) + "\n"
+            text = to_json(report, indent=2) + "\n"
         elif form == "html":
-            text = html_page(report, str(path))
+            text = html_page(report, readable(str(path)))
         else:
             text = "\n".join(
                 stats_table(sums.totals, sums.first_lsn, sums.version or 18, kind == "record")

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import stat
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import click
 
 from walstream.cli.arguments import STORE
+from walstream.text import readable, to_json
 
 UNITS = ("B", "kB", "MB", "GB", "TB")
 STALE_S = 10.0  # a receiver replaces its status file every second
@@ -51,20 +50,29 @@ def summary(path: Path) -> dict[str, Any]:
         end = index.meta("last_record_end")
         found["indexed_to"] = None if end is None else format_lsn(int(end))
         index.close()
-    if store.status_path.exists():
-        found["receiver"] = json.loads(store.status_path.read_text())
+    receiver = read_status(store.status_path)
+    if receiver is not None:
+        found["receiver"] = receiver
     return found
+
+
+def read_status(path: Path) -> dict[str, Any] | None:
+    """Returns what the receiver's status file says, None where there is none that can be read.
+
+    It is replaced without an fsync: after a power cut it may be empty.
+    """
+    try:
+        state = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return state if isinstance(state, dict) else None
 
 
 def file_sizes(directory: Path) -> list[int]:
     """Returns the size of every file there; a writer may rename them meanwhile."""
-    found = []
-    for file in directory.iterdir():
-        with suppress(FileNotFoundError):
-            status = file.stat()
-            if stat.S_ISREG(status.st_mode):
-                found.append(status.st_size)
-    return found
+    from walstream.store.segment_directory import regular_files
+
+    return [size for _, size in regular_files(directory)]
 
 
 @click.command()
@@ -74,10 +82,10 @@ def command(store: Path, as_json: bool) -> None:
     """Show what a store holds: cluster, base backups, WAL, and how far it is indexed."""
     found = summary(store)
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        click.echo(to_json(found, indent=2))
         return
     for title, text in lines(found, time.time()):
-        click.echo(f"{title:12} {text}")
+        click.echo(f"{title:12} {readable(text)}")
 
 
 def lines(found: dict[str, Any], now: float) -> Iterator[tuple[str, str]]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
 import click
 
 from walstream.cli.arguments import TIMELINE
+from walstream.text import to_json
 
 
 @click.command()
@@ -55,7 +55,7 @@ def command(
             progress=lambda done: bar.advance(task, done),
         )
     if as_json:
-        click.echo(json.dumps(report.as_json(), indent=2))
+        click.echo(to_json(report.as_json(), indent=2))
     elif not quiet:
         for problem in report.problems:
             click.echo(f"{problem.kind}: {problem.message}")

@@ -108,7 +108,8 @@ class DirectoryFiles:
 
     def names(self) -> list[str]:
         try:
-            return os.listdir(self.path)  # noqa: PTH208 (names only)
+            with os.scandir(self.path) as entries:
+                return [entry.name for entry in entries if entry.is_file()]
         except OSError as error:
             raise StorageError(
                 f"could not open directory {self.path}: {error.strerror}", str(self.path)

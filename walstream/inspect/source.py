@@ -105,18 +105,18 @@ class SegmentSource:
         self.timeline = self.wanted_timeline or newest
         self.history: TimelineHistory | None = None
         if self.timeline in histories:
-            content = self._text(histories[self.timeline])
+            content = self._content(histories[self.timeline])
             self.history = parse_history(self.timeline, content)
         self._by_number: dict[int, list[SegmentFile]] = {}
         if self.segment_size:
             for file in self.found:
                 self._by_number.setdefault(file.number(self.segment_size), []).append(file)
 
-    def _text(self, name: str) -> str:
+    def _content(self, name: str) -> bytes:
         suffix = name.rsplit(".", 1)[-1]
         with self.files.open(name) as raw:
             stream = decompressed(raw, "" if suffix == "history" else suffix, name)
-            return read_some(stream, 1 << 20, name).decode("ascii", "replace")
+            return read_some(stream, 1 << 20, name)
 
     def _segment_size(self) -> int:
         """Returns what the first pages say: what two of them do, so that one may be damaged."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -35,7 +36,8 @@ def write_dump(directory: Path, data: bytes, *, version: int, stamp_hints: bool)
         dumps = sorted((match[3], int(match[4]), match[0]) for match in names if match)
         for _, _, name in dumps[:-KEEP]:
             # Threads and processes share the directory: another may have removed it.
-            (directory / name).unlink(missing_ok=True)
+            with suppress(FileNotFoundError, IsADirectoryError, PermissionError):
+                (directory / name).unlink()
     except OSError as exc:
         raise StorageError(f"cannot write dump {path}: {exc.strerror}", str(path)) from exc
     return path

@@ -8,17 +8,21 @@ string, the environment, a service file) is for libpq to say; nothing here conne
 from __future__ import annotations
 
 import math
+import re
 import socket as stdlib_socket
 from typing import NamedTuple
 
 import psycopg
 import trio
 from psycopg import pq
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from walstream.errors import ConnectionLost, ServerRefused
+from walstream.replication.messages import decode_text, encode_text
 
 ConnInfo = dict[str, str]
+
+_SPECIAL = re.compile(r"[\\']")
+_ESCAPED = r"\\\g<0>"
 
 # No sslmode at all: libpq puts all parameters together, then refuses this one and goes no further.
 _NO_CONNECTION = "walstream-only-asks"
@@ -38,9 +42,19 @@ def parse_conninfo(conninfo: str) -> ConnInfo:
         ServerRefused: it is not one.
     """
     try:
-        return {key: str(value) for key, value in conninfo_to_dict(conninfo).items()}
-    except psycopg.ProgrammingError as exc:
+        options = pq.Conninfo.parse(encode_text(conninfo))
+    except psycopg.OperationalError as exc:
         raise ServerRefused(f"connection string: {str(exc).strip()}") from exc
+    return {
+        decode_text(option.keyword): decode_text(option.val)
+        for option in options
+        if option.val is not None
+    }
+
+
+def make_conninfo(parameters: ConnInfo) -> str:
+    """Returns the connection string of parameters; psycopg's own refuses what is not UTF-8."""
+    return " ".join(f"{key}='{_SPECIAL.sub(_ESCAPED, value)}'" for key, value in parameters.items())
 
 
 def with_parameters(conninfo: str, **parameters: str | None) -> str:
@@ -51,7 +65,7 @@ def with_parameters(conninfo: str, **parameters: str | None) -> str:
     """
     merged = parse_conninfo(conninfo)
     merged |= {key: value for key, value in parameters.items() if value is not None}
-    return make_conninfo("", **merged)
+    return make_conninfo(merged)
 
 
 def effective_parameters(conninfo: str) -> ConnInfo:
@@ -60,14 +74,14 @@ def effective_parameters(conninfo: str) -> ConnInfo:
     Raises:
         ServerRefused: not a connection string, no such service, or hosts and ports do not match.
     """
-    asked = make_conninfo("", **{**parse_conninfo(conninfo), "sslmode": _NO_CONNECTION})
-    pgconn = pq.PGconn.connect_start(asked.encode())
+    asked = make_conninfo({**parse_conninfo(conninfo), "sslmode": _NO_CONNECTION})
+    pgconn = pq.PGconn.connect_start(encode_text(asked))
     try:
         message = pgconn.get_error_message()
         if _NO_CONNECTION not in message:
             raise ServerRefused(f"connection string: {' '.join(message.split())}")
         return {
-            option.keyword.decode(): option.val.decode()
+            decode_text(option.keyword): decode_text(option.val)
             for option in pgconn.info
             if option.val and option.keyword != b"sslmode"
         }
@@ -174,7 +188,7 @@ async def resolve(
     wish = effective.get("target_session_attrs", "any")
     rounds = ("standby", "any") if wish == "prefer-standby" else (wish,)
     return [  # noqa: ASYNC910
-        Attempt(make_conninfo("", **{**one, "target_session_attrs": wanted}), name)
+        Attempt(make_conninfo({**one, "target_session_attrs": wanted}), name)
         for wanted in rounds
         for one, name in plain
     ]

@@ -123,7 +123,7 @@ def _backup_event(message: memoryview) -> BackupEvent | None:
     if kind == b"d":
         return BackupData(message[1:])
     if kind == b"n":
-        name = bytes(message[1:]).split(b"\0", 1)[0].decode()
+        name = bytes(message[1:]).split(b"\0", 1)[0].decode("ascii", "backslashreplace")
         oid = name.split(".", 1)[0]
         if oid != "base" and not oid.isdigit():
             raise ReplicationProtocolError(f"BASE_BACKUP: unexpected archive name {name!r}")

@@ -19,6 +19,7 @@ from psycopg import pq
 
 from walstream.errors import ConnectionLost, ServerRefused, WalstreamError
 from walstream.replication.addresses import Attempt
+from walstream.replication.messages import encode_text
 from walstream.replication.refusals import refusal
 
 # PGVerbosity of libpq-fe.h.
@@ -79,7 +80,7 @@ async def open_connection(attempt: Attempt) -> pq.abc.PGconn:
     Cancellation: the socket is closed.
     """
     with contextlib.ExitStack() as stack:
-        pgconn = pq.PGconn.connect_start(attempt.conninfo.encode())
+        pgconn = pq.PGconn.connect_start(encode_text(attempt.conninfo))
         stack.callback(pgconn.finish)
         _set_verbosity(pgconn, _VERBOSE)
         while pgconn.status != pq.ConnStatus.BAD:

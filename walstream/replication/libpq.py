@@ -31,6 +31,8 @@ from walstream.replication.messages import (
     SlotPosition,
     SystemIdentity,
     create_slot_command,
+    decode_text,
+    encode_text,
     parse_identify_system,
     parse_next_timeline,
     parse_read_replication_slot,
@@ -52,19 +54,20 @@ def _refusal(result: pq.abc.PGresult, what: str) -> ConnectionLost | ServerRefus
     field = pq.DiagnosticField
     state_bytes = result.error_field(field.SQLSTATE)
     primary = result.error_field(field.MESSAGE_PRIMARY) or result.error_message
-    message = (primary or b"").decode("utf-8", "replace").strip()
+    message = (primary or b"").decode("utf-8", "backslashreplace").strip()
     for extra in (field.MESSAGE_DETAIL, field.MESSAGE_HINT):
         found = result.error_field(extra)
         if found:
-            message += f" ({found.decode('utf-8', 'replace').strip()})"
-    return refusal(f"{what}: {message}", state_bytes.decode() if state_bytes else None)
+            message += f" ({found.decode('utf-8', 'backslashreplace').strip()})"
+    state = state_bytes.decode("ascii", "backslashreplace") if state_bytes else None
+    return refusal(f"{what}: {message}", state)
 
 
 def rows_of(result: pq.abc.PGresult) -> list[Row]:
     """Returns the rows of an answer as text."""
     return [
         tuple(
-            None if (value := result.get_value(row, column)) is None else value.decode()
+            None if (value := result.get_value(row, column)) is None else decode_text(value)
             for column in range(result.nfields)
         )
         for row in range(result.ntuples)
@@ -158,7 +161,7 @@ class ReplicationConnection:
         """
         what = sql.split(" ", 1)[0]
         try:
-            self._pgconn.send_query(sql.encode())
+            self._pgconn.send_query(encode_text(sql))
             await self._flush(what)
             return await self._results(what, patience)
         except psycopg.OperationalError as exc:
@@ -255,7 +258,7 @@ class ReplicationConnection:
         """Drops a slot. Cancellation: as ``query``; the slot may have been dropped."""
         await self.query(f"DROP_REPLICATION_SLOT {quote_identifier(slot)}")
 
-    async def timeline_history(self, timeline: int) -> str:
+    async def timeline_history(self, timeline: int) -> bytes:
         """Returns the content of a timeline's history file.
 
         Raises:

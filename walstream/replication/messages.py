@@ -179,8 +179,8 @@ def parse_position(what: str, rows: list[Row]) -> tuple[int, int]:
     return _lsn(what, row[0]), _number(what, row[1])
 
 
-def parse_timeline_history(timeline: int, rows: list[Row]) -> str:
-    """Returns the content of a history file from the answer of TIMELINE_HISTORY.
+def parse_timeline_history(timeline: int, rows: list[Row]) -> bytes:
+    """Returns the content of a history file from the answer of TIMELINE_HISTORY, byte for byte.
 
     Raises:
         ReplicationProtocolError: the file name is another one, or there is no content.
@@ -191,7 +191,7 @@ def parse_timeline_history(timeline: int, rows: list[Row]) -> str:
         raise ReplicationProtocolError(f"TIMELINE_HISTORY: expected {expected}, got {row[0]!r}")
     if row[1] is None:
         raise ReplicationProtocolError("TIMELINE_HISTORY: expected the content, got NULL")
-    return row[1]
+    return encode_text(row[1])
 
 
 def parse_size(what: str, text: str | None) -> int:
@@ -206,6 +206,20 @@ def parse_size(what: str, text: str | None) -> int:
     if not digits.isascii() or not digits.isdigit() or unit not in units:
         raise ReplicationProtocolError(f"{what}: expected a size such as 16MB, got {text!r}")
     return int(digits) * units[unit]
+
+
+def decode_text(value: bytes) -> str:
+    """Returns what a server sent, as text.
+
+    A server without a database to say the encoding sends the bytes it has. Those that are not UTF-8
+    become lone surrogates, and ``encode_text`` gives them back.
+    """
+    return value.decode("utf-8", "surrogateescape")
+
+
+def encode_text(text: str) -> bytes:
+    """Returns the bytes of ``decode_text``, or of an argument of the command line."""
+    return text.encode("utf-8", "surrogateescape")
 
 
 def quote_identifier(name: str) -> str:

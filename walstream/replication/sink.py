@@ -32,7 +32,7 @@ class WalSink(Protocol):
     async def missing_histories(self) -> list[int]:
         """Returns the timelines on the server's path whose history files are wanted."""
 
-    async def keep_history(self, timeline: int, history_text: str) -> None:
+    async def keep_history(self, timeline: int, history_text: bytes) -> None:
         """Keeps a history file."""
 
     def holes(self) -> list[WalHole]:
@@ -41,7 +41,7 @@ class WalSink(Protocol):
     async def fill(self, hole: WalHole, chunks: trio.MemoryReceiveChannel[WalChunk]) -> None:
         """Takes the WAL of a hole, until it is filled or ``chunks`` ends."""
 
-    async def follow(self, timeline: int, switch_lsn: int, history_text: str) -> StartPoint:
+    async def follow(self, timeline: int, switch_lsn: int, history_text: bytes) -> StartPoint:
         """Keeps the history file, ends the timeline; returns where the next one begins."""
 
     async def put(self, chunk: WalChunk) -> None:

@@ -57,14 +57,15 @@ class WalArchive:
 
         Raises:
             WalError: the history file of the newest timeline is malformed.
+            StorageError: it cannot be read.
         """
         self.close()
-        mtime_ns = self.path.stat().st_mtime_ns
+        mtime_ns = self._mtime_ns()
         # A change within the same tick of the clock would not move the time: look again then.
         settled = time.time_ns() - mtime_ns > MTIME_TICK_NS
         self._seen_mtime_ns = mtime_ns if settled else 0
         timelines = set()
-        for name in os.listdir(self.path):  # noqa: PTH208 (names only)
+        for name in self._names():
             segment = parse_segment_file_name(name.removesuffix(PARTIAL), self.segment_size)
             history = parse_history_file_name(name)
             if segment is not None:
@@ -73,13 +74,42 @@ class WalArchive:
                 timelines.add(history)
         self.timeline = self._wanted_timeline or max(timelines, default=1)
         history_path = self.path / history_file_name(self.timeline)
-        text = history_path.read_text() if history_path.exists() else ""
-        self.history = parse_history(self.timeline, text)
+        try:
+            content = history_path.read_bytes()
+        except FileNotFoundError:
+            content = b""
+        except OSError as error:
+            raise StorageError(
+                f"cannot read {history_path}: {error.strerror}", str(history_path)
+            ) from error
+        self.history = parse_history(self.timeline, content)
+
+    def _mtime_ns(self) -> int:
+        try:
+            return self.path.stat().st_mtime_ns
+        except OSError as error:
+            raise StorageError(
+                f"cannot read {self.path}: {error.strerror}", str(self.path)
+            ) from error
 
     def close(self) -> None:
-        """Closes the open segment files."""
+        """Closes the open segment files; a later read opens them again."""
         while self._files:
             os.close(self._files.popitem()[1][0])
+
+    def _names(self) -> list[str]:
+        """Returns the names of the files; a directory or socket is none, whatever it is called.
+
+        Raises:
+            StorageError: the directory cannot be read.
+        """
+        try:
+            with os.scandir(self.path) as entries:
+                return [entry.name for entry in entries if entry.is_file()]
+        except OSError as error:
+            raise StorageError(
+                f"cannot read {self.path}: {error.strerror}", str(self.path)
+            ) from error
 
     def timelines_for(self, segment_number: int) -> list[int]:
         """Returns the timelines that may have written a segment, newest first."""
@@ -93,7 +123,7 @@ class WalArchive:
         """Returns the end of the newest segment of the timeline (0: there is none)."""
         ends = [
             segment.segment_number + 1
-            for name in os.listdir(self.path)  # noqa: PTH208 (names only)
+            for name in self._names()
             if (segment := parse_segment_file_name(name.removesuffix(PARTIAL), self.segment_size))
             and segment.timeline == self.timeline
         ]
@@ -104,7 +134,7 @@ class WalArchive:
         for timeline in self.timelines_for(segment_number):
             name = segment_file_name(timeline, segment_number, self.segment_size)
             for candidate in (self.path / name, self.path / (name + PARTIAL)):
-                if candidate.exists():
+                if candidate.is_file():
                     return candidate
         return None
 
@@ -122,6 +152,8 @@ class WalArchive:
                 descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             except FileNotFoundError:
                 continue
+            except OSError as error:
+                raise StorageError(f"cannot open {path}: {error.strerror}", str(path)) from error
             self._files[segment_number] = (descriptor, str(path))
             if len(self._files) > OPEN_FILES:
                 os.close(self._files.popitem(last=False)[1][0])
@@ -138,7 +170,7 @@ class WalArchive:
             SegmentMissing: a segment of the range is not there.
             StorageError: a file is shorter than a segment, or cannot be read.
         """
-        if self.path.stat().st_mtime_ns != self._seen_mtime_ns:
+        if self._mtime_ns() != self._seen_mtime_ns:
             self.refresh()
         parts = []
         while length > 0:

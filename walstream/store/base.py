@@ -14,8 +14,10 @@ import json
 import os
 import re
 import shutil
+import sys
 import tarfile
 import tomllib
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
 
@@ -26,8 +28,10 @@ from walstream.store.file_layer import FileLayer, storage_error, write_durably
 from walstream.wal.model import format_lsn, parse_lsn
 
 MANIFEST = "backup_manifest"
+_DESCRIPTION = re.compile(r"[0-9A-F]{16}\.toml")
+_UNFINISHED = re.compile(r"[0-9A-F]{16}\.(?:toml\.)?tmp")
 _TAR_BLOCK = 512
-_CHECKPOINT = re.compile(r"^CHECKPOINT LOCATION: ([0-9A-F]+/[0-9A-F]+)$", re.MULTILINE)
+_CHECKPOINT = re.compile(rb"^CHECKPOINT LOCATION: ([0-9A-F]+/[0-9A-F]+)$", re.MULTILINE)
 
 
 class BaseBackup(NamedTuple):
@@ -43,16 +47,19 @@ class BaseBackup(NamedTuple):
 def list_base_backups(base_path: Path) -> list[BaseBackup]:
     """Returns the complete backups below ``base/``, oldest first.
 
+    Whatever else stands there is passed over.
+
     Raises:
         StoreError: one of their descriptions is malformed.
+        StorageError: they cannot be read.
     """
     found = []
-    for path in sorted(base_path.glob("*.toml")):
+    for path in _named(base_path, _DESCRIPTION):
         directory = path.with_suffix("")
-        if not directory.is_dir():
+        if not directory.is_dir() or not path.is_file():
             continue
         try:
-            table = tomllib.loads(path.read_text())
+            table = tomllib.loads(path.read_text(encoding="utf-8"))
             found.append(
                 BaseBackup(
                     directory,
@@ -64,13 +71,38 @@ def list_base_backups(base_path: Path) -> list[BaseBackup]:
             )
         except (tomllib.TOMLDecodeError, KeyError, ValueError, TypeError, AttributeError) as exc:
             raise StoreError(f"{path}: missing or malformed {exc}") from exc
+        except OSError as exc:
+            raise storage_error("read", path, exc) from exc
     return found
 
 
+def _named(directory: Path, pattern: re.Pattern[str]) -> list[Path]:
+    """Returns what is in a directory under names that match, sorted; none where it is not there."""
+    try:
+        return sorted(path for path in directory.iterdir() if pattern.fullmatch(path.name))
+    except FileNotFoundError:
+        return []
+    except OSError as exc:
+        raise storage_error("read", directory, exc) from exc
+
+
+def _remove(path: Path) -> None:
+    """Removes a directory with all that is in it, or whatever else has its name.
+
+    Raises:
+        OSError: a system call failed.
+    """
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def remove_unfinished(base_path: Path) -> None:
-    """Removes what an interrupted backup left."""
-    for path in base_path.glob("*.tmp"):
-        shutil.rmtree(path, ignore_errors=True)
+    """Removes what an interrupted backup left, as far as that can be removed."""
+    for path in _named(base_path, _UNFINISHED):
+        with suppress(OSError):
+            _remove(path)
 
 
 class BackupWriter:
@@ -103,8 +135,7 @@ class BackupWriter:
         if (self._base / f"{start_lsn:016X}").exists():
             raise StoreError(f"there is a base backup at {format_lsn(start_lsn)} already")
         try:
-            if self._path.exists():
-                shutil.rmtree(self._path)
+            _remove(self._path)
             self._make_directory(self._path)
         except OSError as exc:
             raise storage_error("create", self._path, exc) from exc
@@ -112,7 +143,10 @@ class BackupWriter:
     def archive(self, tablespace: int) -> None:
         self._end_archive()
         self._prefix = PurePosixPath(f"pg_tblspc/{tablespace}" if tablespace else ".")
-        self._make_directory(self._path / self._prefix)
+        try:
+            self._make_directory(self._path / self._prefix)
+        except OSError as exc:
+            raise storage_error("create", self._path / self._prefix, exc) from exc
         self._tar = _TarReader(self)
 
     def manifest(self) -> None:
@@ -150,13 +184,13 @@ class BackupWriter:
         manifest = bytes(self._manifest)
         check_manifest(manifest, self._sums)
         try:
-            label = (self._path / "backup_label").read_text()
+            label = (self._path / "backup_label").read_bytes()
         except OSError as exc:
             raise storage_error("read", self._path / "backup_label", exc) from exc
         found = _CHECKPOINT.search(label)
         if found is None:
             raise StoreError(f"{self._path / 'backup_label'}: no CHECKPOINT LOCATION")
-        checkpoint_lsn = parse_lsn(found[1])
+        checkpoint_lsn = parse_lsn(found[1].decode("ascii"))
         write_durably(self._layer, self._path / MANIFEST, manifest)
         final = self._path.with_suffix("")
         description = (
@@ -281,7 +315,7 @@ class _TarReader:
         if not any(block):
             return  # the two zero blocks at the end; 14 leaves them out
         try:
-            member = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+            member = tarfile.TarInfo.frombuf(block, sys.getfilesystemencoding(), "surrogateescape")
         except tarfile.TarError as exc:
             raise ReplicationProtocolError(f"BASE_BACKUP: tar header: {exc}") from exc
         self._target.begin_member(member)
@@ -349,4 +383,4 @@ def check_manifest(manifest: bytes, sums: dict[str, tuple[int, str, str]]) -> No
 def _manifest_path(entry: dict[str, Any]) -> str:
     if "Encoded-Path" in entry:
         return os.fsdecode(bytes.fromhex(entry["Encoded-Path"]))
-    return str(entry["Path"])
+    return os.fsdecode(str(entry["Path"]).encode())  # the manifest is UTF-8, whatever we use

@@ -159,7 +159,7 @@ class Store:
         """
         path = path.absolute()
         try:
-            text = (path / IDENTITY_FILE).read_text()
+            text = (path / IDENTITY_FILE).read_text(encoding="utf-8")
         except (FileNotFoundError, NotADirectoryError):
             raise StoreError(f"{path} is not a walstream store: no {IDENTITY_FILE}") from None
         except (OSError, UnicodeDecodeError) as exc:

@@ -6,6 +6,9 @@ the newest segment and opens it. Synchronous; what becomes of the WAL is the wri
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -171,11 +174,10 @@ class SegmentDirectory:
     def _kept_histories(self) -> dict[int, TimelineHistory]:
         kept = {}
         try:
-            for path in self.path.iterdir():
-                timeline = parse_history_file_name(path.name)
+            for name, _ in regular_files(self.path):
+                timeline = parse_history_file_name(name)
                 if timeline:
-                    text = path.read_bytes().decode("utf-8", "replace")
-                    kept[timeline] = parse_history(timeline, text)
+                    kept[timeline] = parse_history(timeline, (self.path / name).read_bytes())
         except OSError as exc:
             raise storage_error("read", self.path, exc) from exc
         return kept
@@ -288,18 +290,16 @@ class SegmentDirectory:
                 )
             return
 
-    def keep_history(self, timeline: int, text: str) -> None:
+    def keep_history(self, timeline: int, content: bytes) -> None:
+        """Keeps a history file byte for byte; one that is there must tell of the same switches."""
         path = self.path / history_file_name(timeline)
-        content = text.encode()
         try:
             stored = path.read_bytes() if path.exists() else None
         except OSError as exc:
             raise storage_error("read", path, exc) from exc
         if stored is None:
             write_durably(self._layer, path, content, self._file_mode)
-        elif parse_history(timeline, stored.decode("utf-8", "replace")) != parse_history(
-            timeline, text
-        ):
+        elif parse_history(timeline, stored) != parse_history(timeline, content):
             raise WalDivergedError(
                 f"{path} tells of another timeline {timeline} than the server's: "
                 "two servers were promoted to the same timeline"
@@ -330,16 +330,27 @@ def scan_directory(directory: Path, segment_size: int) -> list[WalEntry]:
     Raises:
         StorageError: it cannot be read.
     """
-    found = []
+    entries = (parse_entry(name, size, segment_size) for name, size in regular_files(directory))
+    return sorted(entry for entry in entries if entry is not None)
+
+
+def regular_files(directory: Path) -> Iterator[tuple[str, int]]:
+    """Yields names and sizes of the files of a directory.
+
+    Whatever else is there is passed over: directories, sockets, links that lead nowhere, what is
+    gone before it is looked at.
+
+    Raises:
+        StorageError: the directory cannot be read.
+    """
     try:
-        for path in directory.iterdir():
-            if path.name[:1].isalnum() and path.is_file():
-                entry = parse_entry(path.name, path.stat().st_size, segment_size)
-                if entry is not None:
-                    found.append(entry)
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):
+                    if entry.is_file():
+                        yield entry.name, entry.stat().st_size
     except OSError as exc:
         raise storage_error("read", directory, exc) from exc
-    return sorted(found)
 
 
 def read_start(path: Path) -> bytes:

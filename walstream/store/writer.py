@@ -159,7 +159,7 @@ class Writer(ChunkWriter):
         assert self._upstream is not None
         return await self._in_thread(self._segments.missing_histories, self._upstream)
 
-    async def keep_history(self, timeline: int, history_text: str) -> None:
+    async def keep_history(self, timeline: int, history_text: bytes) -> None:
         """Keeps the history file of a timeline.
 
         Raises:
@@ -172,7 +172,7 @@ class Writer(ChunkWriter):
         parse_history(timeline, history_text)
         await self._in_thread(self._segments.keep_history, timeline, history_text)
 
-    async def follow(self, timeline: int, switch_lsn: int, history_text: str) -> StartPoint:
+    async def follow(self, timeline: int, switch_lsn: int, history_text: bytes) -> StartPoint:
         """Ends the timeline: keeps the new one's history file, then moves to its first segment.
 
         Raises:
@@ -284,9 +284,9 @@ class Writer(ChunkWriter):
             log.warning("%s is of a branch the server has left: set aside", entry.name)
         self.state.set_aside += [entry.name for entry in plan.dead]
 
-    def _end_timeline(self, timeline: int, text: str) -> None:
+    def _end_timeline(self, timeline: int, content: bytes) -> None:
         assert self._files is not None
-        self._segments.keep_history(timeline, text)
+        self._segments.keep_history(timeline, content)
         self._files.close()
 
 

@@ -17,11 +17,15 @@ RELSEG_SIZE = 131072
 
 FORK_SUFFIXES = {0: "", 1: "_fsm", 2: "_vm", 3: "_init"}
 
+# As PostgreSQL writes an OID and a file's number: no zeros before it, no digits of other scripts.
+_OID = r"[1-9][0-9]{0,9}"
 _FILE = re.compile(
-    r"(?:base/(?P<db>\d+)|(?P<shared>global)|pg_tblspc/(?P<spc>\d+)/PG_[^/]+/(?P<spcdb>\d+))"
-    r"/(?P<rel>\d+)(?:_(?P<fork>fsm|vm|init))?(?:\.(?P<segment>\d+))?"
+    rf"(?:base/(?P<db>{_OID})|(?P<shared>global)"
+    rf"|pg_tblspc/(?P<spc>{_OID})/PG_[^/]+/(?P<spcdb>{_OID}))"
+    rf"/(?P<rel>{_OID})(?:_(?P<fork>fsm|vm|init))?(?:\.(?P<segment>[1-9][0-9]{{0,5}}))?"
 )
-_LOCATOR = re.compile(r"(\d+)/(\d+)/(\d+)")
+_MAX_OID = (1 << 32) - 1
+_LOCATOR = re.compile(r"(\d+)/(\d+)/(\d+)", re.ASCII)
 
 
 class RelationFile(NamedTuple):
@@ -45,6 +49,8 @@ def parse_relation_file(path: str) -> RelationFile | None:
         spc_oid, db_oid = int(match["spc"]), int(match["spcdb"])
     fork = FORK_NAMES[match["fork"]] if match["fork"] else 0
     locator = RelFileLocator(spc_oid, db_oid, int(match["rel"]))
+    if max(locator) > _MAX_OID:
+        return None
     return RelationFile(locator, fork, int(match["segment"] or 0))
 
 

@@ -14,7 +14,9 @@ from walstream.wal.model import format_lsn, parse_lsn
 
 INFINITY = (1 << 64) - 1
 
-_LINE = re.compile(r"(\d{1,10})\s+([0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8})(?:\s.*)?")
+# What isspace() takes in the C locale, as sscanf does, but for the line feed: it ends the line.
+_SPACE = b" \t\r\v\f"
+_LINE = re.compile(rb"(\d{1,10})[ \t\r\v\f]+([0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8})(?=[ \t\r\v\f]|$)")
 
 
 class TimelinePart(NamedTuple):
@@ -49,24 +51,27 @@ class TimelineHistory(NamedTuple):
         return self.parts[-1]
 
 
-def parse_history(timeline: int, content: str) -> TimelineHistory:
-    """Returns the history of ``timeline`` from the text of its history file.
+def parse_history(timeline: int, content: bytes) -> TimelineHistory:
+    """Returns the history of ``timeline`` from the content of its history file.
 
-    Lines that are blank or begin with ``#`` are skipped, as readTimeLineHistory does.
+    Lines that are blank or begin with ``#`` are skipped, as readTimeLineHistory does. The reason at
+    the end of a line holds names in the encoding of whatever database they came from: it is not
+    read. Only a line feed ends a line.
 
     Raises:
         WalError: a line is malformed, timelines do not grow, or switch points go back.
     """
     parts: list[TimelinePart] = []
     begin = last = 0
-    for line in content.splitlines():
-        text = line.strip()
-        if not text or text.startswith("#"):
+    for line in content.split(b"\n"):
+        entry = line.strip(_SPACE)
+        if not entry or entry.startswith(b"#"):
             continue
-        match = _LINE.fullmatch(text)
+        match = _LINE.match(entry)
         if match is None:
-            raise WalError(f"timeline history {timeline}: syntax error in line {line[:80]!r}")
-        parent, switch = int(match[1]), parse_lsn(match[2])
+            shown = entry[:80].decode("ascii", "backslashreplace")
+            raise WalError(f"timeline history {timeline}: syntax error in line {shown!r}")
+        parent, switch = int(match[1]), parse_lsn(match[2].decode("ascii"))
         if not last < parent < timeline:
             raise WalError(
                 f"timeline history {timeline}: timelines must grow, got {parent} after {last}"
@@ -98,8 +103,8 @@ class Upstream(NamedTuple):
 
     ``flush_lsn`` is the end of its WAL on ``timeline``. ``slot_restart_lsn`` is the oldest LSN that
     our slot holds (0: no slot, no WAL reserved yet, or a server before 15 that cannot say).
-    ``history_text`` is the content of the timeline's history file, None on timeline 1.
-    ``in_recovery``: a standby, so that what it lacks may still come.
+    ``history_text`` is the content of the timeline's history file, bytes of no known encoding; None
+    on timeline 1. ``in_recovery``: a standby, so that what it lacks may still come.
     """
 
     system_id: int
@@ -108,7 +113,7 @@ class Upstream(NamedTuple):
     timeline: int
     flush_lsn: int
     history: TimelineHistory
-    history_text: str | None
+    history_text: bytes | None
     slot_restart_lsn: int
     slot_restart_timeline: int
     in_recovery: bool = False
