@@ -264,7 +264,8 @@ class Application:
                     intake.start_soon(self._receive, task_status)
                     intake.start_soon(self._accompany, store.status_path)
                 # Drained: everything received is on disk. Let ingest catch up with it.
-                await ingest.caught_up(self.flushed.value)
+                if not await ingest.caught_up_or_full(self.flushed.value):
+                    log.warning("the disk is full: the index goes on here at the next start")
                 indexing.cancel_scope.cancel()
             self.redo.shutdown()
         log.info("stopped: WAL is on disk up to %s", format_lsn(self.flushed.value))

@@ -16,6 +16,7 @@
     ├── ServerRefused                WAL removed, no slot, no REPLICATION; a person must act
     │   └── HistoryMissing           the server has no history file of a timeline
     ├── StorageError                 a write, fsync or rename failed; fatal
+    │   └── NoSpace                  the disk or quota is full; whoever writes waits
     ├── StoreError                   the directory is not what was asked for
     │   └── WrongCluster             WAL or a store of another cluster
     ├── RedoError
@@ -121,6 +122,10 @@ class StorageError(WalstreamError):
     def __init__(self, message: str, path: str | None = None) -> None:
         super().__init__(message)
         self.path = path
+
+
+class NoSpace(StorageError):
+    """The disk or quota is full; the same write may succeed later."""
 
 
 class StoreError(WalstreamError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Callable
@@ -10,14 +11,16 @@ from typing import Any
 
 import trio
 
-from walstream.errors import StorageError
 from walstream.replication.receiver import Receiver
-from walstream.store.file_layer import replace_file
+from walstream.store.file_layer import free_space, replace_file
 from walstream.store.writer import Writer
 from walstream.text import to_json
 from walstream.wal.model import format_lsn
 
 STATUS_INTERVAL_S = 1.0
+LAST_WRITE_S = 1.0
+
+log = logging.getLogger("walstream")
 
 
 class Progress:
@@ -35,6 +38,8 @@ class Progress:
         self._caught_up_at = time.time()
         self._last = (time.monotonic(), writer.received.value)
         self._rate = 0.0
+        self._limiter = trio.CapacityLimiter(1)
+        self._unwritten = False
 
     def snapshot(self) -> dict[str, Any]:
         """Returns what a status file holds. LSNs as text, times in seconds since 1970."""
@@ -100,30 +105,40 @@ class Progress:
     async def run(self, status_path: Path | None, *, terminal: bool) -> None:
         """Writes the file, and on a terminal the line, every second and at the end.
 
-        Raises:
-            StorageError: the status file cannot be written, for another reason than a full disk.
+        A status file that cannot be written is told of once, and tried again: WAL matters more.
 
-        Cancellation: the last state is written.
+        Cancellation: the last state is written, unless the disk takes longer than a moment.
         """
         try:
             while True:
-                self._show(status_path, terminal)
+                await self._show(status_path, terminal)
                 await trio.sleep(STATUS_INTERVAL_S)
         finally:
-            self._show(status_path, terminal)
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + LAST_WRITE_S):
+                await self._show(status_path, terminal)
             if terminal:
                 sys.stderr.write("\n")
 
-    def _show(self, status_path: Path | None, terminal: bool) -> None:
-        if status_path is not None:
+    async def _show(self, status_path: Path | None, terminal: bool) -> None:  # noqa: ASYNC910
+        if status_path is not None and not self._limiter.borrowed_tokens:
             content = to_json(self.snapshot(), indent=1) + "\n"
-            try:
-                replace_file(status_path, content.encode())
-            except OSError as exc:
-                if not self._writer.state.waiting_for_space:
-                    raise StorageError(
-                        f"write {status_path}: {exc.strerror}", str(status_path)
-                    ) from exc
+            # A disk that hangs keeps the thread, not us: it is left behind.
+            await trio.to_thread.run_sync(
+                self._write, status_path, content, abandon_on_cancel=True, limiter=self._limiter
+            )
         if terminal:
             sys.stderr.write(f"\r\x1b[K{self.line()}")
             sys.stderr.flush()
+
+    def _write(self, path: Path, content: str) -> None:
+        """Replaces the status file; runs in a thread."""
+        try:
+            replace_file(path, content.encode())
+        except OSError as exc:
+            if not self._unwritten:
+                log.warning("write %s: %s, %s", path, exc.strerror, free_space(str(path)))
+            self._unwritten = True
+            return
+        if self._unwritten:
+            log.info("%s is written again", path)
+        self._unwritten = False

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from tests.store.memory_files import MemoryFiles, PowerCut
-from walstream.errors import StorageError, WalDivergedError, WalGapError
-from walstream.store.file_layer import NoSpace
+from walstream.errors import NoSpace, StorageError, WalDivergedError, WalGapError
 from walstream.store.wal_files import WalFiles
 from walstream.wal.model import WalChunk
 from walstream.wal.segment import segment_file_name

@@ -7,12 +7,13 @@ on at the last batch.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from typing import Protocol
 
 import trio
 
-from walstream.errors import RecordError, StoreError, WalError
+from walstream.errors import NoSpace, RecordError, StoreError, WalError
 from walstream.index.changes import RecordIndexer
 from walstream.index.page_index import Batch, PageIndex, SizeChange, SizeKind
 from walstream.tasks.watermark import Watermark
@@ -21,7 +22,10 @@ from walstream.wal.model import RelFileLocator, format_lsn
 from walstream.wal.record import RecordReader
 from walstream.wal.scan import WalScanner
 
+log = logging.getLogger("walstream.index")
+
 READ_SIZE = 1 << 20
+FULL_DISK_RETRY_S = (0.2, 5.0)
 
 
 class WalSource(Protocol):
@@ -98,6 +102,9 @@ class Ingest:
             keep_records=True,
         )
         self._unwritten = False
+        self._in_task = False
+        self.waiting_for_space = trio.Event()
+        """Set while a full disk keeps the index back; then another event stands here."""
         self._damage: WalError | None = None
 
     @property
@@ -170,8 +177,28 @@ class Ingest:
             "last_record_end": str(self.last_record_end).encode(),
             "last_record_start": str(self._last_record_start).encode(),
         }
-        self._index.write(batch)
+        delay_s = FULL_DISK_RETRY_S[0]
+        while True:
+            try:
+                self._index.write(batch)
+            except NoSpace as error:
+                if not self._in_task:
+                    raise
+                # In the task's thread: waits there, and is cancelled with the task.
+                trio.from_thread.run(self._wait_for_space, error, delay_s)
+                delay_s = min(delay_s * 2, FULL_DISK_RETRY_S[1])
+                continue
+            break
+        if self.waiting_for_space.is_set():
+            log.info("there is space for the index again")
+            self.waiting_for_space = trio.Event()
         self._unwritten = False
+
+    async def _wait_for_space(self, error: NoSpace, delay_s: float) -> None:
+        if not self.waiting_for_space.is_set():
+            log.warning("%s; waiting for space", error)
+            self.waiting_for_space.set()
+        await trio.sleep(delay_s)
 
     async def run(
         self,
@@ -182,8 +209,12 @@ class Ingest:
     ) -> None:
         """Follows ``flushed`` and advances ``ingested``, until cancelled.
 
-        Cancellation: a batch that is being written is finished; nothing is lost.
+        A full disk is waited for.
+
+        Cancellation: a batch that is being written is finished, one that waits for space is dropped
+        and made again next time; nothing is lost.
         """
+        self._in_task = True
         task_status.started()
         while True:
             target = await flushed.wait_past(self.read_lsn)
@@ -198,3 +229,22 @@ class Ingest:
         Cancellation: nothing is left behind.
         """
         await self.last_valid.wait_for(lsn)
+
+    async def caught_up_or_full(self, lsn: int) -> bool:
+        """As ``caught_up``; returns False at once where that waits for space on the disk.
+
+        Cancellation: nothing is left behind.
+        """
+        caught_up = False
+        async with trio.open_nursery() as nursery:
+
+            async def watch() -> None:
+                while not self.waiting_for_space.is_set():
+                    await self.waiting_for_space.wait()
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(watch)
+            await self.caught_up(lsn)
+            caught_up = True
+            nursery.cancel_scope.cancel()
+        return caught_up

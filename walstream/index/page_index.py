@@ -25,6 +25,8 @@ one a record.
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 from collections.abc import Iterator
 from enum import IntEnum, IntFlag
 from pathlib import Path
@@ -33,10 +35,12 @@ from typing import Any, NamedTuple
 
 from rocksdict import AccessType, Options, Rdict, WriteBatch
 
-from walstream.errors import StorageError, StoreError
+from walstream.errors import NoSpace, StorageError, StoreError
 from walstream.wal.model import BufferTag, RelFileLocator
 
 FORMAT = 1
+# strerror of ENOSPC and EDQUOT, which is all that RocksDB hands on.
+_FULL = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT))
 
 _BLOCK = Struct(">cIIIBI")
 _BLOCK_KEY = Struct(">cIIIBIQ")
@@ -160,16 +164,16 @@ class PageIndex:
 
         Raises:
             StoreError: it cannot be opened (another writer, not an index, another format).
+            NoSpace: the disk is full.
         """
-        options = Options(raw_mode=True)
-        options.create_if_missing(not read_only)
-        options.set_keep_log_file_num(2)
-        access = AccessType.read_only() if read_only else AccessType.read_write()
         self.path = path
         self.read_only = read_only
+        self._damaged_by_space = False
         try:
             with self._reported():
-                self._db: Any = Rdict(str(path), options, access_type=access)
+                self._db: Any = self._open()
+        except NoSpace:
+            raise
         except StorageError as error:
             raise StoreError(f"cannot open the index {path}: {error.__cause__}") from error
         try:
@@ -190,8 +194,25 @@ class PageIndex:
             )
 
     def close(self) -> None:
-        """Closes the database; the object is not usable afterwards."""
-        self._db.close()
+        """Closes the database; the object is not usable afterwards.
+
+        What a full disk keeps from its tables is in its log, and found when it is opened again.
+        """
+        with contextlib.suppress(NoSpace), self._reported():
+            self._db.close()
+
+    def _reopen(self) -> None:
+        """Opens the database again: after a write that failed it takes no other."""
+        self.close()
+        with self._reported():
+            self._db = self._open()
+
+    def _open(self) -> Any:
+        options = Options(raw_mode=True)
+        options.create_if_missing(not self.read_only)
+        options.set_keep_log_file_num(2)
+        access = AccessType.read_only() if self.read_only else AccessType.read_write()
+        return Rdict(str(self.path), options, access_type=access)
 
     @contextlib.contextmanager
     def _reported(self) -> Iterator[None]:
@@ -201,7 +222,8 @@ class PageIndex:
         except Exception as error:
             if type(error) is not Exception:
                 raise
-            raise StorageError(f"index {self.path}: {error}", str(self.path)) from error
+            kind = NoSpace if any(words in str(error) for words in _FULL) else StorageError
+            raise kind(f"index {self.path}: {error}", str(self.path)) from error
 
     def _ended(self, iterator: Any) -> None:
         """Raises StorageError where an iterator ended by damage, which looks like any other end."""
@@ -214,8 +236,12 @@ class PageIndex:
         """Writes a batch atomically. Entries of a block must be newer than those it has.
 
         Raises:
+            NoSpace: the disk is full; nothing was written, the same batch can be written later.
             StorageError: it could not be written. So say all that read, too, for what they read.
         """
+        if self._damaged_by_space:
+            self._reopen()
+            self._damaged_by_space = False
         out = WriteBatch(raw_mode=True)
         put = out.put
         for stored_key, stored_value in batch.pairs:
@@ -253,8 +279,12 @@ class PageIndex:
             )
         for name, value in batch.meta.items():
             put(b"m" + name.encode(), value)
-        with self._reported():
-            self._db.write(out)
+        try:
+            with self._reported():
+                self._db.write(out)
+        except NoSpace:
+            self._damaged_by_space = True
+            raise
 
     # -- reading
 

@@ -22,7 +22,8 @@ from typing import Protocol, TypeVar
 
 import trio
 
-from walstream.store.file_layer import NoSpace
+from walstream.errors import ConnectionLost, NoSpace
+from walstream.store.file_layer import free_space
 from walstream.store.wal_files import WalFiles
 from walstream.tasks.bell import Bell
 from walstream.tasks.watermark import Watermark
@@ -37,6 +38,8 @@ T = TypeVar("T")
 # the time of a segment's fsyncs, so that the server is kept busy meanwhile.
 QUEUE_BYTES = 16 << 20
 FULL_DISK_RETRY_S = (0.2, 5.0)
+# A server that shuts down waits for its receivers: one that cannot write lets go of it after this.
+FULL_DISK_PATIENCE_S = 10.0
 # A flush that takes longer is no longer waited for in line with what arrives.
 QUICK_FLUSH_S = 0.1
 
@@ -69,13 +72,13 @@ class Borrower(Protocol):
         """Hears, in the event loop, that the call has returned or raised."""
 
 
-class _Batch:
+class Batch:
     """A job for the writer's thread: chunks to verify and write, then perhaps a flush.
 
     After ``NoSpace`` it can be run again.
     """
 
-    def __init__(self, files: WalFiles, chunks: Sequence[WalChunk], *, flush: bool) -> None:
+    def __init__(self, files: WalFiles, chunks: Sequence[WalChunk], *, flush: bool = False) -> None:
         self.files = files
         self._chunks = chunks
         self._flush = flush
@@ -107,7 +110,7 @@ class ChunkWriter:
         self._synchronous = synchronous
         self._sync = sync
         self._worker = Worker("walstream writer")
-        self._lent: tuple[_Batch, Borrower] | None = None
+        self._lent: tuple[Batch, Borrower] | None = None
         self._fsyncs_before = 0
         self._queue: deque[WalChunk] = deque()
         self._queued = 0
@@ -117,6 +120,8 @@ class ChunkWriter:
         self._idle.set()
         self._flush_wanted = False
         self._closing = False
+        self._closed = trio.Event()
+        self._full_since = 0.0
         self._files: WalFiles | None = None
 
     def _adopt(self, files: WalFiles) -> None:
@@ -134,12 +139,17 @@ class ChunkWriter:
     async def put(self, chunk: WalChunk) -> None:  # noqa: ASYNC910
         """Queues WAL; waits while the queue is full. Not a checkpoint while it has room.
 
+        Raises:
+            ConnectionLost: the disk is full for so long that the server is to be let go.
+
         Cancellation: the chunk was not taken.
         """
         while self._queued >= QUEUE_BYTES:
             if self._room.is_set():
                 self._room = trio.Event()
-            await self._room.wait()
+            with trio.move_on_after(FULL_DISK_RETRY_S[1]):
+                await self._room.wait()
+            self._check_patience()
         self._queue.append(chunk)
         self._queued += len(chunk.data)
         self.received.advance(chunk.start_lsn + len(chunk.data))
@@ -165,7 +175,7 @@ class ChunkWriter:
             return False
         assert self._files is not None
         self._worker.begin(partial(borrower, self._files))
-        self._lent = (_Batch(self._files, (), flush=True), borrower)
+        self._lent = (Batch(self._files, (), flush=True), borrower)
         self._idle = trio.Event()
         self._bell.ring()
         return True
@@ -185,9 +195,13 @@ class ChunkWriter:
     async def flush(self) -> None:
         """Returns when everything put before is on disk (without ``sync``: in the kernel).
 
+        Raises:
+            ConnectionLost: as ``put``.
+
         Cancellation: the flush that was asked for still happens.
         """
         target = self.received.value
+        self._check_patience()
         self.request_flush()
         await (self.flushed if self._sync else self.written).wait_for(target)
 
@@ -219,8 +233,13 @@ class ChunkWriter:
                     await self._shut()
 
     def close(self) -> None:
-        """Ends ``run`` after everything that was put is on disk."""
+        """Ends ``run`` after everything that was put is on disk.
+
+        Where that waits for space, ``run`` raises ``NoSpace`` instead: what is not on disk was
+        never reported as flushed.
+        """
         self._closing = True
+        self._closed.set()
         self._flush_wanted = True
         self._bell.ring()
 
@@ -231,9 +250,9 @@ class ChunkWriter:
             self._bell.ring()
             await self._idle.wait()
 
-    def _next_batch(self, files: WalFiles) -> _Batch:
+    def _next_batch(self, files: WalFiles) -> Batch:
         """Takes all that is queued."""
-        batch = _Batch(files, list(self._queue), flush=self._flush_wanted or self._synchronous)
+        batch = Batch(files, list(self._queue), flush=self._flush_wanted or self._synchronous)
         if self._queue:
             self.state.last_wal_at = time.time()
         self._queue.clear()
@@ -255,24 +274,49 @@ class ChunkWriter:
         else:
             self._flush_wanted = False
             return  # noqa: ASYNC910
+        again: Callable[[], Awaitable[None]] = partial(self._worker.call, batch)
+        await self._patiently(job, again, lambda: self._publish(batch.files))
+        self._publish(batch.files)
+
+    async def _patiently(
+        self,
+        job: Callable[[], Awaitable[T]],
+        again: Callable[[], Awaitable[T]] | None = None,
+        failed: Callable[[], None] = lambda: None,
+    ) -> T:
+        """Runs ``job``, and ``again`` until there is space for it.
+
+        Raises:
+            NoSpace: there is none, and ``close`` was called: a person wants an end.
+        """
         retry_s = FULL_DISK_RETRY_S[0]
         while True:
             try:
-                await job()
+                result = await job()
             except NoSpace as exc:
                 if not self.state.waiting_for_space:
-                    log.warning("%s; waiting for space", exc)
+                    log.warning("%s, %s; waiting for space", exc, free_space(exc.path))
+                    self._full_since = trio.current_time()
                 self.state.waiting_for_space = str(exc)
-                self._publish(batch.files)
-                await trio.sleep(retry_s)
+                failed()
+                job = again or job
+                if not self._closing:
+                    with trio.move_on_after(retry_s):
+                        await self._closed.wait()
+                if self._closing:
+                    raise
                 retry_s = min(retry_s * 2, FULL_DISK_RETRY_S[1])
-                job = partial(self._worker.call, batch)
                 continue
-            break
-        if self.state.waiting_for_space:
-            log.info("there is space again")
-            self.state.waiting_for_space = ""
-        self._publish(batch.files)
+            if self.state.waiting_for_space:
+                log.info("there is space again")
+                self.state.waiting_for_space = ""
+            return result
+
+    def _check_patience(self) -> None:
+        """Raises ConnectionLost where the disk is full for too long to keep a server waiting."""
+        error = self.state.waiting_for_space
+        if error and trio.current_time() - self._full_since > FULL_DISK_PATIENCE_S:
+            raise ConnectionLost(f"{error}; the server is let go until there is space")
 
     async def _take_back(self) -> None:
         """Ends a ``lend``: waits for the thread; asks for a flush where that is still to be."""
@@ -319,3 +363,7 @@ class ChunkWriter:
 
     async def _in_thread(self, function: Callable[..., T], *args: object) -> T:
         return await self._worker.call(partial(function, *args))
+
+    async def _in_thread_patiently(self, function: Callable[..., T], *args: object) -> T:
+        """As ``_in_thread``, again and again while the disk is full: for what can be repeated."""
+        return await self._patiently(partial(self._in_thread, function, *args))

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import lz4.frame
 import zstandard
 
-from walstream.errors import StorageError
-from walstream.store.file_layer import FileLayer, NoSpace, storage_error
+from walstream.errors import NoSpace, StorageError
+from walstream.store.file_layer import FileLayer, storage_error
 from walstream.store.segment_file import PARTIAL
 
 SUFFIX_OF_METHOD = {"none": "", "gzip": ".gz", "lz4": ".lz4", "zstd": ".zst"}

@@ -9,21 +9,28 @@ import errno
 import fcntl
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from walstream.errors import StorageError, StoreError
+from walstream.errors import NoSpace, StorageError, StoreError
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
-
-
-class NoSpace(StorageError):
-    """The disk or quota is full; the same write may succeed later."""
 
 
 def storage_error(action: str, path: Path | str, error: OSError) -> StorageError:
     """Returns our error for a failed system call."""
     kind = NoSpace if error.errno in NO_SPACE else StorageError
     return kind(f"{action} {path}: {error.strerror or error}", str(path))
+
+
+def free_space(path: str | None) -> str:
+    """Returns in words how much the file system of ``path`` has left for us."""
+    place = Path(path or "/")
+    for directory in place.parents:
+        with suppress(OSError):
+            found = os.statvfs(directory)
+            return f"{found.f_bavail * found.f_frsize} bytes free below {directory}"
+    return "free space not known"
 
 
 class FileLayer:
@@ -100,6 +107,7 @@ def write_durably(files: FileLayer, path: Path, content: bytes, mode: int = 0o60
     """Writes a small file so that it is there whole or not at all: temporary name, fsync, rename.
 
     Raises:
+        NoSpace: there was no room for it. Can be called again: all is written anew.
         StorageError: a system call failed; the file is as it was.
     """
     temporary = path.with_name(path.name + ".tmp")

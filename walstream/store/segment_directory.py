@@ -312,6 +312,8 @@ class SegmentDirectory:
         try:
             place.mkdir(exist_ok=True, mode=0o700)
             for entry in dead:
+                if not self._layer.exists(self.path / entry.name):
+                    continue  # set aside before, when there was no space for what follows
                 target = place / entry.name
                 number = 0
                 while target.exists():

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ParamSpec, Protocol, TypeVar
 
-from walstream.errors import StorageError
-from walstream.store.file_layer import FileLayer, NoSpace, storage_error
+from walstream.errors import NoSpace, StorageError
+from walstream.store.file_layer import FileLayer, storage_error
 
 P = ParamSpec("P")
 R = TypeVar("R")

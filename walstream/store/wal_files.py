@@ -71,12 +71,17 @@ class WalFiles:
         self.syncs = 0
         self._failed = False
         if start_lsn % segment_size:
-            segment = self._open(prefix)
-            if isinstance(segment, SegmentFile) and prefix is None:
-                # What can be read need not be on disk, even after an fsync: one that failed in an
-                # earlier process left clean pages that no later fsync writes. So write it again.
-                segment.write_again(start_lsn % segment_size)
-            segment.flush()
+            try:
+                segment = self._open(prefix)
+                if isinstance(segment, SegmentFile) and prefix is None:
+                    # What can be read need not be on disk, even after an fsync: one that failed in
+                    # an earlier process left clean pages that no later fsync writes. So write it
+                    # again.
+                    segment.write_again(start_lsn % segment_size)
+                segment.flush()
+            except BaseException:
+                self.abandon()
+                raise
         if sync:
             try:
                 files.fsync_directory(directory)

@@ -13,7 +13,7 @@ from pathlib import Path
 import trio
 
 from walstream.errors import StoreError, WalDivergedError, WrongCluster
-from walstream.store.chunk_writer import ChunkWriter
+from walstream.store.chunk_writer import Batch, ChunkWriter
 from walstream.store.compressed import NO_COMPRESSION, Compression
 from walstream.store.file_layer import FileLayer
 from walstream.store.segment_directory import SegmentDirectory, Survey
@@ -144,7 +144,7 @@ class Writer(ChunkWriter):
                 )
             for mark in (self.received, self.written, self.flushed):
                 mark.rewind(plan.start_lsn)
-        files = await self._in_thread(self._segments.take_up, survey)
+        files = await self._in_thread_patiently(self._segments.take_up, survey)
         self._upstream = upstream
         self._adopt(files)
         self.state.segment_size = upstream.segment_size
@@ -170,7 +170,7 @@ class Writer(ChunkWriter):
         Cancellation: it may have been written.
         """
         parse_history(timeline, history_text)
-        await self._in_thread(self._segments.keep_history, timeline, history_text)
+        await self._in_thread_patiently(self._segments.keep_history, timeline, history_text)
 
     async def follow(self, timeline: int, switch_lsn: int, history_text: bytes) -> StartPoint:
         """Ends the timeline: keeps the new one's history file, then moves to its first segment.
@@ -192,14 +192,17 @@ class Writer(ChunkWriter):
                 f"{self._files.timeline} was received to {format_lsn(self._files.next_lsn)}",
                 switch_lsn,
             )
-        await self._in_thread(self._end_timeline, timeline, history_text)
+        await self._in_thread_patiently(self._end_timeline, timeline, history_text)
         size = self._upstream.segment_size
         self._upstream = self._upstream._replace(
             history=history, history_text=history_text, timeline=timeline
         )
         start_lsn = switch_lsn - switch_lsn % size
         upstream = self._upstream
-        self._adopt(await self._in_thread(self._segments.open, upstream, timeline, start_lsn, None))
+        opened = await self._in_thread_patiently(
+            self._segments.open, upstream, timeline, start_lsn, None
+        )
+        self._adopt(opened)
         return StartPoint(timeline, start_lsn)
 
     def _resume_lsn(self, files: WalFiles) -> int:
@@ -222,19 +225,15 @@ class Writer(ChunkWriter):
         Cancellation: whole segments are kept, the last one stays ``.partial``.
         """
         assert self._upstream is not None
-        files = await self._in_thread(
+        files = await self._in_thread_patiently(
             self._segments.open, self._upstream, hole.timeline, hole.begin, None, None
         )
-
-        def take(chunk: WalChunk) -> None:
-            data = chunk.data[: max(0, hole.end - chunk.start_lsn)]
-            files.feed([chunk._replace(data=data)])
-            files.write()
 
         try:
             async with chunks:
                 async for chunk in chunks:
-                    await self._in_thread(take, chunk)
+                    data = chunk.data[: max(0, hole.end - chunk.start_lsn)]
+                    await self._in_thread_patiently(Batch(files, [chunk._replace(data=data)]))
                     if files.written_lsn >= hole.end:
                         break
         finally:
