@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import trio
+import trio.testing
+from trio_util import AsyncValue
 
 from tests.walgen import SEGMENT, WalWriter
-from walstream import app
+from walstream import app, progress
 from walstream.config import RunConfig
-from walstream.errors import RecordError, StorageError
+from walstream.errors import RecordError, StorageError, StoreError
 from walstream.index.page_index import Batch, PageIndex
+from walstream.replication.receiver import Receiver
+from walstream.store.archive import WalArchive
+from walstream.store.base import BaseBackup
 from walstream.store.directory import Store, StoreIdentity
+from walstream.store.writer import Writer
 
 
 @pytest.fixture
@@ -58,3 +68,79 @@ async def test_a_store_that_cannot_be_prepared_is_not_locked(
         await app.prepare_store(RunConfig(conninfo="", store=store.path))
     assert caught.value.path == str(store.base_path)
     Store.open(store.path).close()
+
+
+async def test_open_pages_gives_back_what_it_opened_and_raises_bare_errors(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    PageIndex(store.index_path).close()
+    (store.wal_path / "000000010000000000000001").write_bytes(bytes(SEGMENT))
+    monkeypatch.setattr(app, "list_base_backups", lambda _: [])
+    with pytest.raises(StoreError, match="no base backup"):
+        async with app.open_pages(store.path):
+            raise AssertionError
+    backup = BaseBackup(store.path, SEGMENT, SEGMENT, SEGMENT, 1)
+    monkeypatch.setattr(app, "list_base_backups", lambda _: [backup])
+    opened: list[WalArchive] = []
+
+    class Watched(WalArchive):
+        def __init__(self, path: Path, segment_size: int) -> None:
+            super().__init__(path, segment_size)
+            opened.append(self)
+
+    monkeypatch.setattr(app, "WalArchive", Watched)
+    with pytest.raises(ZeroDivisionError):
+        async with app.open_pages(store.path, sandbox=False):
+            opened[0].read(SEGMENT, 8)
+            held = [path for path in open_files() if path.startswith(str(store.path))]
+            assert held
+            raise ZeroDivisionError
+    assert not [path for path in open_files() if path.startswith(str(store.path))]
+    with trio.move_on_after(0):  # a cancellation stays one
+        async with app.open_pages(store.path, sandbox=False):
+            await trio.sleep_forever()
+
+
+def open_files() -> list[str]:
+    found = []
+    for link in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):
+            found.append(str(link.readlink()))
+    return found
+
+
+def test_the_watermarks_are_the_same_before_and_during_a_run(tmp_path: Path) -> None:
+    application = app.Application(RunConfig(conninfo="", store=tmp_path))
+    writer = Writer(tmp_path, flushed=application.flushed)
+    assert writer.flushed is application.flushed
+
+
+class HangingFile:
+    """A status file's disk that hangs until it is let go."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+        self.go_on = threading.Event()
+
+    def __call__(self, _path: Path, _content: bytes) -> None:
+        self.begun.set()
+        self.go_on.wait()
+
+
+async def test_a_disk_that_hangs_under_the_status_file_stops_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    del autojump_clock
+    hanging = HangingFile()
+    monkeypatch.setattr(progress, "replace_file", hanging)
+    writer = Writer(tmp_path)
+    shown = progress.Progress(Receiver(AsyncValue(""), writer), writer)
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(shown.run, tmp_path / "s", terminal=False))
+            while not hanging.begun.is_set():
+                await trio.sleep(1)
+            await trio.sleep(100)  # the loop turns
+            nursery.cancel_scope.cancel()
+    finally:
+        hanging.go_on.set()

@@ -16,7 +16,7 @@ import trio
 from trio_util import AsyncValue, periodic
 
 from walstream.config import RunConfig
-from walstream.errors import ServerRefused, StorageError, StoreError
+from walstream.errors import ConnectionLost, ServerRefused, StorageError, StoreError
 from walstream.index.ingest import Ingest, begin_index
 from walstream.index.page_index import PageIndex
 from walstream.metrics import StatusCollector, serve_metrics
@@ -33,6 +33,7 @@ from walstream.store.base_pages import BasePages
 from walstream.store.directory import Store, StoreIdentity
 from walstream.store.verify import default_level
 from walstream.store.writer import Writer
+from walstream.tasks.supervise import single_error
 from walstream.tasks.watermark import Watermark
 from walstream.wal.model import BLCKSZ, format_lsn
 from walstream.wal.timeline import StartPoint
@@ -49,13 +50,14 @@ def page_service(
     index: PageIndex,
     redo: RedoManager,
     backups: list[BaseBackup],
+    archive: WalArchive,
     last_valid: Watermark | None = None,
 ) -> PageService:
-    """Returns the page service of an opened store."""
+    """Returns the page service of an opened store; ``archive`` is the caller's to close."""
     identity = store.identity
     return PageService(
         index,
-        WalArchive(store.wal_path, identity.segment_size),
+        archive,
         [Base(backup.start_lsn, backup.stop_lsn, BasePages(backup.path)) for backup in backups],
         ClusterFacts(identity.version, identity.stamp_hints, identity.checksums),
         redo,
@@ -72,23 +74,28 @@ async def open_pages(path: Path, *, sandbox: bool = True) -> AsyncIterator[PageS
     Raises:
         StoreError: no store, or one without a base backup.
 
+    What is raised in the context leaves as it is, not in a group.
+
     Cancellation: the redo children are killed and reaped.
     """
     store = Store.open(path, lock=False)
     backups = list_base_backups(store.base_path)
     if not backups:
         raise StoreError(f"store {path} has no base backup yet: let walstream run finish one")
-    index = PageIndex(store.index_path, read_only=True)
     redo = RedoManager(
         RedoConfig(sandbox=sandbox, warm_spare=False, dump_directory=store.dumps_path)
     )
-    try:
-        async with trio.open_nursery() as nursery:
-            await nursery.start(redo.run)
-            yield page_service(store, index, redo, backups)
-            redo.shutdown()
-    finally:
-        index.close()
+    with (
+        closing(PageIndex(store.index_path, read_only=True)) as index,
+        closing(WalArchive(store.wal_path, store.identity.segment_size)) as archive,
+    ):
+        try:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(redo.run)
+                yield page_service(store, index, redo, backups, archive)
+                redo.shutdown()
+        except BaseExceptionGroup as group:
+            raise single_error(group) from group
 
 
 async def server_identity(connection: ReplicationConnection) -> StoreIdentity:
@@ -196,7 +203,8 @@ class Application:
         """Runs until ``stop``, the end of the stream with ``loop`` off, or a fatal error.
 
         Raises:
-            WalstreamError: see ``Receiver.run``, ``Writer.run`` and ``Ingest.run``.
+            WalstreamError: see ``Receiver.run``, ``Writer.run`` and ``Ingest.run``; the one that
+                tells why it ended, not a group.
 
         Cancellation: what the kernel has is flushed; ingest goes on from the index next time.
         """
@@ -206,12 +214,16 @@ class Application:
         if prepared is None:
             return
         store, backups = prepared
-        with store:
-            index = PageIndex(store.index_path)
+        with (
+            store,
+            closing(PageIndex(store.index_path)) as index,
+            closing(WalArchive(store.wal_path, store.identity.segment_size)) as archive,
+            closing(WalArchive(store.wal_path, store.identity.segment_size)) as source,
+        ):
             try:
-                await self._run(store, index, backups, task_status)
-            finally:
-                index.close()
+                await self._run(store, index, backups, archive, source, task_status)
+            except BaseExceptionGroup as group:
+                raise single_error(group, (ConnectionLost,)) from group
 
     async def caught_up(self) -> None:
         """Waits until everything that was received is on disk and in the index.
@@ -226,6 +238,8 @@ class Application:
         store: Store,
         index: PageIndex,
         backups: list[BaseBackup],
+        archive: WalArchive,
+        source: WalArchive,
         task_status: trio.TaskStatus[None],
     ) -> None:
         config, identity, first = self.config, store.identity, backups[0]
@@ -237,8 +251,8 @@ class Application:
             verify=default_level(),
             allow_rewind=False,
             system_id=identity.system_id,
+            flushed=self.flushed,
         )
-        self.flushed = self.writer.flushed
         self.receiver = Receiver(
             self.conninfo,
             self.writer,
@@ -248,11 +262,10 @@ class Application:
             loop=config.loop,
         )
         self.redo = RedoManager(RedoConfig(sandbox=config.sandbox, dump_directory=store.dumps_path))
-        source = WalArchive(store.wal_path, identity.segment_size)
         self._ingest = ingest = Ingest(
             index, source, identity.version, identity.segment_size, identity.system_id
         )
-        self.pages = page_service(store, index, self.redo, backups, ingest.last_valid)
+        self.pages = page_service(store, index, self.redo, backups, archive, ingest.last_valid)
         self.ingested.advance(ingest.last_record_end)
         self._started = True
         async with trio.open_nursery() as nursery:
@@ -319,12 +332,14 @@ def reindex(path: Path, report: Callable[[int, int], None]) -> int:
         if not backups:
             raise StoreError(f"store {path} has no base backup: let walstream run finish one")
         identity, first = store.identity, backups[0]
-        archive = WalArchive(store.wal_path, identity.segment_size)
-        end_lsn = archive.end_lsn()
         fresh = store.path / "index.new"
         shutil.rmtree(fresh, ignore_errors=True)
         try:
-            with closing(PageIndex(fresh)) as index:
+            with (
+                closing(WalArchive(store.wal_path, identity.segment_size)) as archive,
+                closing(PageIndex(fresh)) as index,
+            ):
+                end_lsn = archive.end_lsn()
                 begin_index(index, first.start_lsn, BasePages(first.path).sizes().items())
                 ingest = Ingest(
                     index, archive, identity.version, identity.segment_size, identity.system_id
@@ -363,22 +378,25 @@ async def run_until_signalled(application: Application, drain_s: float = math.in
 
     Cancellation: as ``Application.run``.
     """
-    async with trio.open_nursery() as nursery:
+    try:
+        async with trio.open_nursery() as nursery:
 
-        async def watch_signals() -> None:
-            stopping = False
-            with trio.open_signal_receiver(*SIGNALS) as signals:
-                async for number in signals:
-                    if number == signal.SIGHUP:
-                        application.reconnect()
-                    elif stopping:
-                        nursery.cancel_scope.cancel()
-                    else:
-                        stopping = True
-                        log.info("%s: stopping", signal.Signals(number).name)
-                        application.stop()
-                        nursery.cancel_scope.deadline = trio.current_time() + drain_s
+            async def watch_signals() -> None:
+                stopping = False
+                with trio.open_signal_receiver(*SIGNALS) as signals:
+                    async for number in signals:
+                        if number == signal.SIGHUP:
+                            application.reconnect()
+                        elif stopping:
+                            nursery.cancel_scope.cancel()
+                        else:
+                            stopping = True
+                            log.info("%s: stopping", signal.Signals(number).name)
+                            application.stop()
+                            nursery.cancel_scope.deadline = trio.current_time() + drain_s
 
-        nursery.start_soon(watch_signals)
-        await application.run()
-        nursery.cancel_scope.cancel()
+            nursery.start_soon(watch_signals)
+            await application.run()
+            nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        raise single_error(group, (ConnectionLost,)) from group

@@ -19,9 +19,10 @@ from psycopg.conninfo import make_conninfo
 from trio_util import AsyncValue
 
 from tests.servers import PostgresServer
-from walstream.errors import ConnectionLost, StorageError
+from walstream.errors import ConnectionLost, NoSpace, StorageError
 from walstream.replication.libpq import connect
 from walstream.replication.receiver import Receiver
+from walstream.store import chunk_writer
 from walstream.store.file_layer import FileLayer
 from walstream.store.writer import Writer
 from walstream.tasks.supervise import Backoff, leaves
@@ -220,6 +221,26 @@ async def test_a_full_disk_pauses_while_heartbeats_flow(tmp_path: Path, synchron
             assert receiver.state.sessions == 1
             assert not writer.state.waiting_for_space
         assert_same(tmp_path, server)
+
+
+async def test_a_full_disk_lets_a_server_shut_down_and_a_person_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chunk_writer, "FULL_DISK_PATIENCE_S", 0.5)
+    disk = FullDisk()
+    with PostgresServer(18, segment_size=MB) as server:
+        with pytest.raises(ExceptionGroup) as caught, trio.fail_after(120):
+            async with receiving(tcp(server), tmp_path, files=disk, report_flush=True) as (
+                receiver,
+                writer,
+            ):
+                disk.full = True
+                for _ in range(6):
+                    await in_thread(server.execute, WORK)
+                await in_thread(server.stop)
+                assert writer.state.waiting_for_space
+                await receiver.disconnected.wait()
+        assert all(isinstance(error, NoSpace) for error in leaves(caught.value))
 
 
 class SlowDisk(FileLayer):

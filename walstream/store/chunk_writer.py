@@ -100,12 +100,13 @@ class ChunkWriter:
     Args:
         synchronous: flush whenever no more input waits.
         sync: False never calls fsync; ``flushed`` then never moves.
+        flushed: the mark to use, where its owner shows it to others before there is a writer.
     """
 
-    def __init__(self, *, synchronous: bool, sync: bool) -> None:
+    def __init__(self, *, synchronous: bool, sync: bool, flushed: Watermark | None = None) -> None:
         self.received = Watermark()
         self.written = Watermark()
-        self.flushed = Watermark()
+        self.flushed = flushed or Watermark()
         self.state = WriterState()
         self._synchronous = synchronous
         self._sync = sync

@@ -20,6 +20,7 @@ from walstream.store.segment_directory import SegmentDirectory, Survey
 from walstream.store.start import StartPlan, check_reached
 from walstream.store.verify import VerifyLevel, default_level
 from walstream.store.wal_files import WalFiles
+from walstream.tasks.watermark import Watermark
 from walstream.wal.layout import XLOG_BLCKSZ
 from walstream.wal.model import WalChunk, format_lsn
 from walstream.wal.timeline import (
@@ -52,6 +53,7 @@ class Writer(ChunkWriter):
             False raises, for users that have consumed what is now void.
         system_id: the cluster that the directory must belong to; None: what its files say.
         file_mode: permissions of new files.
+        flushed: see ``ChunkWriter``.
     """
 
     def __init__(
@@ -67,9 +69,10 @@ class Writer(ChunkWriter):
         system_id: int | None = None,
         files: FileLayer | None = None,
         file_mode: int = 0o600,
+        flushed: Watermark | None = None,
     ) -> None:
         self.directory = directory
-        super().__init__(synchronous=synchronous, sync=sync)
+        super().__init__(synchronous=synchronous, sync=sync, flushed=flushed)
         self._allow_rewind = allow_rewind
         self._segments = SegmentDirectory(
             directory,
