@@ -138,8 +138,7 @@ async def test_a_disk_that_hangs_under_the_status_file_stops_nobody(
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(partial(shown.run, tmp_path / "s", terminal=False))
-            while not hanging.begun.is_set():
-                await trio.sleep(1)
+            await trio.to_thread.run_sync(hanging.begun.wait)
             await trio.sleep(100)  # the loop turns
             nursery.cancel_scope.cancel()
     finally:

@@ -291,27 +291,29 @@ class ChunkWriter:
             NoSpace: there is none, and ``close`` was called: a person wants an end.
         """
         retry_s = FULL_DISK_RETRY_S[0]
-        while True:
+        while True:  # noqa: ASYNC913 (a job is awaited each time)
+            full: NoSpace | None = None
             try:
                 result = await job()
             except NoSpace as exc:
-                if not self.state.waiting_for_space:
-                    log.warning("%s, %s; waiting for space", exc, free_space(exc.path))
-                    self._full_since = trio.current_time()
-                self.state.waiting_for_space = str(exc)
-                failed()
-                job = again or job
-                if not self._closing:
-                    with trio.move_on_after(retry_s):
-                        await self._closed.wait()
-                if self._closing:
-                    raise
-                retry_s = min(retry_s * 2, FULL_DISK_RETRY_S[1])
-                continue
-            if self.state.waiting_for_space:
-                log.info("there is space again")
-                self.state.waiting_for_space = ""
-            return result
+                full = exc
+            if full is None:
+                if self.state.waiting_for_space:
+                    log.info("there is space again")
+                    self.state.waiting_for_space = ""
+                return result
+            if not self.state.waiting_for_space:
+                self.state.waiting_for_space = str(full)
+                self._full_since = trio.current_time()
+                space = await self._in_thread(free_space, full.path)
+                log.warning("%s, %s; waiting for space", full, space)
+            failed()
+            job = again or job
+            with trio.move_on_after(retry_s):
+                await self._closed.wait()
+            if self._closing:
+                raise full
+            retry_s = min(retry_s * 2, FULL_DISK_RETRY_S[1])
 
     def _check_patience(self) -> None:
         """Raises ConnectionLost where the disk is full for too long to keep a server waiting."""
