@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "walstream"
 FLOORS = {
     "errors": 0,
     "config": 0,
+    "restore_command": 0,
     "wal": 1,
     "rmgr": 2,
     "redo.rules": 2,

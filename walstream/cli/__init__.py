@@ -6,6 +6,7 @@ imported when it is used, so that ``walstream --help`` starts fast.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 
@@ -13,6 +14,7 @@ import click
 
 from walstream import __version__
 from walstream.errors import WalstreamError
+from walstream.restore_command import is_restore_command, run_as_restore_command
 
 # name -> (module, first line of help)
 COMMANDS = {
@@ -79,7 +81,13 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Runs the command line; the entry point of the ``walstream`` script."""
+    """Runs the command line and ends the process."""
+    if is_restore_command():
+        run_as_restore_command(_main)
+    _main()
+
+
+def _main() -> None:
     try:
         cli.main(prog_name="walstream", standalone_mode=True)
     except (WalstreamError, BaseExceptionGroup) as error:
@@ -91,5 +99,6 @@ def main() -> None:
         if len(ours) != len(found):
             raise
         for leaf in dict.fromkeys(map(str, ours)):
-            click.echo(f"walstream: error: {leaf}", err=True)
+            with contextlib.suppress(OSError):  # the exit code says it too
+                click.echo(f"walstream: error: {leaf}", err=True)
         sys.exit(exit_code(ours[0]))

@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from walstream.errors import StoreError
 from walstream.store.directory import Store
 from walstream.store.file_layer import DirectoryLock
+from walstream.store.unfinished import Flushed
+from walstream.wal.model import parse_lsn
 
 
 def wal_path(directory: Path) -> Path:
     """Returns the directory that holds the segments."""
     return directory / "wal" if Store.exists(directory) else directory
+
+
+def system_id_of(directory: Path) -> int | None:
+    """Returns the cluster that a store belongs to, None for a plain directory."""
+    return Store.open(directory, lock=False).identity.system_id if Store.exists(directory) else None
+
+
+def flushed_of(directory: Path) -> Flushed | None:
+    """Returns how far the receiver of a store said that WAL is on disk; None: nobody says."""
+    if not Store.exists(directory):
+        return None
+    try:
+        status = json.loads((directory / "status.json").read_bytes())
+        return Flushed(int(status["timeline"]), parse_lsn(status["flushed_lsn"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None  # a crash may lose it; it only adds what can be noticed
 
 
 class LockedWalDirectory:

@@ -80,13 +80,25 @@ def _check_empty(path: Path) -> None:
         raise StoreError(f"{path} is not empty: it holds {strange[0]}")
 
 
+def _lock(path: Path) -> tuple[DirectoryLock, ...]:
+    """Takes the locks of a store: its own, and that of ``wal/``, which may be reached directly."""
+    own = DirectoryLock(path / "lock", f"store {path}")
+    try:
+        return own, DirectoryLock(path / "wal", f"directory {path / 'wal'}")
+    except BaseException:
+        own.release()
+        raise
+
+
 class Store:
     """An opened store. ``close`` gives up the lock; use it as ``with store:``."""
 
-    def __init__(self, path: Path, identity: StoreIdentity, lock: DirectoryLock | None) -> None:
+    def __init__(
+        self, path: Path, identity: StoreIdentity, locks: tuple[DirectoryLock, ...]
+    ) -> None:
         self.path = path
         self.identity = identity
-        self._lock = lock
+        self._locks = locks
 
     def __enter__(self) -> Store:
         return self
@@ -95,9 +107,9 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
+        for lock in self._locks:
+            lock.release()
+        self._locks = ()
 
     @property
     def wal_path(self) -> Path:
@@ -121,8 +133,18 @@ class Store:
 
     @staticmethod
     def exists(path: Path) -> bool:
-        """Returns whether a store was made at ``path``."""
-        return (path / IDENTITY_FILE).exists()
+        """Returns whether a store was made at ``path``.
+
+        Raises:
+            StorageError: it cannot be known, for example for want of permission.
+        """
+        try:
+            (path / IDENTITY_FILE).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as exc:
+            raise storage_error("look at", path / IDENTITY_FILE, exc) from exc
+        return True
 
     @classmethod
     def create(cls, path: Path, identity: StoreIdentity) -> Store:
@@ -135,19 +157,21 @@ class Store:
         path = path.absolute()
         try:
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
-            lock = DirectoryLock(path / "lock", f"store {path}")
+            locks: tuple[DirectoryLock, ...] = (DirectoryLock(path / "lock", f"store {path}"),)
             try:
                 _check_empty(path)
                 for name in PARTS:
                     (path / name).mkdir(exist_ok=True, mode=0o700)
+                locks += (DirectoryLock(path / "wal", f"directory {path / 'wal'}"),)
                 write_durably(FileLayer(), path / IDENTITY_FILE, identity.to_toml().encode())
                 FileLayer().fsync_directory(path.parent)
             except BaseException:
-                lock.release()
+                for lock in locks:
+                    lock.release()
                 raise
         except OSError as exc:
             raise storage_error("create store", path, exc) from exc
-        return cls(path, identity, lock)
+        return cls(path, identity, locks)
 
     @classmethod
     def open(cls, path: Path, *, lock: bool = True) -> Store:
@@ -165,7 +189,7 @@ class Store:
         except (OSError, UnicodeDecodeError) as exc:
             raise StorageError(f"read {path / IDENTITY_FILE}: {exc}", str(path)) from exc
         identity = parse_identity(text)
-        return cls(path, identity, DirectoryLock(path / "lock", f"store {path}") if lock else None)
+        return cls(path, identity, _lock(path) if lock else ())
 
     def check(self, identity: StoreIdentity) -> None:
         """Compares a server with the cluster that the store belongs to.
