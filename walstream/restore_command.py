@@ -47,7 +47,7 @@ def run_as_restore_command(run: Callable[[], None]) -> NoReturn:
         code = 0
     except SystemExit as end:
         code = restore_exit_code(end.code)
-    except BaseException:
+    except BaseException:  # noqa: ASYNC103 (nothing runs on: the process ends here)
         # A failed import too: Python would end with 1, and the server would be promoted.
         with contextlib.suppress(BaseException):
             traceback.print_exc()

@@ -92,9 +92,12 @@ def _main() -> None:
         cli.main(prog_name="walstream", standalone_mode=True)
     except (WalstreamError, BaseExceptionGroup) as error:
         from walstream.cli.exit_codes import exit_code
-        from walstream.tasks.supervise import leaves
 
-        found = leaves(error)
+        found: list[BaseException] = [error]
+        if isinstance(error, BaseExceptionGroup):
+            from walstream.tasks.supervise import leaves  # imports trio, which is slow to import
+
+            found = leaves(error)
         ours = [leaf for leaf in found if isinstance(leaf, WalstreamError)]
         if len(ours) != len(found):
             raise

@@ -36,7 +36,7 @@ def flushed_of(directory: Path) -> Flushed | None:
 class LockedWalDirectory:
     """A WAL directory that this process alone writes to, until ``close``.
 
-    ``system_id`` is that of the store, None for a plain directory.
+    ``system_id`` is that of the store, None for a plain directory; ``file_mode`` that of its files.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -49,6 +49,7 @@ class LockedWalDirectory:
         self._lock: DirectoryLock | None = None
         self.system_id: int | None = None
         self.status_path: Path | None = None
+        self.file_mode: int | None = None
         if not directory.is_dir():
             raise StoreError(f"directory {directory} does not exist; create it")
         self.path = wal_path(directory.absolute())
@@ -56,6 +57,7 @@ class LockedWalDirectory:
             self._store = Store.open(directory)
             self.system_id = self._store.identity.system_id
             self.status_path = self._store.status_path
+            self.file_mode = self._store.file_mode
         else:
             self._lock = DirectoryLock(directory, f"directory {directory}")
 

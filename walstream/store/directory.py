@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from walstream.errors import StorageError, StoreError, WrongCluster
-from walstream.store.file_layer import DirectoryLock, FileLayer, storage_error, write_durably
+from walstream.store.file_layer import (
+    DirectoryLock,
+    FileLayer,
+    file_mode_below,
+    set_mode,
+    storage_error,
+    write_durably,
+)
 
 IDENTITY_FILE = "walstream.toml"
 FORMAT = 1
@@ -112,6 +119,15 @@ class Store:
         self._locks = ()
 
     @property
+    def file_mode(self) -> int:
+        """The mode of new files, by what the store's own directory allows its group.
+
+        Raises:
+            StorageError: the store cannot be looked at.
+        """
+        return file_mode_below(self.path)
+
+    @property
     def wal_path(self) -> Path:
         return self.path / "wal"
 
@@ -147,8 +163,10 @@ class Store:
         return True
 
     @classmethod
-    def create(cls, path: Path, identity: StoreIdentity) -> Store:
+    def create(cls, path: Path, identity: StoreIdentity, *, group_access: bool = False) -> Store:
         """Makes a store in a directory that is empty or not there; returns it locked.
+
+        ``group_access``: its group may read it, as a data directory made with ``initdb -g``.
 
         Raises:
             StoreError: the directory holds something, or another process works on it.
@@ -156,14 +174,20 @@ class Store:
         """
         path = path.absolute()
         try:
-            path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            mode = 0o750 if group_access else 0o700
+            path.mkdir(parents=True, exist_ok=True, mode=mode)
             locks: tuple[DirectoryLock, ...] = (DirectoryLock(path / "lock", f"store {path}"),)
             try:
                 _check_empty(path)
+                # As initdb does: neither umask nor what the directory had before decides.
+                set_mode(path, mode)
                 for name in PARTS:
-                    (path / name).mkdir(exist_ok=True, mode=0o700)
+                    (path / name).mkdir(exist_ok=True, mode=mode)
+                    set_mode(path / name, mode)
                 locks += (DirectoryLock(path / "wal", f"directory {path / 'wal'}"),)
-                write_durably(FileLayer(), path / IDENTITY_FILE, identity.to_toml().encode())
+                content = identity.to_toml().encode()
+                write_durably(FileLayer(), path / IDENTITY_FILE, content, mode & 0o640)
+                set_mode(path / IDENTITY_FILE, mode & 0o640)
                 FileLayer().fsync_directory(path.parent)
             except BaseException:
                 for lock in locks:

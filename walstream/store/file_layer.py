@@ -86,6 +86,27 @@ class FileLayer:
         path.unlink(missing_ok=True)
 
 
+def file_mode_below(directory: Path) -> int:
+    """Returns the mode of new files: readable by the group where ``directory`` is (initdb -g).
+
+    Raises:
+        StorageError: the directory cannot be looked at.
+    """
+    try:
+        return 0o640 if directory.stat().st_mode & 0o050 == 0o050 else 0o600
+    except OSError as exc:
+        raise storage_error("look at", directory, exc) from exc
+
+
+def set_mode(path: Path, mode: int) -> None:
+    """Gives a file or directory of ours its mode, whatever the umask; keeps set-group-ID.
+
+    Raises:
+        OSError: it is not ours.
+    """
+    path.chmod(mode | (path.stat().st_mode & 0o2000))
+
+
 def write_fully(files: FileLayer, fd: int, content: bytes, offset: int, path: Path) -> None:
     """Writes all of ``content`` at ``offset``.
 

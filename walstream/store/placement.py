@@ -14,22 +14,10 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-from walstream.store.file_layer import FileLayer, storage_error, write_fully
+from walstream.store.file_layer import FileLayer, file_mode_below, storage_error, write_fully
 
 TEMPORARY = ".walstream.tmp"
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
-
-
-def file_mode_below(directory: Path) -> int:
-    """Returns the mode of new files: readable by the group where ``directory`` is (initdb -g).
-
-    Raises:
-        StorageError: the directory cannot be looked at.
-    """
-    try:
-        return 0o640 if directory.stat().st_mode & 0o050 == 0o050 else 0o600
-    except OSError as exc:
-        raise storage_error("look at", directory, exc) from exc
 
 
 def replace_whole(target: Path, pieces: Iterator[bytes], files: FileLayer | None = None) -> None:
