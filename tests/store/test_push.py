@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.receiving import wait_until
-from tests.walgen import SEGMENT, WalWriter
+from tests.walgen import PAGE, SEGMENT, WalWriter
 from walstream.errors import StorageError, StoreError, WalError, WrongCluster
 from walstream.store import hard_link
 from walstream.store.file_layer import DirectoryLock, FileLayer
@@ -177,6 +177,33 @@ def test_the_end_of_a_timeline_is_there_when_its_wal_is(archive: Path, source: P
     received.unlink()
     assert archive_file(archive, ours)
     assert received.read_bytes() == ours.read_bytes()
+
+
+def test_the_last_segment_of_a_stopped_server_may_end_anywhere_but_damage_is_refused(
+    archive: Path, source: Path
+) -> None:
+    whole = full_segment()
+    old = b"".join(
+        whole[at : at + 8] + bytes(8) + whole[at + 16 : at + PAGE]
+        for at in range(SEGMENT // 2, SEGMENT, PAGE)
+    )
+    wal = WalWriter(system_identifier=77)
+    while wal.lsn < SEGMENT + SEGMENT // 2 - PAGE:
+        wal.add_of_length(1000)
+    begin = bytes(wal.data)
+    zeros = bytes(SEGMENT // 2 - len(begin))
+    for data in (begin + zeros + old, begin + zeros + bytes(SEGMENT // 2)):
+        source.write_bytes(data)
+        assert archive_file(archive, source)
+        (archive / NAME).unlink()
+    damaged = bytearray(whole)
+    damaged[SEGMENT // 2] ^= 1
+    hole = whole[: SEGMENT // 2] + bytes(4 * PAGE) + whole[SEGMENT // 2 + 4 * PAGE :]
+    for data in (bytes(damaged), hole, begin + zeros, whole[:-PAGE], whole + bytes(PAGE)):
+        source.write_bytes(data)
+        with pytest.raises(WalError):
+            archive_file(archive, source)
+    assert names(archive) == []
 
 
 @pytest.mark.parametrize("fails", ["write", "fsync", "link_new", "fsync_directory"])

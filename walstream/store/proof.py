@@ -14,6 +14,7 @@ from typing import NamedTuple
 from walstream.errors import RecordError, StorageError, WalError
 from walstream.store.compressed import read_segment
 from walstream.store.segment_file import PARTIAL
+from walstream.store.verify import LongHeader
 from walstream.wal.layout import SHORT_PAGE_HEADER, XLOG_BLCKSZ
 from walstream.wal.stream import WalStreamDecoder
 
@@ -90,6 +91,36 @@ def prove(
     except (RecordError, WalError) as exc:
         return Proof(end, prev, exc, None)
     return Proof(end, prev, None, decoder)
+
+
+def goes_on(path: Path, header: LongHeader) -> bool:
+    """Returns whether a whole record follows the first place in a segment where WAL breaks off.
+
+    Then that place is damaged; else it may be the end of WAL.
+
+    Raises:
+        StorageError: the file cannot be read.
+    """
+    decoder = WalStreamDecoder(
+        header.version,
+        header.segment_size,
+        header.page_lsn,
+        find_record=True,
+        system_identifier=header.system_id,
+    )
+    damaged = False
+    for lsn, piece in _pieces(path, header.page_lsn, header.segment_size):
+        decoder.feed_bytes(lsn, piece)
+        while True:
+            try:
+                if decoder.poll_decode() is None:
+                    break
+                if damaged or decoder.end_of_wal is not None:
+                    return True
+            except WalError:
+                damaged = True
+                decoder.resync()
+    return False
 
 
 def _end_of_bytes(start_lsn: int, length: int) -> int:

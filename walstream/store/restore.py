@@ -13,6 +13,7 @@ from typing import NamedTuple
 from walstream.errors import SegmentMissing, StorageError, StoreError, WalError
 from walstream.store.compressed import read_segment
 from walstream.store.placement import replace_whole
+from walstream.store.proof import goes_on
 from walstream.store.stored import (
     COMPLETE,
     OTHER_NAME,
@@ -142,43 +143,21 @@ def _check_records(directory: Path, name: str, source: Path, header: LongHeader)
     Recovery would end there, and promote. The newest segment of a server that is gone, copied
     from its ``pg_wal``, ends anywhere: that is handed out as it is.
     """
-    decoder = _decoder(header)
-    try:
-        for piece in exactly(source, header.segment_size):
-            decoder.verify_bytes(decoder.feed_lsn, [piece])
-    except StorageError:
-        raise
-    except WalError as exc:
-        if exc.lsn is None or _next_is_there(directory, name, header) or _goes_on(source, header):
-            raise WalError(f"{source} is damaged: {exc}", exc.lsn) from exc
-
-
-def _decoder(header: LongHeader) -> WalStreamDecoder:
-    return WalStreamDecoder(
+    decoder = WalStreamDecoder(
         header.version,
         header.segment_size,
         header.page_lsn,
         find_record=True,
         system_identifier=header.system_id,
     )
-
-
-def _goes_on(source: Path, header: LongHeader) -> bool:
-    """Whether a whole record follows the first damage in a segment."""
-    decoder = _decoder(header)
-    damaged = False
-    for piece in exactly(source, header.segment_size):
-        decoder.feed_bytes(decoder.feed_lsn, piece)
-        while True:
-            try:
-                if decoder.poll_decode() is None:
-                    break
-                if damaged or decoder.end_of_wal is not None:
-                    return True
-            except WalError:
-                damaged = True
-                decoder.resync()
-    return False
+    try:
+        for piece in exactly(source, header.segment_size):
+            decoder.verify_bytes(decoder.feed_lsn, [piece])
+    except StorageError:
+        raise
+    except WalError as exc:
+        if exc.lsn is None or _next_is_there(directory, name, header) or goes_on(source, header):
+            raise WalError(f"{source} is damaged: {exc}", exc.lsn) from exc
 
 
 def _next_is_there(directory: Path, name: str, header: LongHeader) -> bool:
