@@ -28,6 +28,7 @@ from walstream.store.stored import (
 from walstream.store.verify import LongHeader, read_long_header
 from walstream.wal.layout import LONG_PAGE_HEADER, SHORT_PAGE_HEADER, XLOG_BLCKSZ
 from walstream.wal.model import format_lsn
+from walstream.wal.reason import Reason
 from walstream.wal.segment import history_file_name, parse_segment_file_name, segment_file_name
 from walstream.wal.timeline import parse_history
 
@@ -122,7 +123,7 @@ def read_unfinished(
         raise SegmentMissing(f"{source.name} holds no whole record yet")
     if note:
         note = f"{source.name} could not be proven from the segment before: {note}"
-    elif proof.error is not None:
+    elif proof.error is not None and proof.error.reason != Reason.ZERO_LENGTH:
         note = f"{source.name} ends at {format_lsn(end)}: {proof.error}"
     return Unfinished(source, header, end, note)
 
