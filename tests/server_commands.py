@@ -31,7 +31,8 @@ _MODULES = (
     "walstream.cli.archive_push",
     "walstream.cli.restore_wal",
     "walstream.cli.wal_directory",
-    "walstream.store.exchange",
+    "walstream.store.push",
+    "walstream.store.restore",
 )
 _NEEDLESS = ("test", "tests", "idlelib", "tkinter", "lib2to3", "ensurepip", "*-packages")
 

@@ -14,6 +14,7 @@ FLOORS = {
     "errors": 0,
     "config": 0,
     "text": 0,
+    "restore_command": 0,
     "wal": 1,
     "rmgr": 2,
     "redo.rules": 2,

@@ -1,5 +1,22 @@
-"""``python -m walstream``."""
+"""``python -m walstream``, and the ``walstream`` script."""
 
-from walstream.cli import main
+from __future__ import annotations
 
-main()
+from walstream.restore_command import is_restore_command, run_as_restore_command
+
+
+def _run() -> None:
+    from walstream.cli import main as command_line
+
+    command_line()
+
+
+def main() -> None:
+    """Runs the command line."""
+    if is_restore_command():
+        run_as_restore_command(_run)
+    _run()
+
+
+if __name__ == "__main__":
+    main()

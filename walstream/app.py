@@ -149,7 +149,9 @@ async def prepare_store(config: RunConfig) -> tuple[Store, list[BaseBackup]]:
         ) as connection:
             identity = await server_identity(connection)
             if store is None:
-                store = Store.create(config.store, identity)
+                store = Store.create(
+                    config.store, identity, group_access=await _group_access(config, connection)
+                )
                 unfinished.callback(store.close)
             else:
                 store.check(identity)
@@ -157,10 +159,17 @@ async def prepare_store(config: RunConfig) -> tuple[Store, list[BaseBackup]]:
             if config.slot is not None:
                 await connection.create_physical_slot(config.slot, if_not_exists=True)
             log.info("taking a base backup into %s", store.base_path)
-            await take_base_backup(connection, BackupWriter(store.base_path))
+            await take_base_backup(
+                connection, BackupWriter(store.base_path, file_mode=store.file_mode)
+            )
         backups = list_base_backups(store.base_path)
         unfinished.pop_all()
         return store, backups
+
+
+async def _group_access(config: RunConfig, connection: ReplicationConnection) -> bool:
+    """Whether a new store is readable by its group: as the server's data directory is."""
+    return config.group_access or await connection.show("data_directory_mode") == "0750"
 
 
 class Application:
@@ -252,6 +261,7 @@ class Application:
             allow_rewind=False,
             system_id=identity.system_id,
             flushed=self.flushed,
+            file_mode=store.file_mode,
         )
         self.receiver = Receiver(
             self.conninfo,

@@ -16,6 +16,7 @@ class RunConfig:
     ``synchronous`` flushes whenever no more input waits, as a synchronous standby must.
     ``receive_timeout_s``: a server silent for that long is left; 0 waits for ever.
     ``show_progress`` keeps a line on standard error.
+    ``group_access`` makes a new store readable by its group even where the server's is not.
     ``metrics`` (HOST:PORT) serves Prometheus metrics.
     """
 
@@ -29,3 +30,4 @@ class RunConfig:
     sandbox: bool = True
     show_progress: bool = False
     metrics: str | None = None
+    group_access: bool = False

@@ -6,16 +6,19 @@ imported when it is used, so that ``walstream --help`` starts fast.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import io
 import os
 import sys
+from typing import TextIO
 
 import click
 
 from walstream import __version__
 from walstream.errors import WalstreamError
+from walstream.restore_command import is_restore_command, run_as_restore_command
 from walstream.text import readable
 
 # name -> (module, first line of help)
@@ -87,7 +90,13 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Runs the command line; the entry point of the ``walstream`` script."""
+    """Runs the command line and ends the process; the entry point of ``walstream``."""
+    if is_restore_command():
+        run_as_restore_command(_main)
+    _main()
+
+
+def _main() -> None:
     code: int | str | None = 0
     for stream in (sys.stdout, sys.stderr):
         # What the terminal's encoding has no sign for is written as an escape, never an error.
@@ -98,27 +107,38 @@ def main() -> None:
             cli.main(prog_name="walstream", standalone_mode=True)
         except SystemExit as ended:
             code = ended.code
-        sys.stdout.flush()
+        flush_output()
     except (WalstreamError, BaseExceptionGroup) as error:
         from walstream.cli.exit_codes import exit_code
-        from walstream.tasks.supervise import leaves
 
-        found = leaves(error)
+        found: list[BaseException] = [error]
+        if isinstance(error, BaseExceptionGroup):
+            from walstream.tasks.supervise import leaves  # imports trio, which is slow to import
+
+            found = leaves(error)
         ours = [leaf for leaf in found if isinstance(leaf, WalstreamError)]
         if len(ours) != len(found):
             raise
         for leaf in dict.fromkeys(map(str, ours)):
-            click.echo(f"walstream: error: {readable(leaf)}", err=True)
+            with contextlib.suppress(OSError):  # the exit code says it too
+                click.echo(f"walstream: error: {readable(leaf)}", err=True)
         code = exit_code(ours[0])
     except OSError as error:
         if error.filename is not None or error.errno not in OUTPUT_ERRORS:
             raise
         code = output_failed(error)
     try:
-        sys.stdout.flush()
+        flush_output()
     except OSError as error:
         code = output_failed(error)
     sys.exit(code)
+
+
+def flush_output() -> None:
+    """Writes out what is buffered, so that a failure is ours to tell."""
+    output: TextIO | None = sys.stdout  # None: it was closed before we began
+    if output is not None:
+        output.flush()
 
 
 def output_failed(error: OSError) -> int:

@@ -18,13 +18,13 @@ def command(store: Path, source: Path) -> None:
     """Put the WAL file %p into STORE, verified; for use as archive_command.
 
     STORE is a store or a directory of segments; a receiver may write to it at the same time. A
-    file that is there already, with the same content, is a success. In postgresql.conf:
+    file that is there already, with the same content, is a success; with other content it is an
+    error, nothing is replaced. PostgreSQL tries again after every exit code but 0. In
+    postgresql.conf:
 
         archive_command = 'walstream archive-push /srv/store "%p"'
     """
-    from walstream.cli.wal_directory import wal_path
-    from walstream.store.directory import Store
-    from walstream.store.exchange import archive_file
+    from walstream.cli.wal_directory import system_id_of, wal_path
+    from walstream.store.push import archive_file
 
-    system_id = Store.open(store, lock=False).identity.system_id if Store.exists(store) else None
-    archive_file(wal_path(store), source, system_id=system_id)
+    archive_file(wal_path(store), source, system_id=system_id_of(store))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import logging
+import os
 import signal
 import sys
 import time
@@ -246,6 +247,8 @@ async def _receive(options: ReceiveOptions, overrides: tuple[str | None, ...]) -
                     f"{VERSIONS[0]} to {VERSIONS[-1]}); --verify=off stores it unread"
                 )
             group = await connection.show("data_directory_mode") == "0750"
+        mode = directory.file_mode or (0o640 if group else 0o600)
+        os.umask(0o027 if mode & 0o040 else 0o077)
         writer = Writer(
             directory.path,
             synchronous=options.synchronous,
@@ -253,7 +256,7 @@ async def _receive(options: ReceiveOptions, overrides: tuple[str | None, ...]) -
             verify=verify,
             compression=parse_compression(options.compression),
             system_id=directory.system_id,
-            file_mode=0o640 if group else 0o600,
+            file_mode=mode,
         )
         conninfo = AsyncValue(options.conninfo)
         receiver = Receiver(

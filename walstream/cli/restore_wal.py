@@ -16,12 +16,20 @@ from walstream.cli.arguments import STORE
 def command(store: Path, name: str, target: Path) -> None:
     """Put the WAL file %f of STORE at %p; for use as restore_command.
 
-    STORE is a store or a directory of segments. A segment that is still being received is given
-    up to its last whole record. In postgresql.conf:
+    STORE is a store or a directory of segments. Of a segment that is still being received
+    everything that was flushed is given. In postgresql.conf:
 
         restore_command = 'walstream restore-wal /srv/store "%f" "%p"'
-    """
-    from walstream.cli.wal_directory import wal_path
-    from walstream.store.exchange import restore_file
 
-    restore_file(wal_path(store), name, target)
+    Exit code 1 says that STORE does not have the file: PostgreSQL then ends its recovery. Whatever
+    else goes wrong is 200 and more, at which PostgreSQL stops: 206 a file cannot be read or
+    written, 207 WAL is damaged, 213 it is another cluster's (docs/exit-codes.md).
+    """
+    from walstream.cli.wal_directory import flushed_of, system_id_of, wal_path
+    from walstream.store.restore import restore_file
+
+    restored = restore_file(
+        wal_path(store), name, target, system_id=system_id_of(store), flushed=flushed_of(store)
+    )
+    for note in restored.notes:
+        click.echo(f"walstream: {note}", err=True)

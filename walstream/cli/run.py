@@ -41,6 +41,11 @@ from walstream.config import DEFAULT_SLOT, RunConfig
 @click.option("-n", "--no-loop", is_flag=True, help="End when the connection is lost.")
 @click.option("--no-sandbox", is_flag=True, help="Run redo children without their sandbox.")
 @click.option("--metrics", metavar="HOST:PORT", help="Serve Prometheus metrics there.")
+@click.option(
+    "--group-access",
+    is_flag=True,
+    help="Make the store readable by its group. [default: as the server's data directory]",
+)
 @click.option("-v", "--verbose", is_flag=True, help="Say more.")
 def command(
     dsn: str,
@@ -53,6 +58,7 @@ def command(
     no_loop: bool,
     no_sandbox: bool,
     metrics: str | None,
+    group_access: bool,
     verbose: bool,
 ) -> None:
     """Stream the cluster that DSN names into a store: base backup, WAL, index.
@@ -63,11 +69,14 @@ def command(
     wait.
     """
     import logging
+    import os
 
     import trio
 
     from walstream.app import Application, run_until_signalled
 
+    # Modes are given where files are made; this keeps them from being cut down or widened.
+    os.umask(0o027)
     logging.basicConfig(
         level=logging.DEBUG if verbose else logging.INFO,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
@@ -82,6 +91,7 @@ def command(
         loop=not no_loop,
         sandbox=not no_sandbox,
         metrics=metrics,
+        group_access=group_access,
         show_progress=sys.stderr.isatty() and not verbose,
     )
     trio.run(run_until_signalled, Application(config))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from walstream.errors import StoreError
 from walstream.store.directory import Store
 from walstream.store.file_layer import DirectoryLock
+from walstream.store.unfinished import Flushed
+from walstream.wal.model import parse_lsn
 
 
 def wal_path(directory: Path) -> Path:
@@ -14,10 +17,26 @@ def wal_path(directory: Path) -> Path:
     return directory / "wal" if Store.exists(directory) else directory
 
 
+def system_id_of(directory: Path) -> int | None:
+    """Returns the cluster that a store belongs to, None for a plain directory."""
+    return Store.open(directory, lock=False).identity.system_id if Store.exists(directory) else None
+
+
+def flushed_of(directory: Path) -> Flushed | None:
+    """Returns how far the receiver of a store said that WAL is on disk; None: nobody says."""
+    if not Store.exists(directory):
+        return None
+    try:
+        status = json.loads((directory / "status.json").read_bytes())
+        return Flushed(int(status["timeline"]), parse_lsn(status["flushed_lsn"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None  # a crash may lose it; it only adds what can be noticed
+
+
 class LockedWalDirectory:
     """A WAL directory that this process alone writes to, until ``close``.
 
-    ``system_id`` is that of the store, None for a plain directory.
+    ``system_id`` is that of the store, None for a plain directory; ``file_mode`` that of its files.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -30,6 +49,7 @@ class LockedWalDirectory:
         self._lock: DirectoryLock | None = None
         self.system_id: int | None = None
         self.status_path: Path | None = None
+        self.file_mode: int | None = None
         if not directory.is_dir():
             raise StoreError(f"directory {directory} does not exist; create it")
         self.path = wal_path(directory.absolute())
@@ -37,6 +57,7 @@ class LockedWalDirectory:
             self._store = Store.open(directory)
             self.system_id = self._store.identity.system_id
             self.status_path = self._store.status_path
+            self.file_mode = self._store.file_mode
         else:
             self._lock = DirectoryLock(directory, f"directory {directory}")
 

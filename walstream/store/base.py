@@ -24,7 +24,7 @@ from typing import Any, BinaryIO, NamedTuple
 import crc32c
 
 from walstream.errors import ReplicationProtocolError, StoreError
-from walstream.store.file_layer import FileLayer, storage_error, write_durably
+from walstream.store.file_layer import FileLayer, set_mode, storage_error, write_durably
 from walstream.wal.model import format_lsn, parse_lsn
 
 MANIFEST = "backup_manifest"
@@ -111,7 +111,11 @@ class BackupWriter:
     ``result`` is set when ``finish`` has returned.
     """
 
-    def __init__(self, base_path: Path, files: FileLayer | None = None) -> None:
+    def __init__(
+        self, base_path: Path, files: FileLayer | None = None, *, file_mode: int = 0o600
+    ) -> None:
+        self._file_mode = file_mode
+        self._directory_mode = 0o750 if file_mode & 0o040 else 0o700
         self.result: BaseBackup | None = None
         self.bytes_written = 0
         self._base = base_path
@@ -191,7 +195,7 @@ class BackupWriter:
         if found is None:
             raise StoreError(f"{self._path / 'backup_label'}: no CHECKPOINT LOCATION")
         checkpoint_lsn = parse_lsn(found[1].decode("ascii"))
-        write_durably(self._layer, self._path / MANIFEST, manifest)
+        write_durably(self._layer, self._path / MANIFEST, manifest, self._file_mode)
         final = self._path.with_suffix("")
         description = (
             f'start_lsn = "{format_lsn(self._start_lsn)}"\n'
@@ -213,7 +217,9 @@ class BackupWriter:
             self._layer.fsync_directory(self._base)
         except OSError as exc:
             raise storage_error("finish", final, exc) from exc
-        write_durably(self._layer, final.with_suffix(".toml"), description.encode())
+        write_durably(
+            self._layer, final.with_suffix(".toml"), description.encode(), self._file_mode
+        )
         self.result = BaseBackup(final, self._start_lsn, stop_lsn, checkpoint_lsn, self._timeline)
 
     def abandon(self) -> None:
@@ -232,7 +238,8 @@ class BackupWriter:
             self._tar = None
 
     def _make_directory(self, path: Path) -> None:
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.mkdir(parents=True, exist_ok=True, mode=self._directory_mode)
+        set_mode(path, self._directory_mode)
         self._directories |= {path, path.parent}
 
     def begin_member(self, member: tarfile.TarInfo) -> None:
@@ -253,6 +260,7 @@ class BackupWriter:
         if path.parent not in self._directories:
             self._make_directory(path.parent)
         self._file = path.open("xb", buffering=0)
+        os.fchmod(self._file.fileno(), self._file_mode)
 
     def member_data(self, data: memoryview) -> None:
         assert self._file is not None

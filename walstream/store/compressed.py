@@ -10,7 +10,7 @@ import os
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import lz4.frame
 import zstandard
@@ -22,6 +22,7 @@ from walstream.store.segment_file import PARTIAL
 SUFFIX_OF_METHOD = {"none": "", "gzip": ".gz", "lz4": ".lz4", "zstd": ".zst"}
 LEVELS = {"none": (0, 0), "gzip": (1, 9), "lz4": (1, 12), "zstd": (1, 22)}
 _READ = 1 << 20
+_DAMAGE = (zlib.error, zstandard.ZstdError, RuntimeError)
 
 
 class Compression(NamedTuple):
@@ -226,42 +227,80 @@ class CompressedSegment:
             self._files.close(fd)
 
 
+class _Plain:
+    eof = False
+
+    def decompress(self, data: bytes) -> bytes:
+        return data
+
+
+def _decompressor(path: Path) -> Any:
+    name = path.name.removesuffix(PARTIAL)
+    if name.endswith(".gz"):
+        return zlib.decompressobj(31)
+    if name.endswith(".lz4"):
+        return lz4.frame.LZ4FrameDecompressor()
+    return zstandard.ZstdDecompressor().decompressobj() if name.endswith(".zst") else _Plain()
+
+
 def read_segment(path: Path) -> Iterator[bytes]:
     """Yields the bytes of a segment file, decompressed by what its name says.
 
-    A compressed file that was cut ends where it was cut; its last bytes may be missing.
+    A compressed file that was cut ends where it was cut; its last bytes may be missing. Of one
+    that is damaged everything before the damage is yielded first.
 
     Raises:
         StorageError: it cannot be read, or a compressed file is damaged before its end.
     """
-    name = path.name.removesuffix(PARTIAL)
+    decompressor = _decompressor(path)
+    done = 0  # bytes of the file that were decompressed
+    yielded = 0
     try:
         with path.open("rb") as file:
-            if name.endswith(".gz"):
-                inflate = zlib.decompressobj(31)
-                while piece := file.read(_READ):
-                    yield inflate.decompress(piece)
-            elif name.endswith(".lz4"):
-                frame = lz4.frame.LZ4FrameDecompressor()
-                while (piece := file.read(_READ)) and not frame.eof:
-                    yield frame.decompress(piece)
-            elif name.endswith(".zst"):
-                zstd = zstandard.ZstdDecompressor().decompressobj()
-                while (piece := file.read(_READ)) and not zstd.eof:
-                    yield zstd.decompress(piece)
-            else:
-                while piece := file.read(_READ):
-                    yield piece
+            try:
+                while not decompressor.eof and (piece := file.read(_READ)):
+                    data = decompressor.decompress(piece)
+                    yielded += len(data)
+                    done += len(piece)
+                    yield data
+            except _DAMAGE:
+                # What the piece held before the damage was lost with the exception. It may have
+                # been flushed: the end of an unfinished file is whatever a crash left there.
+                yield from _up_to_damage(file, _decompressor(path), done, yielded)
     except OSError as exc:
         raise storage_error("read", path, exc) from exc
-    except (zlib.error, zstandard.ZstdError, RuntimeError) as exc:
+    except _DAMAGE as exc:
         raise StorageError(f"read {path}: {exc}", str(path)) from exc
 
 
+def _up_to_damage(file: BinaryIO, decompressor: Any, done: int, skip: int) -> Iterator[bytes]:
+    """Yields what a damaged file holds before its damage, less ``skip`` bytes; raises again.
+
+    Args:
+        done: bytes of the file before the piece that failed.
+    """
+    file.seek(0)
+    collected = bytearray()
+    try:
+        while piece := file.read(min(_READ, done) or 1):
+            done = max(0, done - len(piece))
+            data = decompressor.decompress(piece)
+            collected += data[skip:]
+            skip = max(0, skip - len(data))
+            if len(collected) >= _READ:
+                yield bytes(collected)
+                collected.clear()
+    except _DAMAGE:
+        yield bytes(collected)
+        raise
+
+
 def read_prefix(path: Path, length: int) -> Iterator[bytes]:
-    """Yields the first ``length`` bytes of a segment."""
+    """Yields the first ``length`` bytes of a segment; nothing behind them is read."""
+    if length <= 0:
+        return
     for piece in read_segment(path):
-        if length <= 0:
-            return
         yield piece[:length]
         length -= len(piece)
+        if length <= 0:
+            return

@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from walstream.errors import StorageError, StoreError, WrongCluster
-from walstream.store.file_layer import DirectoryLock, FileLayer, storage_error, write_durably
+from walstream.store.file_layer import (
+    DirectoryLock,
+    FileLayer,
+    file_mode_below,
+    set_mode,
+    storage_error,
+    write_durably,
+)
 
 IDENTITY_FILE = "walstream.toml"
 FORMAT = 1
@@ -80,13 +87,25 @@ def _check_empty(path: Path) -> None:
         raise StoreError(f"{path} is not empty: it holds {strange[0]}")
 
 
+def _lock(path: Path) -> tuple[DirectoryLock, ...]:
+    """Takes the locks of a store: its own, and that of ``wal/``, which may be reached directly."""
+    own = DirectoryLock(path / "lock", f"store {path}")
+    try:
+        return own, DirectoryLock(path / "wal", f"directory {path / 'wal'}")
+    except BaseException:
+        own.release()
+        raise
+
+
 class Store:
     """An opened store. ``close`` gives up the lock; use it as ``with store:``."""
 
-    def __init__(self, path: Path, identity: StoreIdentity, lock: DirectoryLock | None) -> None:
+    def __init__(
+        self, path: Path, identity: StoreIdentity, locks: tuple[DirectoryLock, ...]
+    ) -> None:
         self.path = path
         self.identity = identity
-        self._lock = lock
+        self._locks = locks
 
     def __enter__(self) -> Store:
         return self
@@ -95,9 +114,18 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
+        for lock in self._locks:
+            lock.release()
+        self._locks = ()
+
+    @property
+    def file_mode(self) -> int:
+        """The mode of new files, by what the store's own directory allows its group.
+
+        Raises:
+            StorageError: the store cannot be looked at.
+        """
+        return file_mode_below(self.path)
 
     @property
     def wal_path(self) -> Path:
@@ -121,12 +149,24 @@ class Store:
 
     @staticmethod
     def exists(path: Path) -> bool:
-        """Returns whether a store was made at ``path``."""
-        return (path / IDENTITY_FILE).exists()
+        """Returns whether a store was made at ``path``.
+
+        Raises:
+            StorageError: it cannot be known, for example for want of permission.
+        """
+        try:
+            (path / IDENTITY_FILE).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as exc:
+            raise storage_error("look at", path / IDENTITY_FILE, exc) from exc
+        return True
 
     @classmethod
-    def create(cls, path: Path, identity: StoreIdentity) -> Store:
+    def create(cls, path: Path, identity: StoreIdentity, *, group_access: bool = False) -> Store:
         """Makes a store in a directory that is empty or not there; returns it locked.
+
+        ``group_access``: its group may read it, as a data directory made with ``initdb -g``.
 
         Raises:
             StoreError: the directory holds something, or another process works on it.
@@ -134,20 +174,28 @@ class Store:
         """
         path = path.absolute()
         try:
-            path.mkdir(parents=True, exist_ok=True, mode=0o700)
-            lock = DirectoryLock(path / "lock", f"store {path}")
+            mode = 0o750 if group_access else 0o700
+            path.mkdir(parents=True, exist_ok=True, mode=mode)
+            locks: tuple[DirectoryLock, ...] = (DirectoryLock(path / "lock", f"store {path}"),)
             try:
                 _check_empty(path)
+                # As initdb does: neither umask nor what the directory had before decides.
+                set_mode(path, mode)
                 for name in PARTS:
-                    (path / name).mkdir(exist_ok=True, mode=0o700)
-                write_durably(FileLayer(), path / IDENTITY_FILE, identity.to_toml().encode())
+                    (path / name).mkdir(exist_ok=True, mode=mode)
+                    set_mode(path / name, mode)
+                locks += (DirectoryLock(path / "wal", f"directory {path / 'wal'}"),)
+                content = identity.to_toml().encode()
+                write_durably(FileLayer(), path / IDENTITY_FILE, content, mode & 0o640)
+                set_mode(path / IDENTITY_FILE, mode & 0o640)
                 FileLayer().fsync_directory(path.parent)
             except BaseException:
-                lock.release()
+                for lock in locks:
+                    lock.release()
                 raise
         except OSError as exc:
             raise storage_error("create store", path, exc) from exc
-        return cls(path, identity, lock)
+        return cls(path, identity, locks)
 
     @classmethod
     def open(cls, path: Path, *, lock: bool = True) -> Store:
@@ -165,7 +213,7 @@ class Store:
         except (OSError, UnicodeDecodeError) as exc:
             raise StorageError(f"read {path / IDENTITY_FILE}: {exc}", str(path)) from exc
         identity = parse_identity(text)
-        return cls(path, identity, DirectoryLock(path / "lock", f"store {path}") if lock else None)
+        return cls(path, identity, _lock(path) if lock else ())
 
     def check(self, identity: StoreIdentity) -> None:
         """Compares a server with the cluster that the store belongs to.

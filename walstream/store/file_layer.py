@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from walstream.errors import NoSpace, StorageError, StoreError
+from walstream.store.hard_link import link_without_replacing
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
@@ -84,8 +85,33 @@ class FileLayer:
     def rename(self, old: Path, new: Path) -> None:
         old.rename(new)
 
+    def link_new(self, old: Path, new: Path) -> None:
+        """Gives a file a name that must be free; see ``link_without_replacing``."""
+        link_without_replacing(old, new)
+
     def unlink(self, path: Path) -> None:
         path.unlink(missing_ok=True)
+
+
+def file_mode_below(directory: Path) -> int:
+    """Returns the mode of new files: readable by the group where ``directory`` is (initdb -g).
+
+    Raises:
+        StorageError: the directory cannot be looked at.
+    """
+    try:
+        return 0o640 if directory.stat().st_mode & 0o050 == 0o050 else 0o600
+    except OSError as exc:
+        raise storage_error("look at", directory, exc) from exc
+
+
+def set_mode(path: Path, mode: int) -> None:
+    """Gives a file or directory of ours its mode, whatever the umask; keeps set-group-ID.
+
+    Raises:
+        OSError: it is not ours.
+    """
+    path.chmod(mode | (path.stat().st_mode & 0o2000))
 
 
 def write_fully(files: FileLayer, fd: int, content: bytes, offset: int, path: Path) -> None:
@@ -136,8 +162,28 @@ def replace_file(path: Path, content: bytes, mode: int = 0o644) -> None:
     temporary.replace(path)
 
 
+def _lock_holder(file: os.stat_result) -> str:
+    """Returns who has locked a file, with the process id where /proc/locks tells (proc(5))."""
+    unknown = "another walstream process"
+    try:
+        lines = Path("/proc/locks").read_text().splitlines()
+    except (OSError, UnicodeDecodeError):
+        return unknown
+    inode = f":{file.st_ino}"
+    device = f"{os.major(file.st_dev):02x}:{os.minor(file.st_dev):02x}"
+    held = [fields for line in lines if (fields := line.split())[1] == "FLOCK"]
+    same = [fields for fields in held if fields[5].endswith(inode) and int(fields[4]) > 0]
+    # Some file systems (btrfs, overlays) show another device there than stat does.
+    exact = [fields for fields in same if fields[5] == device + inode]
+    found = exact or same
+    return f"{unknown} (process id {found[0][4]})" if found else unknown
+
+
 class DirectoryLock:
-    """An exclusive lock (flock) on a directory or file, held until ``release`` or process end."""
+    """An exclusive lock (flock) on a directory or file, held until ``release`` or process end.
+
+    It belongs to the inode: it is the same one by whatever path or link the directory is reached.
+    """
 
     def __init__(self, path: Path, what: str) -> None:
         """Takes the lock.
@@ -154,9 +200,11 @@ class DirectoryLock:
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as exc:
+            holder = _lock_holder(os.fstat(self._fd))
             os.close(self._fd)
+            self._fd = -1
             if exc.errno in (errno.EWOULDBLOCK, errno.EAGAIN):
-                raise StoreError(f"{what} is in use by another walstream process") from exc
+                raise StoreError(f"{what} is in use by {holder}") from exc
             raise storage_error("lock", path, exc) from exc
 
     def release(self) -> None:

@@ -14,6 +14,8 @@ from typing import NamedTuple
 from walstream.errors import RecordError, StorageError, WalError
 from walstream.store.compressed import read_segment
 from walstream.store.segment_file import PARTIAL
+from walstream.store.verify import LongHeader
+from walstream.wal.layout import SHORT_PAGE_HEADER, XLOG_BLCKSZ
 from walstream.wal.stream import WalStreamDecoder
 
 _XLOG = 0
@@ -33,6 +35,14 @@ class Proof(NamedTuple):
     decoder: WalStreamDecoder | None
 
 
+def is_unfinished(name: str) -> bool:
+    """Returns whether a file name is that of a segment that was not completed, compressed or not.
+
+    ``.gz.partial`` is what a receiver calls it, ``.partial.gz`` what one compressed by hand has.
+    """
+    return PARTIAL in name
+
+
 def prove(
     paths: list[Path],
     start_lsn: int,
@@ -40,12 +50,17 @@ def prove(
     version: int,
     segment_size: int,
     system_id: int,
+    limit_lsn: int | None = None,
+    past_switch: bool = False,
 ) -> Proof:
     """Walks the records of consecutive segments.
 
     Args:
         paths: their files, in order, compressed or not.
         start_lsn: where the first one begins.
+        limit_lsn: nothing from there on is looked at.
+        past_switch: an XLOG_SWITCH of an unfinished file counts as every other record: ``end_lsn``
+            is behind its 24 bytes. False ends the walk before it.
 
     Raises:
         StorageError: a file cannot be read.
@@ -58,12 +73,15 @@ def prove(
     try:
         for number, path in enumerate(paths):
             begin = start_lsn + number * segment_size
-            for lsn, piece in _pieces(path, begin, segment_size):
+            for lsn, stored in _pieces(path, begin, segment_size):
+                piece = stored if limit_lsn is None else stored[: max(0, limit_lsn - lsn)]
                 decoder.feed_bytes(lsn, piece)
                 while (raw := decoder.poll_decode()) is not None:
                     switch = raw.data[17] == _XLOG and raw.data[16] & 0xF0 == _XLOG_SWITCH
-                    if switch and path.name.endswith(PARTIAL):
+                    if switch and is_unfinished(path.name):
                         # Its end is the segment's: the zeros up to there may not be stored yet.
+                        if past_switch:
+                            end, prev = _end_of_bytes(raw.start_lsn, len(raw.data)), raw.start_lsn
                         return Proof(end, prev, None, None)
                     end, prev = raw.end_lsn, raw.start_lsn
                 if decoder.end_of_wal is not None:
@@ -75,9 +93,45 @@ def prove(
     return Proof(end, prev, None, decoder)
 
 
+def goes_on(path: Path, header: LongHeader) -> bool:
+    """Returns whether a whole record follows the first place in a segment where WAL breaks off.
+
+    Then that place is damaged; else it may be the end of WAL.
+
+    Raises:
+        StorageError: the file cannot be read.
+    """
+    decoder = WalStreamDecoder(
+        header.version,
+        header.segment_size,
+        header.page_lsn,
+        find_record=True,
+        system_identifier=header.system_id,
+    )
+    damaged = False
+    for lsn, piece in _pieces(path, header.page_lsn, header.segment_size):
+        decoder.feed_bytes(lsn, piece)
+        while True:
+            try:
+                if decoder.poll_decode() is None:
+                    break
+                if damaged or decoder.end_of_wal is not None:
+                    return True
+            except WalError:
+                damaged = True
+                decoder.resync()
+    return False
+
+
+def _end_of_bytes(start_lsn: int, length: int) -> int:
+    """Returns where the bytes of a record end that is shorter than a page."""
+    left = XLOG_BLCKSZ - start_lsn % XLOG_BLCKSZ
+    return start_lsn + length + (SHORT_PAGE_HEADER if length > left else 0)
+
+
 def _pieces(path: Path, lsn: int, segment_size: int) -> Iterator[tuple[int, bytes]]:
     left = segment_size
-    partial = path.name.endswith(PARTIAL)
+    partial = is_unfinished(path.name)
     try:
         for piece in read_segment(path):
             piece = piece[:left]

@@ -310,7 +310,7 @@ class SegmentDirectory:
             return
         place = self.path / DEAD_DIRECTORY
         try:
-            place.mkdir(exist_ok=True, mode=0o700)
+            place.mkdir(exist_ok=True, mode=0o750 if self._file_mode & 0o040 else 0o700)
             for entry in dead:
                 if not self._layer.exists(self.path / entry.name):
                     continue  # set aside before, when there was no space for what follows

@@ -1,0 +1,51 @@
+"""A record that goes on from the segment before: how far it reaches, by page headers alone (pure).
+
+Where the segment in which it starts is not at hand its CRC cannot be proven here. PostgreSQL has
+that segment, or it does not need the record; it checks the CRC itself.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from walstream.wal.layout import (
+    LONG_PAGE_HEADER,
+    SHORT_PAGE_HEADER,
+    XLOG_BLCKSZ,
+    XLP_FIRST_IS_CONTRECORD,
+)
+
+_HEADER = struct.Struct("<HHIQI")
+
+
+def continuation_length(data: bytes, lsn: int, segment_size: int) -> int:
+    """Returns how many bytes from a segment's start belong to a record that began before it.
+
+    Page headers included; 0 where none goes on, or a page of it is not there or not as the one
+    before it says. ``segment_size`` where it fills the segment.
+
+    Args:
+        data: the segment, or what there is of it.
+        lsn: where it begins.
+        segment_size: in bytes.
+    """
+    left = 0
+    first: tuple[int, int] | None = None
+    at = 0
+    while at < segment_size:
+        if at + LONG_PAGE_HEADER > len(data):
+            return 0
+        magic, info, timeline, address, rem_len = _HEADER.unpack_from(data, at)
+        if first is None:
+            first, left = (magic, timeline), rem_len
+        if not info & XLP_FIRST_IS_CONTRECORD or address != lsn + at or rem_len != left or not left:
+            return 0
+        if (magic, timeline) != first:
+            return 0
+        header = SHORT_PAGE_HEADER if at else LONG_PAGE_HEADER
+        if left <= XLOG_BLCKSZ - header:
+            end = at + header + left
+            return end if end <= len(data) else 0
+        left -= XLOG_BLCKSZ - header
+        at += XLOG_BLCKSZ
+    return segment_size
