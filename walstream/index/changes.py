@@ -23,12 +23,12 @@ from walstream.index.page_index import (
     TimePoint,
 )
 from walstream.index.postings import PostingLists
-from walstream.rmgr import database, storage, xact
+from walstream.rmgr import database, storage, tablespace, xact
 from walstream.rmgr.visibility import HEAP_BLOCKS_PER_PAGE, visibility_clears
 from walstream.wal.model import ForkNumber, RelFileLocator
 from walstream.wal.record import RecordReader
 
-RM_XLOG, RM_XACT, RM_SMGR, RM_DBASE, RM_HEAP2, RM_HEAP = 0, 1, 2, 4, 9, 10
+RM_XLOG, RM_XACT, RM_SMGR, RM_DBASE, RM_TBLSPC, RM_HEAP2, RM_HEAP = 0, 1, 2, 4, 5, 9, 10
 # Resource managers that change pages through block references; all others are events.
 PAGE_RMGRS = frozenset((9, 10, 11, 12, 13, 14, 15, 16, 17, 20))
 XLOG_RESTORE_POINT, XLOG_FPI_FOR_HINT, XLOG_FPI = 0x70, 0xA0, 0xB0
@@ -55,11 +55,13 @@ TIME_KINDS = {
 
 # What the body of a record says to the index; an int is the time of a restore point.
 Body = (
-    xact.XactEnd
+    xact.XactDrops
     | storage.StorageCreate
     | storage.StorageTruncate
     | database.DatabaseCreate
     | database.DatabaseDrop
+    | tablespace.TablespaceCreate
+    | tablespace.TablespaceDrop
     | int
     | None
 )
@@ -116,7 +118,7 @@ class RecordIndexer:
         rmgr, info = reader.rmgr, reader.info
         data = record[reader.main_at : reader.main_at + reader.main_length]
         if rmgr == RM_XACT and info & xact.OP_MASK in TIME_KINDS:
-            return xact.parse_end(data, info, self._version)
+            return xact.parse_drops(data, info, self._version)
         if rmgr == RM_SMGR:
             change = storage.parse_storage(data, info)
             if isinstance(change, storage.StorageCreate) and change.fork not in FORKS:
@@ -124,6 +126,8 @@ class RecordIndexer:
             return change
         if rmgr == RM_DBASE:
             return database.parse_database(data, info, self._version)
+        if rmgr == RM_TBLSPC:
+            return tablespace.parse_tablespace(data, info)
         if rmgr == RM_XLOG and info & 0xF0 == XLOG_RESTORE_POINT and len(data) >= 8:
             return int.from_bytes(data[:8], "little", signed=True)
         return None
@@ -164,12 +168,14 @@ class RecordIndexer:
     def _event(self, start_lsn: int, end_lsn: int, reader: RecordReader, body: Body) -> None:
         rmgr, info, xid = reader.rmgr, reader.info, reader.xid
         self.batch.events.append(Event(end_lsn, start_lsn, rmgr, info, xid))
-        if isinstance(body, xact.XactEnd):
+        if isinstance(body, xact.XactDrops):
             self._transaction_end(start_lsn, end_lsn, xid, info, body)
         elif isinstance(body, storage.StorageCreate | storage.StorageTruncate):
             self._storage(start_lsn, end_lsn, body)
         elif isinstance(body, database.DatabaseCreate | database.DatabaseDrop):
             self._database(end_lsn, body)
+        elif isinstance(body, tablespace.TablespaceCreate | tablespace.TablespaceDrop):
+            self._tablespace(end_lsn, body)
         elif body is not None:
             self._time(body, end_lsn, start_lsn, 0, TimeKind.RESTORE_POINT)
 
@@ -179,7 +185,7 @@ class RecordIndexer:
         self.batch.times.append(point)
 
     def _transaction_end(
-        self, start_lsn: int, end_lsn: int, xid: int, info: int, end: xact.XactEnd
+        self, start_lsn: int, end_lsn: int, xid: int, info: int, end: xact.XactDrops
     ) -> None:
         kind = TIME_KINDS[info & xact.OP_MASK]
         self._time(end.time_us, end_lsn, start_lsn, end.twophase_xid or xid, kind)
@@ -229,4 +235,14 @@ class RecordIndexer:
                 )
             found.append((change.spc_oid, change.db_oid, made))
         self.lists.forget_sizes(change.db_oid)
+        self.barrier = True
+
+    def _tablespace(
+        self, end_lsn: int, change: tablespace.TablespaceCreate | tablespace.TablespaceDrop
+    ) -> None:
+        # Database directories come and go in a tablespace without a record of their own.
+        dropped = isinstance(change, tablespace.TablespaceDrop)
+        kind = DatabaseKind.DROP if dropped else DatabaseKind.CREATE
+        self.batch.databases.append((change.spc_oid, 0, DatabaseChange(end_lsn, kind, 0, 0)))
+        self.lists.forget_all()
         self.barrier = True

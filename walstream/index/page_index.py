@@ -14,7 +14,7 @@ order of block and LSN:
 ``e``      end LSN u64                                            start LSN u64, rmgr u8, info u8,
                                                                   xid u32
 ``t``      time u64 (microseconds since 2000-01-01), end LSN u64  start LSN u64, xid u32, kind u8
-``a``      spc u32, db u32, end LSN u64                           kind u8, source spc u32, db u32
+``a``      spc u32, db u32, end LSN u64; db 0: the tablespace    kind u8, source spc u32, db u32
 ``m``      name                                                   value
 =========  =====================================================  ==================================
 
@@ -27,6 +27,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from enum import IntEnum, IntFlag
+from heapq import merge
 from pathlib import Path
 from struct import Struct
 from typing import Any, NamedTuple
@@ -96,7 +97,7 @@ class SizeChange(NamedTuple):
 
 
 class DatabaseKind(IntEnum):
-    """What happened to a database directory."""
+    """What happened to a database directory, or to a tablespace. Each voids what it held."""
 
     COPY = 1
     DROP = 2
@@ -301,37 +302,46 @@ class PageIndex:
     def database_changes(
         self, spc_oid: int, db_oid: int, upto_lsn: int = MAX_LSN
     ) -> Iterator[DatabaseChange]:
-        """Yields what happened to a database directory up to an LSN (inclusive), newest first."""
+        """Yields what happened to a database directory up to an LSN (inclusive), newest first.
+
+        What happened to its whole tablespace (kept under database 0) happened to it too.
+        """
+        own = self._directory_changes(spc_oid, db_oid, upto_lsn)
+        whole = self._directory_changes(spc_oid, 0, upto_lsn) if db_oid else iter(())
+        return merge(own, whole, key=lambda change: change.end_lsn, reverse=True)
+
+    def _directory_changes(
+        self, spc_oid: int, db_oid: int, upto_lsn: int
+    ) -> Iterator[DatabaseChange]:
         prefix = _DATABASE_KEY.pack(b"a", spc_oid, db_oid, 0)[:-8]
         for end_lsn, value in self._scan_back(prefix, upto_lsn):
             kind, spc, db = _DATABASE.unpack(value)
             yield DatabaseChange(end_lsn, DatabaseKind(kind), spc, db)
 
+    def database_replaced(
+        self, spc_oid: int, db_oid: int, upto_lsn: int = MAX_LSN
+    ) -> DatabaseChange | None:
+        """Returns the newest change of a database directory up to an LSN, None for none.
+
+        Whatever it is, all that the directory held before is void: it was removed, or made anew,
+        empty or as a copy. An OID may be used again.
+        """
+        return next(self.database_changes(spc_oid, db_oid, upto_lsn), None)
+
     def size_at(self, locator: RelFileLocator, fork: int, at_lsn: int = MAX_LSN) -> int | None:
         """Returns the blocks of a fork at an LSN, or None where it did not exist then."""
         while True:
             newest = next(self.sizes(locator, fork, at_lsn), None)
-            change = self._replaced(locator, newest.end_lsn if newest is not None else 0, at_lsn)
-            if change is None:
+            change = self.database_replaced(locator.spc_oid, locator.db_oid, at_lsn)
+            if change is None or (newest is not None and change.end_lsn < newest.end_lsn):
                 return None if newest is None or newest.kind == SizeKind.DROP else newest.blocks
-            if change.kind == DatabaseKind.DROP:
+            if change.kind != DatabaseKind.COPY:
                 return None
             locator = RelFileLocator(
                 change.source_spc_oid, change.source_db_oid, locator.rel_number
             )
             # Before the copy: what a copy of a database from itself says would not end.
             at_lsn = change.end_lsn - 1
-
-    def _replaced(
-        self, locator: RelFileLocator, from_lsn: int, upto_lsn: int
-    ) -> DatabaseChange | None:
-        """Returns the newest drop of a relation's database, or copy over it, in that range."""
-        for change in self.database_changes(locator.spc_oid, locator.db_oid, upto_lsn):
-            if change.end_lsn < from_lsn:
-                return None
-            if change.kind != DatabaseKind.CREATE:
-                return change
-        return None
 
     def events(self, after_lsn: int = 0, upto_lsn: int = MAX_LSN) -> Iterator[Event]:
         """Yields the events with ``after_lsn < end_lsn <= upto_lsn``, oldest first."""

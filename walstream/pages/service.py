@@ -6,7 +6,7 @@ records are then read from the segment files, the redo child does the rest.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice, takewhile
 from typing import NamedTuple, Protocol
 
@@ -204,29 +204,34 @@ class PageService:
     def _plan(self, tag: BufferTag, lsn: int, asked_lsn: int, copies: int = 0) -> Plan:
         """Returns the plan for a page as of ``lsn``, which is for one as of ``asked_lsn``."""
         floor = self.index.voided(tag, lsn)
-        copy = next(
-            (
-                change
-                for change in self.index.database_changes(tag.spc_oid, tag.db_oid, lsn)
-                if change.kind == DatabaseKind.COPY and change.end_lsn > floor
-            ),
-            None,
-        )
-        if copy is not None:
+        copy = self.index.database_replaced(tag.spc_oid, tag.db_oid, lsn)
+        if copy is not None and copy.end_lsn > floor:
             floor = copy.end_lsn
+        else:
+            copy = None
+        bases = self._usable_bases(lsn, asked_lsn, floor)
         chain: list[Entry] = []
-        has_start = False
+        base = next(bases, None)
         for entry in self.index.entries(tag, lsn):
             if entry.end_lsn <= floor:
                 break
+            # A record before the start of a backup is in its pages. Some changes are made whatever
+            # the page's LSN, so replaying it on them would undo what came later.
+            while base is not None and entry.end_lsn <= base.start_lsn:
+                page = base.pages.read(tag)
+                if page is not None:
+                    return Plan(tag, lsn, page, tuple(reversed(chain)))
+                base = next(bases, None)
             chain.append(entry)
             if entry.flags & EntryFlag.INIT:
-                has_start = True
-                break
+                return Plan(tag, lsn, None, tuple(reversed(chain)))
         chain.reverse()
-        if has_start:
-            return Plan(tag, lsn, None, tuple(chain))
-        if copy is not None:
+        while base is not None:
+            page = base.pages.read(tag)
+            if page is not None:
+                return Plan(tag, lsn, page, tuple(chain))
+            base = next(bases, None)
+        if copy is not None and copy.kind == DatabaseKind.COPY:
             # CREATE DATABASE by file copy: the page is the source's page before that moment.
             if copies == MAX_COPIES:
                 raise NoBaseImage(
@@ -234,22 +239,19 @@ class PageService:
                     f"a copy, more than {MAX_COPIES} times"
                 )
             source = tag._replace(spc_oid=copy.source_spc_oid, db_oid=copy.source_db_oid)
-            base = self._plan(source, copy.end_lsn - 1, asked_lsn, copies + 1)
-            return Plan(tag, lsn, base, tuple(chain))
-        base_page = self._base_page(tag, lsn, asked_lsn, floor)
-        if base_page is None:
-            if chain and tag.fork != ForkNumber.VM:
-                raise NoBaseImage(
-                    f"no base for block {tag.block} of {tag.locator}: the oldest of "
-                    f"{len(chain)} records, ending at {format_lsn(chain[0].end_lsn)}, "
-                    "does not initialise the page and no base backup has it"
-                )
-            # Extended, never written: all zeros, as PostgreSQL would read it.
-            base_page = ZERO_PAGE
-        return Plan(tag, lsn, base_page, tuple(chain))
+            source_plan = self._plan(source, copy.end_lsn - 1, asked_lsn, copies + 1)
+            return Plan(tag, lsn, source_plan, tuple(chain))
+        if chain and tag.fork != ForkNumber.VM:
+            raise NoBaseImage(
+                f"no base for block {tag.block} of {tag.locator}: the oldest of "
+                f"{len(chain)} records, ending at {format_lsn(chain[0].end_lsn)}, "
+                "does not initialise the page and no base backup has it"
+            )
+        # Extended, never written: all zeros, as PostgreSQL would read it.
+        return Plan(tag, lsn, ZERO_PAGE, tuple(chain))
 
-    def _base_page(self, tag: BufferTag, lsn: int, asked_lsn: int, floor: int) -> bytes | None:
-        """Returns the page from the newest base that ``lsn`` can be made from, None for none.
+    def _usable_bases(self, lsn: int, asked_lsn: int, floor: int) -> Iterator[Base]:
+        """Yields the bases that a page as of ``lsn`` can be made from, newest first.
 
         For the source of a copied database ``lsn``, the moment of the copy, may lie within the
         backup. As PostgreSQL's recovery does we then take the page that was backed up; it is right
@@ -257,10 +259,7 @@ class PageService:
         """
         for base in reversed(self.bases):
             if floor <= base.start_lsn <= lsn and base.stop_lsn <= asked_lsn:
-                page = base.pages.read(tag)
-                if page is not None:
-                    return page
-        return None
+                yield base
 
     def records(self, entries: Iterable[Entry]) -> tuple[tuple[int, bytes], ...]:
         """Returns (end LSN, record) of index entries, read from the segment files.
