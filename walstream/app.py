@@ -44,6 +44,11 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 WAL_LEVELS = ("replica", "logical")
 
 
+def base_pages(store: Store, backup: BaseBackup) -> BasePages:
+    """Returns the pages of a backup of a store."""
+    return BasePages(backup.path, checksums=store.identity.checksums, needs_manifest=True)
+
+
 def page_service(
     store: Store,
     index: PageIndex,
@@ -56,7 +61,7 @@ def page_service(
     return PageService(
         index,
         WalArchive(store.wal_path, identity.segment_size),
-        [Base(backup.start_lsn, backup.stop_lsn, BasePages(backup.path)) for backup in backups],
+        [Base(backup.start_lsn, backup.stop_lsn, base_pages(store, backup)) for backup in backups],
         ClusterFacts(identity.version, identity.stamp_hints, identity.checksums),
         redo,
         last_valid,
@@ -229,7 +234,7 @@ class Application:
         task_status: trio.TaskStatus[None],
     ) -> None:
         config, identity, first = self.config, store.identity, backups[0]
-        begin_index(index, first.start_lsn, BasePages(first.path).sizes().items())
+        begin_index(index, first.start_lsn, base_pages(store, first).sizes().items())
         self.writer = Writer(
             store.wal_path,
             start=StartPoint(first.timeline, first.start_lsn),
@@ -324,7 +329,7 @@ def reindex(path: Path, report: Callable[[int, int], None]) -> int:
         shutil.rmtree(fresh, ignore_errors=True)
         try:
             with closing(PageIndex(fresh)) as index:
-                begin_index(index, first.start_lsn, BasePages(first.path).sizes().items())
+                begin_index(index, first.start_lsn, base_pages(store, first).sizes().items())
                 ingest = Ingest(
                     index, archive, identity.version, identity.segment_size, identity.system_id
                 )

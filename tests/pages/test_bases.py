@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from walstream.errors import LsnNotAvailable, PageNotFound
+from walstream.errors import LsnNotAvailable, PageDamaged, PageNotFound
 from walstream.index.ingest import begin_index
 from walstream.index.page_index import (
     Batch,
@@ -137,3 +137,25 @@ async def test_a_directory_that_is_made_again_is_empty(
     indexed_to(service, STOP + 0x300, batch)
     for tag in (TAG, visibility):
         assert await service.get_page(tag) == bytes(8192)
+
+
+async def test_a_damaged_page_is_passed_over_where_it_is_not_needed(tmp_path: Path) -> None:
+    """A page torn while the backup ran has an image in WAL; an older base may do as well."""
+    first = base(tmp_path / "base", PAGE, START, STOP)
+    second = base(tmp_path / "second", PAGE, STOP + 0x1000, STOP + 0x2000)
+    service = service_of(tmp_path, first, second)
+    second.pages._checksums = True
+    indexed_to(service, STOP + 0x4000)
+    assert await service.get_page(TAG) == PAGE
+    first.pages._checksums = True
+    with pytest.raises(PageDamaged, match=r"block 0 of relation 1663/5/16384 .*/second/"):
+        await service.get_page(TAG)
+    redo = NamesRecords()
+    service._redo = redo
+    service.archive.read_record = lambda lsn: b""  # type: ignore[method-assign, assignment]
+    batch = Batch()
+    image = second.start_lsn + 0x100
+    batch.entries[TAG] = [Entry(image, image - 8, EntryFlag.INIT)]
+    indexed_to(service, STOP + 0x5000, batch)
+    await service.get_page(TAG)
+    assert redo.seen == [(False, [image])]
