@@ -255,7 +255,12 @@ class Application:
         self.redo = RedoManager(RedoConfig(sandbox=config.sandbox, dump_directory=store.dumps_path))
         source = WalArchive(store.wal_path, identity.segment_size)
         self._ingest = ingest = Ingest(
-            index, source, identity.version, identity.segment_size, identity.system_id
+            index,
+            source,
+            identity.version,
+            identity.segment_size,
+            identity.system_id,
+            source.current_history,
         )
         self.pages = page_service(store, index, self.redo, backups, ingest.last_valid)
         self.ingested.advance(ingest.last_record_end)
@@ -331,7 +336,12 @@ def reindex(path: Path, report: Callable[[int, int], None]) -> int:
             with closing(PageIndex(fresh)) as index:
                 begin_index(index, first.start_lsn, base_pages(store, first).sizes().items())
                 ingest = Ingest(
-                    index, archive, identity.version, identity.segment_size, identity.system_id
+                    index,
+                    archive,
+                    identity.version,
+                    identity.segment_size,
+                    identity.system_id,
+                    archive.current_history,
                 )
                 start = ingest.read_lsn
                 while ingest.read_lsn < end_lsn and ingest.end_of_wal is None:
