@@ -132,10 +132,10 @@ def test_a_database_copied_from_itself_again_and_again_has_its_first_sizes(tmp_p
 
 def test_a_reader_is_told_what_is_so(tmp_path: Path) -> None:
     path = tmp_path / "index"
-    with pytest.raises(StoreError, match="there is no index in .* yet: walstream run makes it"):
+    with pytest.raises(StoreError, match=r"there is no index in .* yet: walstream run makes it"):
         PageIndex(path, read_only=True)
     path.mkdir()
-    with pytest.raises(StoreError, match="there is no index in .* yet"):
+    with pytest.raises(StoreError, match=r"there is no index in .* yet"):
         PageIndex(path, read_only=True)
     Rdict(str(path), Options(raw_mode=True)).close()
     with pytest.raises(StoreError, match="is being made: nothing is in it yet; try again"):
@@ -147,11 +147,11 @@ def test_a_reader_is_told_what_is_so(tmp_path: Path) -> None:
     batch = Batch()
     batch.meta = {"take_back": b"100"}
     writer.write(batch)
-    with pytest.raises(StoreError, match="is being taken back to 0/64.*; try again"):
+    with pytest.raises(StoreError, match=r"is being taken back to 0/64.*; try again"):
         PageIndex(path, read_only=True)
     writer.close()
     (path / "CURRENT").write_bytes(b"nonsense")
-    with pytest.raises(StoreError, match="index .* is damaged: run walstream reindex"):
+    with pytest.raises(StoreError, match=r"index .* is damaged: run walstream reindex"):
         PageIndex(path, read_only=True)
 
 

@@ -36,6 +36,7 @@ XLOG_RESTORE_POINT, XLOG_FPI_FOR_HINT, XLOG_FPI = 0x70, 0xA0, 0xB0
 WILL_INIT = 0x40
 MAX_BLOCKS = 0xFFFFFFFF
 FORKS = frozenset(ForkNumber)
+MAX_DATABASES = 1000
 
 
 class TimeKind(IntEnum):
@@ -80,6 +81,7 @@ class RecordIndexer:
         self.lists = PostingLists()
         self.batch = Batch()
         self.barrier = False
+        self._databases: dict[tuple[int, int], DatabaseChange | None] = {}
 
     def take_batch(self) -> Batch:
         """Returns what was collected and starts anew."""
@@ -136,10 +138,46 @@ class RecordIndexer:
         """Returns the blocks of a fork now, -1 where it does not exist."""
         size: int = self.lists.size(*key)
         if size < -1:
-            known = self._index.size_at(RelFileLocator(*key[:3]), key[3])
-            size = -1 if known is None else known
+            size = self._stored_size(key)
             self.lists.set_size(*key, size)
         return size
+
+    def _stored_size(self, key: tuple[int, int, int, int]) -> int:
+        """Returns the blocks of a fork as the index has them, -1 where it does not exist."""
+        locator = RelFileLocator(*key[:3])
+        replaced = self._replaced(locator)
+        if replaced is not None and replaced.kind == DatabaseKind.COPY:
+            size = self._index.size_at(locator, key[3])
+            return -1 if size is None else size
+        newest = next(self._index.sizes(locator, key[3]), None)
+        if newest is None or newest.kind == SizeKind.DROP:
+            return -1
+        if replaced is not None and replaced.end_lsn >= newest.end_lsn:
+            return -1
+        return newest.blocks
+
+    def _replaced(self, locator: RelFileLocator) -> DatabaseChange | None:
+        """Returns what last happened to the database of a relation; asked for once."""
+        key = (locator.spc_oid, locator.db_oid)
+        if key not in self._databases:
+            if len(self._databases) > MAX_DATABASES:
+                self._databases.clear()
+            self._databases[key] = self._index.database_replaced(*key)
+        return self._databases[key]
+
+    def _forks_to_drop(self, locator: RelFileLocator) -> list[int]:
+        """Returns the forks of a relation that exist now; most have few of the four."""
+        replaced = self._replaced(locator)
+        if replaced is not None and replaced.kind == DatabaseKind.COPY:
+            stored: set[int] = set(FORKS)
+        else:
+            stored = set(self._index.forks(locator))
+        return [
+            fork
+            for fork in ForkNumber
+            if (fork in stored or self.lists.size(*locator, fork) >= -1)
+            and self._size((*locator, fork)) >= 0
+        ]
 
     def _set_size(
         self, key: tuple[int, int, int, int], end_lsn: int, kind: SizeKind, blocks: int
@@ -190,10 +228,8 @@ class RecordIndexer:
         kind = TIME_KINDS[info & xact.OP_MASK]
         self._time(end.time_us, end_lsn, start_lsn, end.twophase_xid or xid, kind)
         for locator in end.dropped:
-            for fork in ForkNumber:
-                key = (*locator, int(fork))
-                if self._size(key) >= 0:
-                    self._set_size(key, end_lsn, SizeKind.DROP, 0)
+            for fork in self._forks_to_drop(locator):
+                self._set_size((*locator, int(fork)), end_lsn, SizeKind.DROP, 0)
 
     def _storage(
         self,
@@ -235,6 +271,7 @@ class RecordIndexer:
                 )
             found.append((change.spc_oid, change.db_oid, made))
         self.lists.forget_sizes(change.db_oid)
+        self._databases.clear()
         self.barrier = True
 
     def _tablespace(
@@ -245,4 +282,5 @@ class RecordIndexer:
         kind = DatabaseKind.DROP if dropped else DatabaseKind.CREATE
         self.batch.databases.append((change.spc_oid, 0, DatabaseChange(end_lsn, kind, 0, 0)))
         self.lists.forget_all()
+        self._databases.clear()
         self.barrier = True

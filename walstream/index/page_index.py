@@ -473,6 +473,11 @@ class PageIndex:
             _, spc, db, rel, fork = _SIZE_PREFIX.unpack(prefix)
             yield RelFileLocator(spc, db, rel), fork
 
+    def forks(self, locator: RelFileLocator) -> Iterator[int]:
+        """Yields the forks of a relation that the index has a size of, ascending."""
+        for prefix in self._prefixes(_SIZE_PREFIX.pack(b"s", *locator, 0)[:13], 14):
+            yield prefix[13]
+
     def blocks(self, locator: RelFileLocator, fork: int) -> Iterator[int]:
         """Yields the blocks of a fork that any record changed, once, ascending."""
         for prefix in self._prefixes(_SIZE_PREFIX.pack(b"b", *locator, fork), 18):
