@@ -48,7 +48,7 @@ def test_a_reindex_that_fails_keeps_the_old_index(
     (store.wal_path / "000000010000000000000001").write_bytes(wal.close())
     backup = SimpleNamespace(start_lsn=SEGMENT, path=store.path)
     monkeypatch.setattr(app, "list_base_backups", lambda _: [backup])
-    monkeypatch.setattr(app, "BasePages", lambda _: SimpleNamespace(sizes=dict))
+    monkeypatch.setattr(app, "base_pages", lambda *_: SimpleNamespace(sizes=dict))
     with pytest.raises(RecordError, match="checksum"):
         app.reindex(store.path, lambda done, total: None)
     assert not (store.path / "index.new").exists()

@@ -45,6 +45,11 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 WAL_LEVELS = ("replica", "logical")
 
 
+def base_pages(store: Store, backup: BaseBackup) -> BasePages:
+    """Returns the pages of a backup of a store."""
+    return BasePages(backup.path, checksums=store.identity.checksums, needs_manifest=True)
+
+
 def page_service(
     store: Store,
     index: PageIndex,
@@ -58,7 +63,7 @@ def page_service(
     return PageService(
         index,
         archive,
-        [Base(backup.start_lsn, backup.stop_lsn, BasePages(backup.path)) for backup in backups],
+        [Base(backup.start_lsn, backup.stop_lsn, base_pages(store, backup)) for backup in backups],
         ClusterFacts(identity.version, identity.stamp_hints, identity.checksums),
         redo,
         last_valid,
@@ -252,7 +257,7 @@ class Application:
         task_status: trio.TaskStatus[None],
     ) -> None:
         config, identity, first = self.config, store.identity, backups[0]
-        begin_index(index, first.start_lsn, BasePages(first.path).sizes().items())
+        begin_index(index, first.start_lsn, base_pages(store, first).sizes().items())
         self.writer = Writer(
             store.wal_path,
             start=StartPoint(first.timeline, first.start_lsn),
@@ -273,7 +278,12 @@ class Application:
         )
         self.redo = RedoManager(RedoConfig(sandbox=config.sandbox, dump_directory=store.dumps_path))
         self._ingest = ingest = Ingest(
-            index, source, identity.version, identity.segment_size, identity.system_id
+            index,
+            source,
+            identity.version,
+            identity.segment_size,
+            identity.system_id,
+            source.current_history,
         )
         self.pages = page_service(store, index, self.redo, backups, archive, ingest.last_valid)
         self.ingested.advance(ingest.last_record_end)
@@ -350,9 +360,14 @@ def reindex(path: Path, report: Callable[[int, int], None]) -> int:
                 closing(PageIndex(fresh)) as index,
             ):
                 end_lsn = archive.end_lsn()
-                begin_index(index, first.start_lsn, BasePages(first.path).sizes().items())
+                begin_index(index, first.start_lsn, base_pages(store, first).sizes().items())
                 ingest = Ingest(
-                    index, archive, identity.version, identity.segment_size, identity.system_id
+                    index,
+                    archive,
+                    identity.version,
+                    identity.segment_size,
+                    identity.system_id,
+                    archive.current_history,
                 )
                 start = ingest.read_lsn
                 while ingest.read_lsn < end_lsn and ingest.end_of_wal is None:

@@ -27,7 +27,8 @@
     └── PageError                    to the caller of get_page
         ├── PageNotFound             beyond the end of the relation, or no such relation
         ├── LsnNotAvailable          before the store begins, or not yet reached
-        └── NoBaseImage              the index knows no image to start from
+        ├── NoBaseImage              the index knows no image to start from
+        └── PageDamaged              the base backup's page is not what the backup brought
 
 Messages name the field, what was expected, what was found, and the LSN. The same facts are
 attributes. Whether an error is fatal or means "try again" is decided by the supervisor that
@@ -186,6 +187,18 @@ class PageNotFound(PageError):
 
 class LsnNotAvailable(PageError):
     """The LSN is before the store begins, or has not been reached yet."""
+
+
+class PageDamaged(PageError):
+    """The page that redo would start from differs from what the base backup brought.
+
+    ``tag`` is the block (``wal.model.BufferTag``), ``path`` the file.
+    """
+
+    def __init__(self, message: str, tag: tuple[int, ...] = (), path: str | None = None) -> None:
+        super().__init__(message)
+        self.tag = tag
+        self.path = path
 
 
 class NoBaseImage(PageError):

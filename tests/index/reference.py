@@ -17,8 +17,9 @@ from walstream.index.page_index import (
 )
 from walstream.rmgr.database import DatabaseCreate, DatabaseDrop, parse_database
 from walstream.rmgr.storage import StorageCreate, StorageTruncate, parse_storage
+from walstream.rmgr.tablespace import TablespaceCreate, TablespaceDrop, parse_tablespace
 from walstream.rmgr.visibility import HEAP_BLOCKS_PER_PAGE, visibility_clears
-from walstream.rmgr.xact import parse_end
+from walstream.rmgr.xact import parse_drops
 from walstream.wal.model import BufferTag, RawRecord, RelFileLocator, XLogRecord
 from walstream.wal.record import decode_wal_record
 from walstream.wal.stream import WalStreamDecoder
@@ -73,11 +74,13 @@ class Reference:
         kind = record.info & 0xF0
         body: object = None
         if record.rmgr_id == 1 and record.info & 0x70 in ENDS:
-            body = parse_end(record.main_data, record.info, self.version)
+            body = parse_drops(record.main_data, record.info, self.version)
         elif record.rmgr_id == 2:
             body = parse_storage(record.main_data, record.info)
         elif record.rmgr_id == 4:
             body = parse_database(record.main_data, record.info, self.version)
+        elif record.rmgr_id == 5:
+            body = parse_tablespace(record.main_data, record.info)
 
         batch, end_lsn, start_lsn = self.batch, record.end_lsn, record.start_lsn
         for block in record.blocks:
@@ -96,7 +99,7 @@ class Reference:
             time_us = int.from_bytes(record.main_data[:8], "little", signed=True)
             batch.times.append(TimePoint(max(time_us, 0), end_lsn, start_lsn, 0, 2))
         elif record.rmgr_id == 1 and record.info & 0x70 in ENDS:
-            end = parse_end(record.main_data, record.info, self.version)
+            end = parse_drops(record.main_data, record.info, self.version)
             xid, what = end.twophase_xid or record.xid, ENDS[record.info & 0x70]
             batch.times.append(TimePoint(max(end.time_us, 0), end_lsn, start_lsn, xid, what))
             for locator in end.dropped:
@@ -116,12 +119,19 @@ class Reference:
                 source = (body.source_spc_oid, body.source_db_oid)
                 made = DatabaseChange(end_lsn, DatabaseKind.COPY, *source)
             batch.databases.append((body.spc_oid, body.db_oid, made))
+        elif isinstance(body, TablespaceDrop | TablespaceCreate):
+            dropped = isinstance(body, TablespaceDrop)
+            what = DatabaseKind.DROP if dropped else DatabaseKind.CREATE
+            batch.databases.append((body.spc_oid, 0, DatabaseChange(end_lsn, what, 0, 0)))
         batch.meta = {
             "last_record_end": str(end_lsn).encode(),
             "last_record_start": str(start_lsn).encode(),
         }
         if isinstance(body, DatabaseDrop | DatabaseCreate):
             self.known = {key: n for key, n in self.known.items() if key[0].db_oid != body.db_oid}
+            self.write()
+        elif isinstance(body, TablespaceDrop | TablespaceCreate):
+            self.known = {}
             self.write()
 
     def entry(self, tag: BufferTag, record: XLogRecord, flags: int) -> None:

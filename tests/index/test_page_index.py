@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rocksdict import Options, Rdict
 
 from walstream.errors import StorageError, StoreError
 from walstream.index.page_index import (
@@ -112,7 +114,7 @@ def test_another_format_is_refused(tmp_path: Path) -> None:
     # A second time: what was refused is closed, though the error is still at hand.
     errors = []
     for _ in range(2):
-        with pytest.raises(StoreError, match=r"expected format 1, got b'0'.*reindex") as caught:
+        with pytest.raises(StoreError, match=r"expected format 2, got b'0'.*reindex") as caught:
             PageIndex(tmp_path / "index")
         errors.append(caught.value)
 
@@ -126,6 +128,105 @@ def test_a_database_copied_from_itself_again_and_again_has_its_first_sizes(tmp_p
     index.write(batch)
     assert index.size_at(REL, 0) == 7
     assert index.size_at(REL, 1) is None
+
+
+def test_a_reader_is_told_what_is_so(tmp_path: Path) -> None:
+    path = tmp_path / "index"
+    with pytest.raises(StoreError, match=r"there is no index in .* yet: walstream run makes it"):
+        PageIndex(path, read_only=True)
+    path.mkdir()
+    with pytest.raises(StoreError, match=r"there is no index in .* yet"):
+        PageIndex(path, read_only=True)
+    Rdict(str(path), Options(raw_mode=True)).close()
+    with pytest.raises(StoreError, match="is being made: nothing is in it yet; try again"):
+        PageIndex(path, read_only=True)
+    writer = PageIndex(path)
+    with pytest.raises(StoreError, match="another process writes to it"):
+        PageIndex(path)
+    PageIndex(path, read_only=True).close()
+    batch = Batch()
+    batch.meta = {"take_back": b"100"}
+    writer.write(batch)
+    with pytest.raises(StoreError, match=r"is being taken back to 0/64.*; try again"):
+        PageIndex(path, read_only=True)
+    writer.close()
+    (path / "CURRENT").write_bytes(b"nonsense")
+    with pytest.raises(StoreError, match=r"index .* is damaged: run walstream reindex"):
+        PageIndex(path, read_only=True)
+
+
+changes = st.lists(
+    st.tuples(st.sampled_from([1, 3, 3, 3, 3, 3, 4]), st.integers(0, 40), st.booleans()),
+    max_size=120,
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(made=changes, at=st.lists(st.tuples(st.integers(0, 130), st.integers(0, 41)), max_size=40))
+def test_the_change_that_voids_a_block_is_found(
+    tmp_path_factory: pytest.TempPathFactory,
+    made: list[tuple[int, int, bool]],
+    at: list[tuple[int, int]],
+) -> None:
+    index = PageIndex(tmp_path_factory.mktemp("index"))
+    batch = Batch()
+    model = []
+    for lsn, (kind, blocks, write) in enumerate(made, start=1):
+        change = SizeChange(lsn, SizeKind(kind), blocks if kind == SizeKind.TRUNCATE else 0)
+        model.append(change)
+        batch.sizes.append((REL, 0, change))
+        if write:
+            index.write(batch)
+            batch = Batch()
+    index.write(batch)
+    for upto, block in at:
+        expected = 0
+        for change in model[:upto]:
+            if change.kind != SizeKind.TRUNCATE or change.blocks <= block:
+                expected = change.end_lsn
+        assert index.voided(BufferTag(*REL, 0, block), upto) == expected
+    index.close()
+
+
+def test_a_block_below_many_truncations_is_found_in_few_steps(tmp_path: Path) -> None:
+    index = PageIndex(tmp_path / "index")
+    for cuts in (range(10_000), range(10_000, 0, -1)):
+        batch = Batch()
+        lsn = 20_000 - len(cuts) if cuts.step == 1 else 30_000
+        for number, blocks in enumerate(cuts, start=1):
+            batch.sizes.append((REL, 0, SizeChange(lsn + number, SizeKind.TRUNCATE, 1 + blocks)))
+        index.write(batch)
+        reads = 0
+        scan_back = index._scan_back
+
+        def counted(prefix: bytes, upto_lsn: int) -> Iterator[tuple[int, bytes]]:
+            nonlocal reads
+            reads += 1
+            return scan_back(prefix, upto_lsn)  # noqa: B023 (called in this round only)
+
+        index._scan_back = counted  # type: ignore[method-assign]
+        assert index.voided(TAGS[0]) == 0
+        assert index.voided(TAGS[1]._replace(block=5000)) > 0
+        assert reads < 100
+        index._scan_back = scan_back  # type: ignore[method-assign]
+    index.close()
+
+
+def test_relations_and_blocks_with_many_keys_come_once(tmp_path: Path) -> None:
+    index = PageIndex(tmp_path / "index")
+    expected = []
+    for rel in range(16384, 16384 + 12):
+        locator = RelFileLocator(1663, 5, rel)
+        expected.append((locator, 0))
+        for lsn in range(1, rel - 16384 + 2):
+            batch = Batch()
+            batch.sizes.append((locator, 0, SizeChange(lsn, SizeKind.EXTEND, lsn)))
+            for block in range(3):
+                batch.entries[BufferTag(*locator, 0, block)] = [Entry(lsn, lsn - 1, 0)]
+            index.write(batch)
+    assert list(index.relations()) == expected
+    assert [list(index.blocks(*fork)) for fork in expected] == [[0, 1, 2]] * 12
+    index.close()
 
 
 def test_damage_is_told_from_the_end(tmp_path: Path) -> None:

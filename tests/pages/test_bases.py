@@ -6,9 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from walstream.errors import LsnNotAvailable
+from walstream.errors import LsnNotAvailable, PageDamaged, PageNotFound
 from walstream.index.ingest import begin_index
-from walstream.index.page_index import Batch, DatabaseChange, DatabaseKind, PageIndex
+from walstream.index.page_index import (
+    Batch,
+    DatabaseChange,
+    DatabaseKind,
+    Entry,
+    EntryFlag,
+    PageIndex,
+    SizeChange,
+    SizeKind,
+)
 from walstream.pages.service import Base, ClusterFacts, PageService
 from walstream.redo.protocol import RedoRequest
 from walstream.store.archive import WalArchive
@@ -71,3 +80,82 @@ async def test_a_database_copied_while_the_backup_ran(tmp_path: Path) -> None:
     assert await service.get_page(copied, STOP) == PAGE
     assert await service.get_page(copied) == PAGE
     assert await service.get_page(TAG) == b"\x22" * 8192
+
+
+class NamesRecords:
+    """Redo that answers with the ends of the records that it was given."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[bool, list[int]]] = []
+
+    async def redo(self, request: RedoRequest, *, version: int, stamp_hints: bool) -> bytes:
+        self.seen.append((request.base_page is not None, [end for end, _ in request.records]))
+        return request.base_page or bytes(8192)
+
+
+async def test_records_before_the_start_of_a_backup_are_not_replayed_on_its_pages(
+    tmp_path: Path,
+) -> None:
+    """Visibility map bits that were set again would be lost: clears do not ask for the LSN."""
+    first = base(tmp_path / "base", PAGE, START, STOP)
+    second = base(tmp_path / "second", b"\x22" * 8192, STOP + 0x1000, STOP + 0x2000)
+    service = service_of(tmp_path, first, second)
+    redo = NamesRecords()
+    service._redo = redo
+    ends = [STOP + 0x100, second.start_lsn, second.start_lsn + 0x100, STOP + 0x3000]
+    batch = Batch()
+    batch.entries[TAG] = [Entry(end, end - 0x80, EntryFlag.IMPLICIT) for end in ends]
+    indexed_to(service, STOP + 0x4000, batch)
+    service.archive.read_record = lambda lsn: b""  # type: ignore[method-assign, assignment]
+    await service.get_page(TAG)
+    # Before the end of the second backup only the first may be used.
+    await service.get_page(TAG, second.stop_lsn - 8)
+    assert redo.seen == [(True, ends[2:]), (True, ends[:3])]
+
+
+@pytest.mark.parametrize("again", [DatabaseKind.CREATE, DatabaseKind.DROP])
+@pytest.mark.parametrize("whole_tablespace", [False, True])
+async def test_a_directory_that_is_made_again_is_empty(
+    tmp_path: Path, again: DatabaseKind, whole_tablespace: bool
+) -> None:
+    """An OID that is used again shows nothing of the database that had it before."""
+    service = service_of(tmp_path, base(tmp_path / "base", PAGE, START, STOP))
+    visibility = TAG._replace(fork=2)
+    batch = Batch()
+    batch.sizes.append((TAG.locator, 2, SizeChange(STOP + 8, SizeKind.EXTEND, 1)))
+    batch.entries[visibility] = [Entry(STOP + 8, STOP, EntryFlag.INIT)]
+    change = DatabaseChange(STOP + 0x100, again, 0, 0)
+    batch.databases = [(TAG.spc_oid, 0 if whole_tablespace else TAG.db_oid, change)]
+    indexed_to(service, STOP + 0x100, batch)
+    for tag in (TAG, visibility):
+        assert service.plan(tag, STOP + 0xF8)
+        with pytest.raises(PageNotFound, match="does not exist at 0/1001100"):
+            service.plan(tag)
+    batch = Batch()
+    for fork in (0, 2):
+        batch.sizes.append((TAG.locator, fork, SizeChange(STOP + 0x200, SizeKind.EXTEND, 1)))
+    indexed_to(service, STOP + 0x300, batch)
+    for tag in (TAG, visibility):
+        assert await service.get_page(tag) == bytes(8192)
+
+
+async def test_a_damaged_page_is_passed_over_where_it_is_not_needed(tmp_path: Path) -> None:
+    """A page torn while the backup ran has an image in WAL; an older base may do as well."""
+    first = base(tmp_path / "base", PAGE, START, STOP)
+    second = base(tmp_path / "second", PAGE, STOP + 0x1000, STOP + 0x2000)
+    service = service_of(tmp_path, first, second)
+    second.pages._checksums = True
+    indexed_to(service, STOP + 0x4000)
+    assert await service.get_page(TAG) == PAGE
+    first.pages._checksums = True
+    with pytest.raises(PageDamaged, match=r"block 0 of relation 1663/5/16384 .*/second/"):
+        await service.get_page(TAG)
+    redo = NamesRecords()
+    service._redo = redo
+    service.archive.read_record = lambda lsn: b""  # type: ignore[method-assign, assignment]
+    batch = Batch()
+    image = second.start_lsn + 0x100
+    batch.entries[TAG] = [Entry(image, image - 8, EntryFlag.INIT)]
+    indexed_to(service, STOP + 0x5000, batch)
+    await service.get_page(TAG)
+    assert redo.seen == [(False, [image])]

@@ -43,6 +43,47 @@ def test_the_newest_timeline_that_has_the_segment_is_read(tmp_path: Path) -> Non
     assert WalArchive(tmp_path, SEGMENT, timeline=1).read(3 * SEGMENT, 1) == b"d"
 
 
+def test_a_timeline_with_any_number_is_found_when_its_segment_is_looked_for(
+    tmp_path: Path,
+) -> None:
+    write_segment(tmp_path, 1, 1, b"a")
+    archive = WalArchive(tmp_path, SEGMENT)
+    assert archive.read(SEGMENT, 1) == b"a"
+    (tmp_path / "000003E8.history").write_text("1\t0/200000\tno recovery target\n")
+    write_segment(tmp_path, 1000, 2, b"c", ".partial")
+    assert archive.read(2 * SEGMENT - 1, 2) == b"ac"
+    assert archive.current_history().current == 1000
+
+
+def test_a_file_that_takes_the_place_of_another_is_read(tmp_path: Path) -> None:
+    write_segment(tmp_path, 1, 1, b"a")
+    archive = WalArchive(tmp_path, SEGMENT)
+    assert archive.read(SEGMENT, 1) == b"a"
+    write_segment(tmp_path, 1, 1, b"b", ".new").rename(tmp_path / segment_file_name(1, 1, SEGMENT))
+    assert archive.read(SEGMENT, 1) == b"b"
+    # The history comes first, the new timeline's file of the segment later.
+    (tmp_path / "00000002.history").write_text("1\t0/150000\tno recovery target\n")
+    assert archive.read(SEGMENT, 1) == b"b"
+    write_segment(tmp_path, 2, 1, b"c", ".partial")
+    assert archive.read(SEGMENT, 1) == b"c"
+
+
+def test_a_directory_that_changes_is_not_listed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(1, 4):
+        write_segment(tmp_path, 1, number, b"a")
+    archive = WalArchive(tmp_path, SEGMENT)
+
+    def listed(path: Path) -> list[str]:
+        raise AssertionError(f"{path} was listed")
+
+    monkeypatch.setattr("os.listdir", listed)
+    for number in range(4, 10):
+        write_segment(tmp_path, 1, number, b"b", ".partial")
+        assert archive.read(number * SEGMENT - 1, 2) in (b"ab", b"bb")
+
+
 def test_a_malformed_history_is_named(tmp_path: Path) -> None:
     (tmp_path / "00000002.history").write_text("nonsense\n")
     with pytest.raises(WalError, match="timeline history 2"):

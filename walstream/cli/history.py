@@ -44,7 +44,7 @@ def command(
 
     async def main() -> None:
         async with open_pages(store) as pages:
-            for change in pages.history(tag, from_lsn, to_lsn, limit):
+            for change in await pages.read_history(tag, from_lsn, to_lsn, limit):
                 if as_json:
                     click.echo(
                         json.dumps(

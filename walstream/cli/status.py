@@ -19,6 +19,7 @@ STALE_S = 10.0  # a receiver replaces its status file every second
 
 def summary(path: Path) -> dict[str, Any]:
     """Returns what ``status --json`` prints. LSNs are text; sizes are bytes."""
+    from walstream.errors import StoreError
     from walstream.index.page_index import PageIndex
     from walstream.store.base import list_base_backups
     from walstream.store.directory import Store
@@ -46,10 +47,15 @@ def summary(path: Path) -> dict[str, Any]:
         "indexed_to": None,
     }
     if (store.index_path / "CURRENT").exists():
-        index = PageIndex(store.index_path, read_only=True)
-        end = index.meta("last_record_end")
-        found["indexed_to"] = None if end is None else format_lsn(int(end))
-        index.close()
+        try:
+            index = PageIndex(store.index_path, read_only=True)
+        except StoreError as error:
+            # It is being made, taken back, or must be made again: the rest can be told.
+            found["index"] = str(error)
+        else:
+            end = index.meta("last_record_end")
+            found["indexed_to"] = None if end is None else format_lsn(int(end))
+            index.close()
     receiver = read_status(store.status_path)
     if receiver is not None:
         found["receiver"] = receiver
@@ -102,7 +108,7 @@ def lines(found: dict[str, Any], now: float) -> Iterator[tuple[str, str]]:
     if not found["base_backups"]:
         yield "base backup", "none yet: let walstream run finish one"
     yield "wal", f"{found['wal_files']} files, {size(found['wal_bytes'])}"
-    yield "indexed", found["indexed_to"] or "nothing yet"
+    yield "indexed", found["indexed_to"] or found.get("index") or "nothing yet"
     if "receiver" in found:
         yield from receiver_lines(found["receiver"], now)
 

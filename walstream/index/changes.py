@@ -23,12 +23,12 @@ from walstream.index.page_index import (
     TimePoint,
 )
 from walstream.index.postings import PostingLists
-from walstream.rmgr import database, storage, xact
+from walstream.rmgr import database, storage, tablespace, xact
 from walstream.rmgr.visibility import HEAP_BLOCKS_PER_PAGE, visibility_clears
 from walstream.wal.model import ForkNumber, RelFileLocator
 from walstream.wal.record import RecordReader
 
-RM_XLOG, RM_XACT, RM_SMGR, RM_DBASE, RM_HEAP2, RM_HEAP = 0, 1, 2, 4, 9, 10
+RM_XLOG, RM_XACT, RM_SMGR, RM_DBASE, RM_TBLSPC, RM_HEAP2, RM_HEAP = 0, 1, 2, 4, 5, 9, 10
 # Resource managers that change pages through block references; all others are events.
 PAGE_RMGRS = frozenset((9, 10, 11, 12, 13, 14, 15, 16, 17, 20))
 XLOG_RESTORE_POINT, XLOG_FPI_FOR_HINT, XLOG_FPI = 0x70, 0xA0, 0xB0
@@ -36,6 +36,7 @@ XLOG_RESTORE_POINT, XLOG_FPI_FOR_HINT, XLOG_FPI = 0x70, 0xA0, 0xB0
 WILL_INIT = 0x40
 MAX_BLOCKS = 0xFFFFFFFF
 FORKS = frozenset(ForkNumber)
+MAX_DATABASES = 1000
 
 
 class TimeKind(IntEnum):
@@ -55,11 +56,13 @@ TIME_KINDS = {
 
 # What the body of a record says to the index; an int is the time of a restore point.
 Body = (
-    xact.XactEnd
+    xact.XactDrops
     | storage.StorageCreate
     | storage.StorageTruncate
     | database.DatabaseCreate
     | database.DatabaseDrop
+    | tablespace.TablespaceCreate
+    | tablespace.TablespaceDrop
     | int
     | None
 )
@@ -78,6 +81,7 @@ class RecordIndexer:
         self.lists = PostingLists()
         self.batch = Batch()
         self.barrier = False
+        self._databases: dict[tuple[int, int], DatabaseChange | None] = {}
 
     def take_batch(self) -> Batch:
         """Returns what was collected and starts anew."""
@@ -116,7 +120,7 @@ class RecordIndexer:
         rmgr, info = reader.rmgr, reader.info
         data = record[reader.main_at : reader.main_at + reader.main_length]
         if rmgr == RM_XACT and info & xact.OP_MASK in TIME_KINDS:
-            return xact.parse_end(data, info, self._version)
+            return xact.parse_drops(data, info, self._version)
         if rmgr == RM_SMGR:
             change = storage.parse_storage(data, info)
             if isinstance(change, storage.StorageCreate) and change.fork not in FORKS:
@@ -124,6 +128,8 @@ class RecordIndexer:
             return change
         if rmgr == RM_DBASE:
             return database.parse_database(data, info, self._version)
+        if rmgr == RM_TBLSPC:
+            return tablespace.parse_tablespace(data, info)
         if rmgr == RM_XLOG and info & 0xF0 == XLOG_RESTORE_POINT and len(data) >= 8:
             return int.from_bytes(data[:8], "little", signed=True)
         return None
@@ -132,10 +138,46 @@ class RecordIndexer:
         """Returns the blocks of a fork now, -1 where it does not exist."""
         size: int = self.lists.size(*key)
         if size < -1:
-            known = self._index.size_at(RelFileLocator(*key[:3]), key[3])
-            size = -1 if known is None else known
+            size = self._stored_size(key)
             self.lists.set_size(*key, size)
         return size
+
+    def _stored_size(self, key: tuple[int, int, int, int]) -> int:
+        """Returns the blocks of a fork as the index has them, -1 where it does not exist."""
+        locator = RelFileLocator(*key[:3])
+        replaced = self._replaced(locator)
+        if replaced is not None and replaced.kind == DatabaseKind.COPY:
+            size = self._index.size_at(locator, key[3])
+            return -1 if size is None else size
+        newest = next(self._index.sizes(locator, key[3]), None)
+        if newest is None or newest.kind == SizeKind.DROP:
+            return -1
+        if replaced is not None and replaced.end_lsn >= newest.end_lsn:
+            return -1
+        return newest.blocks
+
+    def _replaced(self, locator: RelFileLocator) -> DatabaseChange | None:
+        """Returns what last happened to the database of a relation; asked for once."""
+        key = (locator.spc_oid, locator.db_oid)
+        if key not in self._databases:
+            if len(self._databases) > MAX_DATABASES:
+                self._databases.clear()
+            self._databases[key] = self._index.database_replaced(*key)
+        return self._databases[key]
+
+    def _forks_to_drop(self, locator: RelFileLocator) -> list[int]:
+        """Returns the forks of a relation that exist now; most have few of the four."""
+        replaced = self._replaced(locator)
+        if replaced is not None and replaced.kind == DatabaseKind.COPY:
+            stored: set[int] = set(FORKS)
+        else:
+            stored = set(self._index.forks(locator))
+        return [
+            fork
+            for fork in ForkNumber
+            if (fork in stored or self.lists.size(*locator, fork) >= -1)
+            and self._size((*locator, fork)) >= 0
+        ]
 
     def _set_size(
         self, key: tuple[int, int, int, int], end_lsn: int, kind: SizeKind, blocks: int
@@ -164,12 +206,14 @@ class RecordIndexer:
     def _event(self, start_lsn: int, end_lsn: int, reader: RecordReader, body: Body) -> None:
         rmgr, info, xid = reader.rmgr, reader.info, reader.xid
         self.batch.events.append(Event(end_lsn, start_lsn, rmgr, info, xid))
-        if isinstance(body, xact.XactEnd):
+        if isinstance(body, xact.XactDrops):
             self._transaction_end(start_lsn, end_lsn, xid, info, body)
         elif isinstance(body, storage.StorageCreate | storage.StorageTruncate):
             self._storage(start_lsn, end_lsn, body)
         elif isinstance(body, database.DatabaseCreate | database.DatabaseDrop):
             self._database(end_lsn, body)
+        elif isinstance(body, tablespace.TablespaceCreate | tablespace.TablespaceDrop):
+            self._tablespace(end_lsn, body)
         elif body is not None:
             self._time(body, end_lsn, start_lsn, 0, TimeKind.RESTORE_POINT)
 
@@ -179,15 +223,13 @@ class RecordIndexer:
         self.batch.times.append(point)
 
     def _transaction_end(
-        self, start_lsn: int, end_lsn: int, xid: int, info: int, end: xact.XactEnd
+        self, start_lsn: int, end_lsn: int, xid: int, info: int, end: xact.XactDrops
     ) -> None:
         kind = TIME_KINDS[info & xact.OP_MASK]
         self._time(end.time_us, end_lsn, start_lsn, end.twophase_xid or xid, kind)
         for locator in end.dropped:
-            for fork in ForkNumber:
-                key = (*locator, int(fork))
-                if self._size(key) >= 0:
-                    self._set_size(key, end_lsn, SizeKind.DROP, 0)
+            for fork in self._forks_to_drop(locator):
+                self._set_size((*locator, int(fork)), end_lsn, SizeKind.DROP, 0)
 
     def _storage(
         self,
@@ -229,4 +271,16 @@ class RecordIndexer:
                 )
             found.append((change.spc_oid, change.db_oid, made))
         self.lists.forget_sizes(change.db_oid)
+        self._databases.clear()
+        self.barrier = True
+
+    def _tablespace(
+        self, end_lsn: int, change: tablespace.TablespaceCreate | tablespace.TablespaceDrop
+    ) -> None:
+        # Database directories come and go in a tablespace without a record of their own.
+        dropped = isinstance(change, tablespace.TablespaceDrop)
+        kind = DatabaseKind.DROP if dropped else DatabaseKind.CREATE
+        self.batch.databases.append((change.spc_oid, 0, DatabaseChange(end_lsn, kind, 0, 0)))
+        self.lists.forget_all()
+        self._databases.clear()
         self.barrier = True

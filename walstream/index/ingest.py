@@ -7,8 +7,9 @@ on at the last batch.
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import trio
@@ -21,6 +22,7 @@ from walstream.wal.columns import RecordColumns
 from walstream.wal.model import RelFileLocator, format_lsn
 from walstream.wal.record import RecordReader
 from walstream.wal.scan import WalScanner
+from walstream.wal.timeline import TimelineHistory, TimelinePart
 
 log = logging.getLogger("walstream.index")
 
@@ -66,6 +68,28 @@ def begin_index(
     index.write(batch)
 
 
+def encode_history(history: TimelineHistory) -> bytes:
+    """Returns a history as the index keeps it: (timeline, begin, end) of each part."""
+    return json.dumps(history.parts).encode()
+
+
+def decode_history(stored: bytes) -> TimelineHistory:
+    """Returns a history from what ``encode_history`` made of it."""
+    return TimelineHistory(tuple(TimelinePart(*part) for part in json.loads(stored)))
+
+
+def common_end(old: TimelineHistory, new: TimelineHistory, end_lsn: int) -> int:
+    """Returns up to where WAL that was read by ``old``, to ``end_lsn``, is also that of ``new``."""
+    common = 0
+    for ours, theirs in zip(old.parts, new.parts, strict=False):
+        if ours.timeline != theirs.timeline:
+            break
+        common = min(ours.end, theirs.end)
+        if ours.end != theirs.end:
+            break
+    return min(common, end_lsn)
+
+
 class Ingest:
     """Feeds WAL to the scanner and its records to the index. One owner, in one task.
 
@@ -80,32 +104,65 @@ class Ingest:
         version: int,
         segment_size: int,
         system_id: int | None,
+        history: Callable[[], TimelineHistory] | None = None,
     ) -> None:
         self._index = index
         self._source = source
         self._version = version
+        self._segment_size = segment_size
+        self._system_id = system_id
+        self._history = history
         self._reader = RecordReader(version)
-        self._indexer = RecordIndexer(index, version)
-        resume = index.meta("last_record_end")
+        self.last_valid = Watermark()
+        self._limiter = trio.CapacityLimiter(1)
+        self._in_task = False
+        self.waiting_for_space = trio.Event()
+        """Set while a full disk keeps the index back; then another event stands here."""
+        unfinished = index.taken_back_to()
+        if unfinished is not None:
+            index.take_back(unfinished)
+        self._resume()
+
+    def _resume(self) -> None:
+        """Begins where the index ends."""
+        resume = self._index.meta("last_record_end")
         if resume is None:
             raise StoreError("the index has not begun: no base backup was recorded in it")
+        self._indexer = RecordIndexer(self._index, self._version)
         self.last_record_end = int(resume)
-        self._last_record_start = int(index.meta("last_record_start") or 0)
-        self.last_valid = Watermark(self.last_record_end)
+        self._last_record_start = int(self._index.meta("last_record_start") or 0)
+        self.last_valid.rewind(self.last_record_end)
         self.read_lsn = self.last_record_end
         self._scanner = WalScanner(
-            version,
-            segment_size,
+            self._version,
+            self._segment_size,
             self.last_record_end,
-            system_identifier=system_id,
+            system_identifier=self._system_id,
             prev_lsn=self._last_record_start or None,
             keep_records=True,
         )
         self._unwritten = False
-        self._in_task = False
-        self.waiting_for_space = trio.Event()
-        """Set while a full disk keeps the index back; then another event stands here."""
         self._damage: WalError | None = None
+
+    def leave_dead_branch(self) -> int | None:
+        """Takes the index back to where the history of WAL has left what was indexed. Blocks.
+
+        Returns that LSN, None where all that was indexed is still of the history. The index keeps
+        with its end by which history it came there.
+
+        Raises:
+            StoreError: the index cannot be taken back: the base backup is of the dead branch.
+            StorageError: the index cannot be read or written.
+        """
+        stored = self._index.meta("history")
+        if self._history is None or stored is None:
+            return None
+        lsn = common_end(decode_history(stored), self._history(), self.last_record_end)
+        if lsn >= self.last_record_end:
+            return None
+        self._index.take_back(lsn)
+        self._resume()
+        return lsn
 
     @property
     def end_of_wal(self) -> WalError | None:
@@ -177,6 +234,8 @@ class Ingest:
             "last_record_end": str(self.last_record_end).encode(),
             "last_record_start": str(self._last_record_start).encode(),
         }
+        if self._history is not None:
+            batch.meta["history"] = encode_history(self._history())
         delay_s = FULL_DISK_RETRY_S[0]
         while True:
             try:
@@ -211,15 +270,33 @@ class Ingest:
 
         A full disk is waited for.
 
+        When WAL is first flushed here its history is known: what the index has of a branch that
+        the server has left since is taken out of it before anything is added.
+
+        Raises:
+            WalError, StorageError: as ``advance``.
+            StoreError: as ``leave_dead_branch``.
+
         Cancellation: a batch that is being written is finished, one that waits for space is dropped
         and made again next time; nothing is lost.
         """
         self._in_task = True
         task_status.started()
+        await flushed.wait_past(0)
+        end = self.last_record_end
+        lsn = await trio.to_thread.run_sync(self.leave_dead_branch, limiter=self._limiter)
+        if lsn is not None:
+            ingested.rewind(self.last_record_end)
+            log.warning(
+                "the server's timeline left ours at %s: what was indexed beyond, up to %s, is of a "
+                "dead branch and was taken out of the index",
+                format_lsn(lsn),
+                format_lsn(end),
+            )
         while True:
             target = await flushed.wait_past(self.read_lsn)
             while self.read_lsn < target:
-                await trio.to_thread.run_sync(self.advance, target)
+                await trio.to_thread.run_sync(self.advance, target, limiter=self._limiter)
                 ingested.advance(self.last_record_end)
                 self.last_valid.advance(self.read_lsn)
 

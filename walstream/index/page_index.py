@@ -9,16 +9,17 @@ order of block and LSN:
            end LSN u64 of the first entry                         end - base u32, end - start u32,
                                                                   flags u8; base = LSN of the key
 ``s``      spc u32, db u32, rel u32, fork u8, end LSN u64         kind u8, blocks u32
-``v``      as ``s``: only the changes that make older versions    as ``s``
-           of a block void
+``v``      as ``s``: only the changes that make older versions    as ``s``, then depth u32, parent
+           of a block void (``voids.py``)                         LSN u64, jump LSN u64
 ``e``      end LSN u64                                            start LSN u64, rmgr u8, info u8,
                                                                   xid u32
 ``t``      time u64 (microseconds since 2000-01-01), end LSN u64  start LSN u64, xid u32, kind u8
-``a``      spc u32, db u32, end LSN u64                           kind u8, source spc u32, db u32
+``a``      spc u32, db u32, end LSN u64; db 0: the tablespace    kind u8, source spc u32, db u32
 ``m``      name                                                   value
 =========  =====================================================  ==================================
 
-An entry's version is the END LSN of its record. A hot block costs one key a batch of ingest, not
+Every key but those of ``m`` ends with an END LSN: ``take_back`` relies on it. An entry's version is
+the END LSN of its record. A hot block costs one key a batch of ingest, not
 one a record.
 """
 
@@ -27,8 +28,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from enum import IntEnum, IntFlag
+from heapq import merge
 from pathlib import Path
 from struct import Struct
 from typing import Any, NamedTuple
@@ -36,9 +39,10 @@ from typing import Any, NamedTuple
 from rocksdict import AccessType, Options, Rdict, WriteBatch
 
 from walstream.errors import NoSpace, StorageError, StoreError
-from walstream.wal.model import BufferTag, RelFileLocator
+from walstream.index.voids import Void, VoidReader, find_void, next_void
+from walstream.wal.model import BufferTag, RelFileLocator, format_lsn
 
-FORMAT = 1
+FORMAT = 2
 # strerror of ENOSPC and EDQUOT, which is all that RocksDB hands on.
 _FULL = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT))
 
@@ -48,6 +52,7 @@ _ENTRY = Struct(">IIB")
 _SIZE_PREFIX = Struct(">cIIIB")
 _SIZE_KEY = Struct(">cIIIBQ")
 _SIZE = Struct(">BI")
+_VOID = Struct(">BIIQQ")
 _EVENT_KEY = Struct(">cQ")
 _EVENT = Struct(">QBBI")
 _TIME_KEY = Struct(">cQQ")
@@ -56,6 +61,8 @@ _DATABASE_KEY = Struct(">cIIQ")
 _DATABASE = Struct(">BII")
 
 MAX_LSN = (1 << 64) - 1
+STEPS_BEFORE_SEEK = 4
+DELETES_AT_ONCE = 10_000
 
 
 class EntryFlag(IntFlag):
@@ -100,7 +107,7 @@ class SizeChange(NamedTuple):
 
 
 class DatabaseKind(IntEnum):
-    """What happened to a database directory."""
+    """What happened to a database directory, or to a tablespace. Each voids what it held."""
 
     COPY = 1
     DROP = 2
@@ -169,28 +176,55 @@ class PageIndex:
         self.path = path
         self.read_only = read_only
         self._damaged_by_space = False
+        if read_only and not (path / "CURRENT").exists():
+            raise StoreError(
+                f"there is no index in {path} yet: walstream run makes it when the base backup is "
+                "complete, walstream reindex makes it again"
+            )
         try:
             with self._reported():
                 self._db: Any = self._open()
         except NoSpace:
             raise
         except StorageError as error:
-            raise StoreError(f"cannot open the index {path}: {error.__cause__}") from error
+            raise StoreError(self._why_not_open(str(error.__cause__))) from error
         try:
             self._check_format()
         except BaseException:
             self.close()
             raise
 
+    def _why_not_open(self, reason: str) -> str:
+        # RocksDB's own words; it has no codes for Python.
+        if "lock" in reason.lower():
+            return f"cannot open the index {self.path}: another process writes to it: {reason}"
+        if reason.startswith("Corruption"):
+            return f"the index {self.path} is damaged: run walstream reindex: {reason}"
+        return f"cannot open the index {self.path}: {reason}"
+
     def _check_format(self) -> None:
         stored = self.meta("format")
         if stored is None and not self.read_only:
+            if next(self._scan(b"", b""), None) is not None:
+                raise StoreError(
+                    f"index {self.path}: it has entries and no format: run walstream reindex"
+                )
             with self._reported():
                 self._db[b"mformat"] = str(FORMAT).encode()
+        elif stored is None:
+            raise StoreError(
+                f"the index {self.path} is being made: nothing is in it yet; try again in a moment "
+                "(walstream status tells how far walstream run is)"
+            )
         elif stored != str(FORMAT).encode():
             raise StoreError(
                 f"index {self.path}: expected format {FORMAT}, got {stored!r}: "
-                "run walstream reindex"
+                "it was made by another release: run walstream reindex"
+            )
+        if self.read_only and (lsn := self.taken_back_to()) is not None:
+            raise StoreError(
+                f"the index {self.path} is being taken back to {format_lsn(lsn)}, where the server "
+                "left its timeline; try again"
             )
 
     def close(self) -> None:
@@ -257,11 +291,17 @@ class PageIndex:
                 ]
             )
             put(pack_key(b"b", *tag, base), out_value)
+        voids: dict[bytes, list[Void]] = {}
         for locator, fork, change in batch.sizes:
             value = _SIZE.pack(change.kind, change.blocks)
             put(_SIZE_KEY.pack(b"s", *locator, fork, change.end_lsn), value)
             if change.kind in VOIDING:
-                put(_SIZE_KEY.pack(b"v", *locator, fork, change.end_lsn), value)
+                prefix = _SIZE_PREFIX.pack(b"v", *locator, fork)
+                fresh = voids.setdefault(prefix, [])
+                void = next_void(change, self._void_reader(prefix, fresh))
+                fresh.append(void)
+                value = _VOID.pack(change.kind, change.blocks, *void[2:])
+                put(prefix + change.end_lsn.to_bytes(8, "big"), value)
         for event in batch.events:
             put(
                 _EVENT_KEY.pack(b"e", event.end_lsn),
@@ -285,6 +325,65 @@ class PageIndex:
         except NoSpace:
             self._damaged_by_space = True
             raise
+
+    # -- taking back
+
+    def taken_back_to(self) -> int | None:
+        """Returns the LSN that ``take_back`` goes to, where it has begun and not ended."""
+        stored = self.meta("take_back")
+        return None if stored is None else int(stored)
+
+    def take_back(self, lsn: int) -> None:
+        """Removes all that the index knows of records that end after ``lsn``. Blocks.
+
+        Then it is as if WAL had only been indexed to there. Interrupted, it must be done again,
+        with the same LSN, before anything else is written (see ``taken_back_to``).
+
+        Raises:
+            StoreError: the index begins after ``lsn``.
+            StorageError: it could not be read or written.
+        """
+        begun = int(self.meta("start_lsn") or 0)
+        if lsn < begun:
+            raise StoreError(
+                f"the index {self.path} begins at {format_lsn(begun)}, after "
+                f"{format_lsn(lsn)}, where the server's timeline left what was indexed: the base "
+                "backup is of a dead branch; make a new store"
+            )
+        with self._reported():
+            self._db[b"mtake_back"] = str(lsn).encode()
+        newest = (begun, 0)
+        out, waiting = WriteBatch(raw_mode=True), 0
+        for key, value in self._scan(b"", b""):
+            space = key[:1]
+            if space == b"m":
+                continue
+            # Every key but those of values by name ends with the LSN.
+            first = int.from_bytes(key[-8:], "big")
+            if first > lsn:
+                out.delete(key)
+                waiting += 1
+            elif space == b"b":
+                kept = 0
+                for above, length, _ in _ENTRY.iter_unpack(value):
+                    if first + above > lsn:
+                        break
+                    kept += _ENTRY.size
+                    newest = max(newest, (first + above, first + above - length))
+                if kept < len(value):
+                    out.put(key, value[:kept])
+                    waiting += 1
+            elif space == b"e":
+                newest = max(newest, (first, _EVENT.unpack(value)[0]))
+            if waiting >= DELETES_AT_ONCE:
+                with self._reported():
+                    self._db.write(out)
+                out, waiting = WriteBatch(raw_mode=True), 0
+        out.put(b"mlast_record_end", str(newest[0]).encode())
+        out.put(b"mlast_record_start", str(newest[1]).encode())
+        out.delete(b"mtake_back")
+        with self._reported():
+            self._db.write(out)
 
     # -- reading
 
@@ -315,53 +414,74 @@ class PageIndex:
 
         That is the fork's creation or removal, or a truncation at or below the block; 0 for none.
         """
-        for change in self._size_changes(b"v", tag.locator, tag.fork, upto_lsn):
-            if change.kind != SizeKind.TRUNCATE or change.blocks <= tag.block:
-                return change.end_lsn
-        return 0
+        prefix = _SIZE_PREFIX.pack(b"v", *tag.locator, tag.fork)
+        return find_void(tag.block, self._void_reader(prefix, ()), upto_lsn)
+
+    def _void_reader(self, prefix: bytes, fresh: Sequence[Void]) -> VoidReader:
+        """Returns what finds the newest voiding change up to an LSN: ``fresh``, then stored."""
+
+        def read(upto_lsn: int) -> Void | None:
+            at = bisect_right(fresh, upto_lsn, key=lambda void: void.end_lsn)
+            if at:
+                return fresh[at - 1]
+            for end_lsn, value in self._scan_back(prefix, upto_lsn):
+                kind, blocks, *links = _VOID.unpack(value)
+                return Void(end_lsn, blocks if kind == SizeKind.TRUNCATE else -1, *links)
+            return None
+
+        return read
 
     def _size_changes(
         self, space: bytes, locator: RelFileLocator, fork: int, upto_lsn: int
     ) -> Iterator[SizeChange]:
         prefix = _SIZE_PREFIX.pack(space, *locator, fork)
         for end_lsn, value in self._scan_back(prefix, upto_lsn):
-            kind, blocks = _SIZE.unpack(value)
+            kind, blocks = _SIZE.unpack_from(value)
             yield SizeChange(end_lsn, SizeKind(kind), blocks)
 
     def database_changes(
         self, spc_oid: int, db_oid: int, upto_lsn: int = MAX_LSN
     ) -> Iterator[DatabaseChange]:
-        """Yields what happened to a database directory up to an LSN (inclusive), newest first."""
+        """Yields what happened to a database directory up to an LSN (inclusive), newest first.
+
+        What happened to its whole tablespace (kept under database 0) happened to it too.
+        """
+        own = self._directory_changes(spc_oid, db_oid, upto_lsn)
+        whole = self._directory_changes(spc_oid, 0, upto_lsn) if db_oid else iter(())
+        return merge(own, whole, key=lambda change: change.end_lsn, reverse=True)
+
+    def _directory_changes(
+        self, spc_oid: int, db_oid: int, upto_lsn: int
+    ) -> Iterator[DatabaseChange]:
         prefix = _DATABASE_KEY.pack(b"a", spc_oid, db_oid, 0)[:-8]
         for end_lsn, value in self._scan_back(prefix, upto_lsn):
             kind, spc, db = _DATABASE.unpack(value)
             yield DatabaseChange(end_lsn, DatabaseKind(kind), spc, db)
 
+    def database_replaced(
+        self, spc_oid: int, db_oid: int, upto_lsn: int = MAX_LSN
+    ) -> DatabaseChange | None:
+        """Returns the newest change of a database directory up to an LSN, None for none.
+
+        Whatever it is, all that the directory held before is void: it was removed, or made anew,
+        empty or as a copy. An OID may be used again.
+        """
+        return next(self.database_changes(spc_oid, db_oid, upto_lsn), None)
+
     def size_at(self, locator: RelFileLocator, fork: int, at_lsn: int = MAX_LSN) -> int | None:
         """Returns the blocks of a fork at an LSN, or None where it did not exist then."""
         while True:
             newest = next(self.sizes(locator, fork, at_lsn), None)
-            change = self._replaced(locator, newest.end_lsn if newest is not None else 0, at_lsn)
-            if change is None:
+            change = self.database_replaced(locator.spc_oid, locator.db_oid, at_lsn)
+            if change is None or (newest is not None and change.end_lsn < newest.end_lsn):
                 return None if newest is None or newest.kind == SizeKind.DROP else newest.blocks
-            if change.kind == DatabaseKind.DROP:
+            if change.kind != DatabaseKind.COPY:
                 return None
             locator = RelFileLocator(
                 change.source_spc_oid, change.source_db_oid, locator.rel_number
             )
             # Before the copy: what a copy of a database from itself says would not end.
             at_lsn = change.end_lsn - 1
-
-    def _replaced(
-        self, locator: RelFileLocator, from_lsn: int, upto_lsn: int
-    ) -> DatabaseChange | None:
-        """Returns the newest drop of a relation's database, or copy over it, in that range."""
-        for change in self.database_changes(locator.spc_oid, locator.db_oid, upto_lsn):
-            if change.end_lsn < from_lsn:
-                return None
-            if change.kind != DatabaseKind.CREATE:
-                return change
-        return None
 
     def events(self, after_lsn: int = 0, upto_lsn: int = MAX_LSN) -> Iterator[Event]:
         """Yields the events with ``after_lsn < end_lsn <= upto_lsn``, oldest first."""
@@ -379,22 +499,41 @@ class PageIndex:
 
     def relations(self) -> Iterator[tuple[RelFileLocator, int]]:
         """Yields every relation fork that the index has a size of, once, in key order."""
-        previous = None
-        for key, _ in self._scan(b"s", b"s"):
-            _, spc, db, rel, fork, _ = _SIZE_KEY.unpack(key)
-            if (spc, db, rel, fork) != previous:
-                previous = (spc, db, rel, fork)
-                yield RelFileLocator(spc, db, rel), fork
+        for prefix in self._prefixes(b"s", 14):
+            _, spc, db, rel, fork = _SIZE_PREFIX.unpack(prefix)
+            yield RelFileLocator(spc, db, rel), fork
+
+    def forks(self, locator: RelFileLocator) -> Iterator[int]:
+        """Yields the forks of a relation that the index has a size of, ascending."""
+        for prefix in self._prefixes(_SIZE_PREFIX.pack(b"s", *locator, 0)[:13], 14):
+            yield prefix[13]
 
     def blocks(self, locator: RelFileLocator, fork: int) -> Iterator[int]:
         """Yields the blocks of a fork that any record changed, once, ascending."""
-        prefix = _SIZE_PREFIX.pack(b"b", *locator, fork)
-        previous = None
-        for key, _ in self._scan(prefix, prefix):
-            block = int.from_bytes(key[14:18], "big")
-            if block != previous:
-                previous = block
-                yield block
+        for prefix in self._prefixes(_SIZE_PREFIX.pack(b"b", *locator, fork), 18):
+            yield int.from_bytes(prefix[14:], "big")
+
+    def _prefixes(self, prefix: bytes, length: int) -> Iterator[bytes]:
+        """Yields the first ``length`` bytes of the keys with that prefix, once, ascending.
+
+        Does not walk the keys between: a fork has one for each change of its size.
+        """
+        iterator = self._db.iter()
+        iterator.seek(prefix)
+        while iterator.valid():
+            key = iterator.key()
+            if not key.startswith(prefix):
+                return
+            found = key[:length]
+            yield found
+            # Few keys: stepping is cheaper than seeking.
+            for _ in range(STEPS_BEFORE_SEEK):
+                iterator.next()
+                if not iterator.valid() or not iterator.key().startswith(found):
+                    break
+            else:
+                iterator.seek(found + b"\xff" * 9)
+        self._ended(iterator)
 
     def _scan_back(self, prefix: bytes, upto_lsn: int) -> Iterator[tuple[int, bytes]]:
         """Yields (LSN, value) of the keys prefix + LSN up to ``upto_lsn``, newest first."""

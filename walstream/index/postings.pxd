@@ -7,7 +7,8 @@ ctypedef long long int64
 
 cdef int INIT, IMPLICIT, WILL_INIT, IMAGE_APPLY, EXTEND, COMMIT, ABORT
 cdef int64 UNKNOWN
-cdef uint32 MAX_BLOCKS, HEAP_BLOCKS_PER_PAGE
+cdef uint32 MAX_BLOCKS, HEAP_BLOCKS_PER_PAGE, HAS_RELFILELOCATORS, HAS_TWOPHASE
+cdef Py_ssize_t MAX_FORKS
 
 @cython.final
 cdef class Posting:
@@ -33,6 +34,8 @@ cdef class PostingLists:
     cdef dict postings
     cdef list pairs
     cdef dict forks
+    cdef Py_ssize_t count_forks
+    cdef list absent
     cdef list recent
     cdef byte key[32]
     cdef byte value[16]
@@ -60,8 +63,11 @@ cdef class PostingLists:
     cdef Py_ssize_t piece_length
     cdef Py_ssize_t side_length
 
-    @cython.locals(posting=Posting, pairs=list, prefix=bytes)
+    @cython.locals(posting=Posting, pairs=list, prefix=bytes, fork=Fork)
     cpdef list take(self)
+
+    @cython.locals(of_database=dict)
+    cdef forget_fork(self, Fork fork)
 
     cdef bytes block_key(self, uint32 spc, uint32 db, uint32 rel, uint32 fork, uint32 block)
 
@@ -73,14 +79,17 @@ cdef class PostingLists:
     cpdef uint64 newest(self, uint32 spc, uint32 db, uint32 rel, uint32 fork,
                         uint32 block) except? 0
 
-    @cython.locals(slot=Py_ssize_t, found=Fork, key=bytes)
+    @cython.locals(slot=Py_ssize_t, found=Fork, key=bytes, of_database=dict)
     cdef Fork find_fork(self, uint32 spc, uint32 db, uint32 rel, uint32 fork)
 
     cpdef object size(self, uint32 spc, uint32 db, uint32 rel, uint32 fork)
+    @cython.locals(found=Fork)
     cpdef set_size(self, uint32 spc, uint32 db, uint32 rel, uint32 fork, int64 blocks)
 
-    @cython.locals(kept=dict, key=bytes, fork=Fork)
+    @cython.locals(gone=dict)
     cpdef forget_sizes(self, uint32 db)
+
+    cpdef forget_all(self)
 
     @cython.locals(blocks=uint32)
     cdef int extend(self, Fork fork, uint64 end_lsn, uint32 block) except -1
@@ -91,6 +100,9 @@ cdef class PostingLists:
     @cython.locals(rmgr=uint32, info=uint32, op=uint32, ends=bint,
                    first=Py_ssize_t, i=Py_ssize_t, fork=Fork)
     cdef bint is_plain(self, Py_ssize_t row) except -1
+
+    @cython.locals(at=int64)
+    cdef bint is_plain_end(self, Py_ssize_t row) noexcept
 
     @cython.locals(at=int64, length=int64)
     cdef Py_ssize_t main_place(self, Py_ssize_t row) noexcept

@@ -28,6 +28,8 @@ EXTEND = 2
 COMMIT, ABORT = 0, 1
 UNKNOWN = -2
 MAX_BLOCKS = 0xFFFFFFFF
+MAX_FORKS = 65536
+HAS_RELFILELOCATORS, HAS_TWOPHASE = 0x04, 0x10
 
 
 class Posting:
@@ -86,21 +88,48 @@ class PostingLists:
     def __init__(self) -> None:
         self.postings: dict[bytes, Posting] = {}
         self.pairs: list[tuple[bytes, bytes]] = []
-        self.forks: dict[bytes, Fork] = {}
+        # By database, so that one can be forgotten without a look at the others.
+        self.forks: dict[int, dict[bytes, Fork]] = {}
+        self.count_forks = 0
+        self.absent: list[Fork] = []
         self.recent: list[Fork | None] = [None] * 64
         if not cython.compiled:
             self.key = bytearray(32)
             self.value = bytearray(16)
 
     def take(self) -> list[tuple[bytes, bytes]]:
-        """Returns keys and values of what was collected and starts anew; sizes are kept."""
+        """Returns keys and values of what was collected and starts anew.
+
+        Sizes are kept, but not those of forks that are gone, and never of more than MAX_FORKS: once
+        the batch is written the index knows them.
+        """
         pairs = self.pairs
         for prefix, posting in self.postings.items():
             put_be64(self.key, 0, posting.base)
             pairs.append((prefix + cut(self.key, 0, 8), cut(posting.p, 0, posting.have)))
         self.postings = {}
         self.pairs = []
+        if self.count_forks > MAX_FORKS:
+            self.forget_all()
+        elif self.absent:
+            for fork in self.absent:
+                if fork.blocks == -1:
+                    self.forget_fork(fork)
+            self.recent = [None] * 64
+        self.absent = []
         return pairs
+
+    def forget_fork(self, fork: Fork) -> None:
+        of_database = self.forks.get(fork.db)
+        if of_database is None:
+            return
+        put_be32(self.key, 0, fork.spc)
+        put_be32(self.key, 4, fork.rel)
+        put8(self.key, 8, fork.fork)
+        if of_database.pop(cut(self.key, 0, 9), None) is not None:
+            self.count_forks -= 1
+        if not of_database:
+            self.forks.pop(fork.db)
 
     # -- blocks
 
@@ -154,14 +183,18 @@ class PostingLists:
         ):
             return found
         put_be32(self.key, 0, spc)
-        put_be32(self.key, 4, db)
-        put_be32(self.key, 8, rel)
-        put8(self.key, 12, fork)
-        key = cut(self.key, 0, 13)
-        found = self.forks.get(key)
+        put_be32(self.key, 4, rel)
+        put8(self.key, 8, fork)
+        key = cut(self.key, 0, 9)
+        of_database = self.forks.get(db)
+        if of_database is None:
+            of_database = {}
+            self.forks[db] = of_database
+        found = of_database.get(key)
         if found is None:
             found = Fork(spc, db, rel, fork)
-            self.forks[key] = found
+            of_database[key] = found
+            self.count_forks += 1
         self.recent[slot] = found
         return found
 
@@ -171,15 +204,22 @@ class PostingLists:
 
     def set_size(self, spc: int, db: int, rel: int, fork: int, blocks: int) -> None:
         """Sets what ``size`` returns; adds nothing to the batch."""
-        self.find_fork(spc, db, rel, fork).blocks = blocks
+        found = self.find_fork(spc, db, rel, fork)
+        found.blocks = blocks
+        if blocks == -1:
+            self.absent.append(found)
 
     def forget_sizes(self, db: int) -> None:
         """Makes the sizes of all forks of a database unknown."""
-        kept: dict[bytes, Fork] = {}
-        for key, fork in self.forks.items():
-            if fork.db != db:
-                kept[key] = fork  # noqa: PERF403 (a comprehension has no C types)
-        self.forks = kept
+        gone = self.forks.pop(db, None)
+        if gone is not None:
+            self.count_forks -= len(gone)
+        self.recent = [None] * 64
+
+    def forget_all(self) -> None:
+        """Makes the sizes of all forks unknown."""
+        self.forks = {}
+        self.count_forks = 0
         self.recent = [None] * 64
 
     def extend(self, fork: Fork, end_lsn: int, block: int) -> int:
@@ -228,7 +268,8 @@ class PostingLists:
         """Adds the records from ``row`` on; returns the first that is not plain, or their number.
 
         Not plain is a record whose meaning is in its body (ends of transactions with more than a
-        time, storage and databases, restore points), or one of a fork whose size nobody has set.
+        time, storage, databases and tablespaces, restore points), or one of a fork whose size
+        nobody has set.
         """
         while row < self.count and self.is_plain(row):
             self.add_row(row)
@@ -239,14 +280,14 @@ class PostingLists:
         rmgr = self.rmgr[row]
         info = self.info[row]
         op = info & 0x70
-        if rmgr == 2 or rmgr == 4:
+        if rmgr == 2 or rmgr == 4 or rmgr == 5:
             return False
         if rmgr == 0:
             if info & 0xF0 == 0x70:
                 return False
         elif rmgr == 1:
             ends = op == 0x00 or op == 0x20 or op == 0x30 or op == 0x40
-            if ends and (info & 0x80 or self.main_place(row) < 0 or self.main_length[row] < 8):
+            if ends and not self.is_plain_end(row):
                 return False
         first = self.block_begin[row]
         for i in range(first, first + self.blocks[row]):
@@ -254,6 +295,21 @@ class PostingLists:
             if fork.blocks == UNKNOWN:
                 return False
         return True
+
+    def is_plain_end(self, row: int) -> bool:
+        """Returns whether the time is all that matters of the end of a transaction.
+
+        That is so unless it drops relations or ends a prepared transaction; subtransactions,
+        statistics and invalidations mean nothing to the index.
+        """
+        at = self.main_place(row)
+        if at < 0 or self.main_length[row] < 8:
+            return False
+        if self.info[row] & 0x80 == 0:
+            return True
+        if self.main_length[row] < 12:
+            return False
+        return self.main_byte(row, at + 8) & (HAS_RELFILELOCATORS | HAS_TWOPHASE) == 0
 
     def main_place(self, row: int) -> int:
         """Returns where the main data is, in ``piece`` or ``side``; -1: not all of it is there."""

@@ -6,13 +6,13 @@ records are then read from the segment files, the redo child does the rest.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice, takewhile
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import trio
 
-from walstream.errors import LsnNotAvailable, NoBaseImage, PageNotFound
+from walstream.errors import LsnNotAvailable, NoBaseImage, PageDamaged, PageNotFound
 from walstream.index.page_index import (
     MAX_LSN,
     DatabaseKind,
@@ -29,6 +29,8 @@ from walstream.tasks.watermark import Watermark
 from walstream.wal.layout import rmgr_name
 from walstream.wal.model import BLCKSZ, BufferTag, ForkNumber, RawRecord, format_lsn
 from walstream.wal.record import decode_wal_record
+
+T = TypeVar("T")
 
 ZERO_PAGE = bytes(BLCKSZ)
 # A page may come from a database that was copied from one that was copied...: so many times.
@@ -73,6 +75,17 @@ class Plan(NamedTuple):
     at_lsn: int
     base: bytes | Plan | None
     entries: tuple[Entry, ...]
+
+
+class Gathered(NamedTuple):
+    """The bytes that a plan needs: a page to start from, and what is redone on it, in order.
+
+    More than one step where the page is one of a copied database. ``base`` is None where the first
+    record of the first step makes the page.
+    """
+
+    base: bytes | None
+    steps: tuple[RedoRequest, ...]
 
 
 class BlockChange(NamedTuple):
@@ -120,6 +133,8 @@ class PageService:
         self.facts = facts
         self._redo = redo
         self._last_valid = last_valid
+        # The archive and the bases serve one thread at a time.
+        self._limiter = trio.CapacityLimiter(1)
 
     @property
     def first_lsn(self) -> int:
@@ -180,12 +195,13 @@ class PageService:
         return at_lsn
 
     def plan(self, tag: BufferTag, at_lsn: int | None = None) -> Plan:
-        """Returns how the page will be rebuilt.
+        """Returns how the page will be rebuilt. Blocks: it reads the index and the base backup.
 
         Raises:
             LsnNotAvailable: see ``check_lsn``.
             PageNotFound: no such relation or block at that LSN.
             NoBaseImage: nothing to start redo from.
+            PageDamaged: the only page to start from is not what the base backup brought.
         """
         lsn = self.check_lsn(at_lsn)
         size = self.index.size_at(tag.locator, tag.fork, lsn)
@@ -204,29 +220,37 @@ class PageService:
     def _plan(self, tag: BufferTag, lsn: int, asked_lsn: int, copies: int = 0) -> Plan:
         """Returns the plan for a page as of ``lsn``, which is for one as of ``asked_lsn``."""
         floor = self.index.voided(tag, lsn)
-        copy = next(
-            (
-                change
-                for change in self.index.database_changes(tag.spc_oid, tag.db_oid, lsn)
-                if change.kind == DatabaseKind.COPY and change.end_lsn > floor
-            ),
-            None,
-        )
-        if copy is not None:
+        copy = self.index.database_replaced(tag.spc_oid, tag.db_oid, lsn)
+        if copy is not None and copy.end_lsn > floor:
             floor = copy.end_lsn
+        else:
+            copy = None
+        bases = self._usable_bases(lsn, asked_lsn, floor)
+        damage: list[PageDamaged] = []
         chain: list[Entry] = []
-        has_start = False
+        base = next(bases, None)
         for entry in self.index.entries(tag, lsn):
             if entry.end_lsn <= floor:
                 break
+            # A record before the start of a backup is in its pages. Some changes are made whatever
+            # the page's LSN, so replaying it on them would undo what came later.
+            while base is not None and entry.end_lsn <= base.start_lsn:
+                page = self._base_page(base, tag, damage)
+                if page is not None:
+                    return Plan(tag, lsn, page, tuple(reversed(chain)))
+                base = next(bases, None)
             chain.append(entry)
             if entry.flags & EntryFlag.INIT:
-                has_start = True
-                break
+                return Plan(tag, lsn, None, tuple(reversed(chain)))
         chain.reverse()
-        if has_start:
-            return Plan(tag, lsn, None, tuple(chain))
-        if copy is not None:
+        while base is not None:
+            page = self._base_page(base, tag, damage)
+            if page is not None:
+                return Plan(tag, lsn, page, tuple(chain))
+            base = next(bases, None)
+        if damage:
+            raise damage[0]
+        if copy is not None and copy.kind == DatabaseKind.COPY:
             # CREATE DATABASE by file copy: the page is the source's page before that moment.
             if copies == MAX_COPIES:
                 raise NoBaseImage(
@@ -234,22 +258,30 @@ class PageService:
                     f"a copy, more than {MAX_COPIES} times"
                 )
             source = tag._replace(spc_oid=copy.source_spc_oid, db_oid=copy.source_db_oid)
-            base = self._plan(source, copy.end_lsn - 1, asked_lsn, copies + 1)
-            return Plan(tag, lsn, base, tuple(chain))
-        base_page = self._base_page(tag, lsn, asked_lsn, floor)
-        if base_page is None:
-            if chain and tag.fork != ForkNumber.VM:
-                raise NoBaseImage(
-                    f"no base for block {tag.block} of {tag.locator}: the oldest of "
-                    f"{len(chain)} records, ending at {format_lsn(chain[0].end_lsn)}, "
-                    "does not initialise the page and no base backup has it"
-                )
-            # Extended, never written: all zeros, as PostgreSQL would read it.
-            base_page = ZERO_PAGE
-        return Plan(tag, lsn, base_page, tuple(chain))
+            source_plan = self._plan(source, copy.end_lsn - 1, asked_lsn, copies + 1)
+            return Plan(tag, lsn, source_plan, tuple(chain))
+        if chain and tag.fork != ForkNumber.VM:
+            raise NoBaseImage(
+                f"no base for block {tag.block} of {tag.locator}: the oldest of "
+                f"{len(chain)} records, ending at {format_lsn(chain[0].end_lsn)}, "
+                "does not initialise the page and no base backup has it"
+            )
+        # Extended, never written: all zeros, as PostgreSQL would read it.
+        return Plan(tag, lsn, ZERO_PAGE, tuple(chain))
 
-    def _base_page(self, tag: BufferTag, lsn: int, asked_lsn: int, floor: int) -> bytes | None:
-        """Returns the page from the newest base that ``lsn`` can be made from, None for none.
+    def _base_page(self, base: Base, tag: BufferTag, damage: list[PageDamaged]) -> bytes | None:
+        """Returns a page of a backup, None where it has none or a damaged one, kept in ``damage``.
+
+        An older image or backup may make the page without it.
+        """
+        try:
+            return base.pages.read(tag)
+        except PageDamaged as error:
+            damage.append(error)
+            return None
+
+    def _usable_bases(self, lsn: int, asked_lsn: int, floor: int) -> Iterator[Base]:
+        """Yields the bases that a page as of ``lsn`` can be made from, newest first.
 
         For the source of a copied database ``lsn``, the moment of the copy, may lie within the
         backup. As PostgreSQL's recovery does we then take the page that was backed up; it is right
@@ -257,10 +289,7 @@ class PageService:
         """
         for base in reversed(self.bases):
             if floor <= base.start_lsn <= lsn and base.stop_lsn <= asked_lsn:
-                page = base.pages.read(tag)
-                if page is not None:
-                    return page
-        return None
+                yield base
 
     def records(self, entries: Iterable[Entry]) -> tuple[tuple[int, bytes], ...]:
         """Returns (end LSN, record) of index entries, read from the segment files.
@@ -286,20 +315,51 @@ class PageService:
         Cancellation: nothing is left behind; the redo child drops the reply.
         """
         await self.wait_for_lsn(at_lsn or 0, wait_s)
-        page = await self._rebuild(self.plan(tag, at_lsn))
+        page = await self._rebuild(await self._in_thread(self._gather, tag, at_lsn))
         # Redo leaves pd_checksum stale, as PostgreSQL does until a page is written out.
         return with_checksum(page, tag.block) if self.facts.checksums else page
 
-    async def _rebuild(self, plan: Plan) -> bytes:
-        base = await self._rebuild(plan.base) if isinstance(plan.base, Plan) else plan.base
-        if not plan.entries:
-            assert base is not None
-            return base
-        return await self._redo.redo(
-            RedoRequest(plan.tag, base, self.records(plan.entries)),
-            version=self.facts.version,
-            stamp_hints=self.facts.stamp_hints,
-        )
+    def _gather(self, tag: BufferTag, at_lsn: int | None) -> Gathered:
+        """Returns all that redo of a page needs, read from the disk. Blocks."""
+        steps: list[RedoRequest] = []
+        plan: bytes | Plan | None = self.plan(tag, at_lsn)
+        while isinstance(plan, Plan):
+            base = plan.base if isinstance(plan.base, bytes) else None
+            if plan.entries:
+                steps.append(RedoRequest(plan.tag, base, self.records(plan.entries)))
+            plan = plan.base
+        return Gathered(plan, tuple(reversed(steps)))
+
+    async def _rebuild(self, gathered: Gathered) -> bytes:
+        page = gathered.base
+        for step in gathered.steps:
+            page = await self._redo.redo(
+                step._replace(base_page=page),
+                version=self.facts.version,
+                stamp_hints=self.facts.stamp_hints,
+            )
+        assert page is not None
+        return page
+
+    async def _in_thread(self, work: Callable[..., T], *arguments: object) -> T:
+        """Runs what reads the disk in a thread: only one at a time, and never in the event loop."""
+        return await trio.to_thread.run_sync(work, *arguments, limiter=self._limiter)
+
+    async def read_history(
+        self,
+        tag: BufferTag,
+        from_lsn: int = 0,
+        to_lsn: int | None = None,
+        limit: int | None = None,
+    ) -> list[BlockChange]:
+        """Returns what ``history`` returns, read in a thread.
+
+        Raises:
+            WalError: a record cannot be read.
+
+        Cancellation: waits for the thread; nothing is left behind.
+        """
+        return await self._in_thread(self.history, tag, from_lsn, to_lsn, limit)
 
     def history(
         self,
@@ -310,7 +370,7 @@ class PageService:
     ) -> list[BlockChange]:
         """Returns the records that changed a block with ``from_lsn < end_lsn <= to_lsn``.
 
-        Oldest first; with ``limit`` only the newest so many.
+        Oldest first; with ``limit`` only the newest so many. Blocks: it reads the disk.
 
         Raises:
             WalError: a record cannot be read.

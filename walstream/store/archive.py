@@ -30,11 +30,21 @@ from walstream.wal.segment import (
     parse_segment_file_name,
     segment_file_name,
 )
-from walstream.wal.timeline import parse_history
+from walstream.wal.timeline import TimelineHistory, parse_history
 
 PARTIAL = ".partial"
 OPEN_FILES = 64
 MTIME_TICK_NS = 50_000_000
+TIMELINES_AHEAD = 16
+
+
+def identity_of(path: str) -> tuple[int, int] | None:
+    """Returns what tells a file from another that takes its name, None where there is none."""
+    try:
+        status = os.stat(path)  # noqa: PTH116 (a hot path)
+    except OSError:
+        return None
+    return (status.st_dev, status.st_ino)
 
 
 class WalArchive:
@@ -48,9 +58,19 @@ class WalArchive:
         self.path = path
         self.segment_size = segment_size
         self._wanted_timeline = timeline
-        self._files: OrderedDict[int, tuple[int, str]] = OrderedDict()
+        self._files: OrderedDict[int, tuple[int, str, tuple[int, int]]] = OrderedDict()
         self._seen_mtime_ns = 0
+        self._listed_mtime_ns = 0
         self.refresh()
+
+    def current_history(self) -> TimelineHistory:
+        """Returns the history of the newest timeline that the directory has now.
+
+        Raises:
+            WalError: its history file is malformed.
+        """
+        self._look_again()
+        return self.history
 
     def refresh(self) -> None:
         """Looks at the directory again: new timelines, segments that lost their ``.partial``.
@@ -60,10 +80,7 @@ class WalArchive:
             StorageError: it cannot be read.
         """
         self.close()
-        mtime_ns = self._mtime_ns()
-        # A change within the same tick of the clock would not move the time: look again then.
-        settled = time.time_ns() - mtime_ns > MTIME_TICK_NS
-        self._seen_mtime_ns = mtime_ns if settled else 0
+        self._listed_mtime_ns = self._note_time()
         timelines = set()
         for name in self._names():
             segment = parse_segment_file_name(name.removesuffix(PARTIAL), self.segment_size)
@@ -72,17 +89,7 @@ class WalArchive:
                 timelines.add(segment.timeline)
             elif history is not None:
                 timelines.add(history)
-        self.timeline = self._wanted_timeline or max(timelines, default=1)
-        history_path = self.path / history_file_name(self.timeline)
-        try:
-            content = history_path.read_bytes()
-        except FileNotFoundError:
-            content = b""
-        except OSError as error:
-            raise StorageError(
-                f"cannot read {history_path}: {error.strerror}", str(history_path)
-            ) from error
-        self.history = parse_history(self.timeline, content)
+        self._read_history(self._wanted_timeline or max(timelines, default=1))
 
     def _mtime_ns(self) -> int:
         try:
@@ -91,6 +98,49 @@ class WalArchive:
             raise StorageError(
                 f"cannot read {self.path}: {error.strerror}", str(self.path)
             ) from error
+
+    def _note_time(self) -> int:
+        """Notes the time of the directory's last change before it is looked at; 0: too recent."""
+        mtime_ns = self._mtime_ns()
+        # A change within the same tick of the clock would not move the time: look again then.
+        settled = time.time_ns() - mtime_ns > MTIME_TICK_NS
+        self._seen_mtime_ns = mtime_ns if settled else 0
+        return self._seen_mtime_ns
+
+    def _read_history(self, timeline: int) -> None:
+        history_path = self.path / history_file_name(timeline)
+        try:
+            content = history_path.read_bytes()
+        except FileNotFoundError:
+            content = b""
+        except OSError as error:
+            raise StorageError(
+                f"cannot read {history_path}: {error.strerror}", str(history_path)
+            ) from error
+        self.history = parse_history(timeline, content)
+        self.timeline = timeline
+
+    def _look_again(self) -> None:
+        """Sees what a change of the directory means to what was read of it.
+
+        With each segment that is completed the directory changes: it is not listed for that. A
+        newer timeline shows by its history file, most often with the next number; one that does
+        not shows when a segment is looked for in vain.
+        """
+        if self._mtime_ns() == self._seen_mtime_ns:
+            return
+        self._note_time()
+        if self._wanted_timeline is None:
+            newest = self.timeline
+            for timeline in range(newest + 1, newest + 1 + TIMELINES_AHEAD):
+                if (self.path / history_file_name(timeline)).exists():
+                    newest = timeline
+            if newest != self.timeline:
+                self._read_history(newest)
+        for number, (descriptor, path, identity) in list(self._files.items()):
+            if str(self.find(number)) != path or identity_of(path) != identity:
+                os.close(descriptor)
+                del self._files[number]
 
     def close(self) -> None:
         """Closes the open segment files; a later read opens them again."""
@@ -147,14 +197,19 @@ class WalArchive:
         for _ in range(3):
             path = self.find(segment_number)
             if path is None:
-                break
+                if self.path.stat().st_mtime_ns == self._listed_mtime_ns:
+                    break
+                self.refresh()
+                continue
             try:
                 descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             except FileNotFoundError:
                 continue
             except OSError as error:
                 raise StorageError(f"cannot open {path}: {error.strerror}", str(path)) from error
-            self._files[segment_number] = (descriptor, str(path))
+            status = os.fstat(descriptor)
+            identity = (status.st_dev, status.st_ino)
+            self._files[segment_number] = (descriptor, str(path), identity)
             if len(self._files) > OPEN_FILES:
                 os.close(self._files.popitem(last=False)[1][0])
             return descriptor
@@ -170,8 +225,7 @@ class WalArchive:
             SegmentMissing: a segment of the range is not there.
             StorageError: a file is shorter than a segment, or cannot be read.
         """
-        if self._mtime_ns() != self._seen_mtime_ns:
-            self.refresh()
+        self._look_again()
         parts = []
         while length > 0:
             number, offset = divmod(lsn, self.segment_size)

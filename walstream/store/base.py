@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -19,15 +18,15 @@ import tarfile
 import tomllib
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import crc32c
 
 from walstream.errors import ReplicationProtocolError, StoreError
 from walstream.store.file_layer import FileLayer, set_mode, storage_error, write_durably
+from walstream.store.manifest import MANIFEST, parse_manifest
 from walstream.wal.model import format_lsn, parse_lsn
 
-MANIFEST = "backup_manifest"
 _DESCRIPTION = re.compile(r"[0-9A-F]{16}\.toml")
 _UNFINISHED = re.compile(r"[0-9A-F]{16}\.(?:toml\.)?tmp")
 _TAR_BLOCK = 512
@@ -361,34 +360,19 @@ def check_manifest(manifest: bytes, sums: dict[str, tuple[int, str, str]]) -> No
     Raises:
         StoreError: the manifest is malformed, or a file is missing, too much, or differs.
     """
-    body, _, last = manifest.rpartition(b'"Manifest-Checksum"')
-    claimed = re.match(rb'\s*:\s*"([0-9a-f]{64})"', last)
-    if claimed is None or hashlib.sha256(body).hexdigest().encode() != claimed[1]:
-        raise StoreError("backup manifest: its own checksum does not match")
-    try:
-        entries: list[dict[str, Any]] = json.loads(manifest)["Files"]
-        listed = {_manifest_path(entry): entry for entry in entries}
-        for name, entry in listed.items():
-            if name not in sums:
-                raise StoreError(f"backup manifest lists {name}, which did not arrive")
-            size, crc, sha = sums[name]
-            if size != entry["Size"]:
-                raise StoreError(f"{name}: size: manifest says {entry['Size']}, got {size}")
-            algorithm = entry.get("Checksum-Algorithm")
-            expected = {"CRC32C": crc, "SHA256": sha}.get(algorithm or "")
-            if algorithm is not None and expected is None:
-                raise StoreError(f"{name}: checksum algorithm {algorithm} is not known here")
-            if expected is not None and expected != entry["Checksum"]:
-                raise StoreError(
-                    f"{name}: {algorithm}: manifest says {entry['Checksum']}, got {expected}"
-                )
-    except (KeyError, ValueError, TypeError) as exc:
-        raise StoreError(f"backup manifest: malformed: {exc}") from exc
+    listed = parse_manifest(manifest)
+    for name, entry in listed.items():
+        if name not in sums:
+            raise StoreError(f"backup manifest lists {name}, which did not arrive")
+        size, crc, sha = sums[name]
+        if size != entry.size:
+            raise StoreError(f"{name}: size: manifest says {entry.size}, got {size}")
+        expected = {"CRC32C": crc, "SHA256": sha}.get(entry.algorithm or "")
+        if entry.algorithm is not None and expected is None:
+            raise StoreError(f"{name}: checksum algorithm {entry.algorithm} is not known here")
+        if expected is not None and expected != entry.checksum:
+            raise StoreError(
+                f"{name}: {entry.algorithm}: manifest says {entry.checksum}, got {expected}"
+            )
     for name in sums.keys() - listed.keys():
         raise StoreError(f"{name} arrived, but the backup manifest does not list it")
-
-
-def _manifest_path(entry: dict[str, Any]) -> str:
-    if "Encoded-Path" in entry:
-        return os.fsdecode(bytes.fromhex(entry["Encoded-Path"]))
-    return os.fsdecode(str(entry["Path"]).encode())  # the manifest is UTF-8, whatever we use

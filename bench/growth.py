@@ -1,0 +1,171 @@
+"""What grows with a cluster's age: ``python -m bench.growth [--count N]``.
+
+Generated WAL and indexes, no server. Each line shows one cost with a small history and with one
+of N steps (100,000 by default): relations made and dropped, truncations of one table, changes of
+its size, WAL segments in a directory, databases made and dropped beside many forks. What is bounded
+stays about the same; the ratio is in the last column.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+import tempfile
+import time
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from struct import pack
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from tests.walgen import SEGMENT, Block, WalWriter, record_body
+from walstream.index.ingest import Ingest, begin_index
+from walstream.index.page_index import Batch, PageIndex, SizeChange, SizeKind
+from walstream.index.postings import PostingLists
+from walstream.store.archive import WalArchive
+from walstream.wal.model import BufferTag, RelFileLocator
+from walstream.wal.segment import segment_file_name
+
+TABLE = RelFileLocator(1663, 5, 16384)
+SMALL = 100
+
+
+class Memory:
+    """WAL in memory."""
+
+    def __init__(self, wal: WalWriter) -> None:
+        self.start_lsn = wal.start_lsn
+        self.data = bytes(wal.data)
+
+    def read(self, lsn: int, length: int) -> bytes:
+        return self.data[lsn - self.start_lsn : lsn - self.start_lsn + length]
+
+
+def microseconds(work: Callable[[], object], times: int = 200) -> float:
+    work()
+    started = time.perf_counter()
+    for _ in range(times):
+        work()
+    return (time.perf_counter() - started) / times * 1e6
+
+
+def drops(scratch: Path, count: int) -> float:
+    """Returns the microseconds of ingest for a relation that is made and dropped."""
+    wal = WalWriter()
+    for number in range(count):
+        rel = (1663, 5, 20000 + number)
+        wal.add(2, 0x10, 7, record_body(18, (), pack("<IIII", *rel, 0)))
+        wal.add(11, 0, 7, record_body(18, [Block(0, BufferTag(*rel, 0, 0))]))
+        # Drops one relation, with a hundred invalidation messages.
+        end = pack("<QIIIII", 1, 0x04 | 0x08, 1, *rel) + pack("<I", 100) + bytes(1600)
+        wal.add(1, 0x80, 7, record_body(18, (), end, long_main=True))
+    index = PageIndex(scratch / f"drops{count}")
+    begin_index(index, SEGMENT, [])
+    source = Memory(wal)
+    own = Ingest(index, source, 18, SEGMENT, None)
+    started = time.perf_counter()
+    while own.read_lsn < wal.lsn:
+        own.advance(wal.lsn)
+    took = time.perf_counter() - started
+    index.close()
+    return took / count * 1e6
+
+
+def remembered(count: int) -> float:
+    """Returns the kB that posting lists keep of forks that are gone, after their batch is taken."""
+    tracemalloc.start()
+    lists = PostingLists()
+    before = tracemalloc.get_traced_memory()[0]
+    for number in range(count):
+        lists.set_size(1663, 5, 20000 + number, 0, 1)
+        lists.set_size(1663, 5, 20000 + number, 0, -1)
+        if number % 1000 == 999:
+            lists.take()
+    lists.take()
+    kept = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    return max(kept, 1) / 1e3
+
+
+def table_with(scratch: Path, kind: SizeKind, count: int) -> PageIndex:
+    index = PageIndex(scratch / f"{kind.name}{count}")
+    for first in range(1, count + 1, 1000):
+        batch = Batch()
+        for lsn in range(first, min(first + 1000, count + 1)):
+            batch.sizes.append((TABLE, 0, SizeChange(lsn, kind, 10 + lsn)))
+        index.write(batch)
+    return index
+
+
+def truncations(scratch: Path, count: int) -> float:
+    index = table_with(scratch, SizeKind.TRUNCATE, count)
+    took = microseconds(lambda: index.voided(BufferTag(*TABLE, 0, 3)))
+    index.close()
+    return took
+
+
+def relations(scratch: Path, count: int) -> float:
+    index = table_with(scratch, SizeKind.EXTEND, count)
+    took = microseconds(lambda: list(index.relations()))
+    index.close()
+    return took
+
+
+def segments(scratch: Path, count: int) -> float:
+    path = scratch / f"wal{count}"
+    path.mkdir()
+    for number in range(1, count + 1):
+        (path / segment_file_name(1, number, SEGMENT)).touch()
+    last = path / segment_file_name(1, count, SEGMENT)
+    last.write_bytes(bytes(SEGMENT))
+    archive = WalArchive(path, SEGMENT)
+    other = path / "archive_status"
+
+    def read_after_a_change() -> None:
+        other.touch()
+        other.unlink()
+        archive.read(count * SEGMENT, 8)
+
+    took = microseconds(read_after_a_change)
+    archive.close()
+    return took
+
+
+def databases(count: int) -> float:
+    lists = PostingLists()
+    for number in range(min(count, 60_000)):
+        lists.set_size(1663, 5, 16384 + number, 0, 1)
+
+    def drop_another() -> None:
+        lists.set_size(1663, 6, 16384, 0, 1)
+        lists.forget_sizes(6)
+
+    return microseconds(drop_another)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=100_000)
+    count = parser.parse_args().count
+    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+    print(f"{'':44}{SMALL:>12}{count:>12}   ratio")
+    with tempfile.TemporaryDirectory(prefix="walstream-bench-") as directory:
+        scratch = Path(directory)
+        rows = [
+            ("relations dropped: kB that is kept of them", remembered(SMALL), remembered(count)),
+            ("relations dropped: us each", drops(scratch, SMALL), drops(scratch, count)),
+        ]
+        for name, measure in (("truncations: us to plan block 3", truncations),
+                              ("size changes: us to list the relations", relations),
+                              ("segments: us to read after a change", segments)):  # fmt: skip
+            rows.append((name, measure(scratch, SMALL), measure(scratch, count)))
+        rows.append(("forks: us to drop another database", databases(SMALL), databases(count)))
+    for name, before, after in rows:
+        print(f"{name:44}{before:12.1f}{after:12.1f}  {after / before:6.1f}")
+
+
+if __name__ == "__main__":
+    main()

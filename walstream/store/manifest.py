@@ -1,0 +1,85 @@
+"""The manifest of a base backup: which files it has, how long, and their checksums (pure)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import crc32c
+
+from walstream.errors import StoreError
+
+MANIFEST = "backup_manifest"
+
+
+class ManifestFile(NamedTuple):
+    """A file of a backup. ``algorithm`` is None where the backup was made without checksums.
+
+    ``checksum`` is hexadecimal, as PostgreSQL prints it.
+    """
+
+    size: int
+    algorithm: str | None
+    checksum: str
+
+
+class Sum(Protocol):
+    """A checksum while it is made."""
+
+    def update(self, data: bytes | memoryview, /) -> None: ...
+
+    def hexdigest(self) -> str: ...
+
+
+class Crc32cSum:
+    """CRC-32C, printed as a manifest prints it: the bytes of the little-endian number."""
+
+    def __init__(self) -> None:
+        self._crc = 0
+
+    def update(self, data: bytes | memoryview, /) -> None:
+        self._crc = crc32c.crc32c(data, self._crc)
+
+    def hexdigest(self) -> str:
+        return self._crc.to_bytes(4, "little").hex()
+
+
+ALGORITHMS: dict[str, Callable[[], Sum]] = {
+    "CRC32C": Crc32cSum,
+    "SHA224": hashlib.sha224,
+    "SHA256": hashlib.sha256,
+    "SHA384": hashlib.sha384,
+    "SHA512": hashlib.sha512,
+}
+
+
+def parse_manifest(manifest: bytes) -> dict[str, ManifestFile]:
+    """Returns the files that a manifest lists, by their path below the data directory.
+
+    Raises:
+        StoreError: it is malformed, or its own checksum does not match.
+    """
+    body, _, last = manifest.rpartition(b'"Manifest-Checksum"')
+    claimed = re.match(rb'\s*:\s*"([0-9a-f]{64})"', last)
+    if claimed is None or hashlib.sha256(body).hexdigest().encode() != claimed[1]:
+        raise StoreError("backup manifest: its own checksum does not match")
+    try:
+        entries: list[dict[str, Any]] = json.loads(manifest)["Files"]
+        return {
+            _path_of(entry): ManifestFile(
+                int(entry["Size"]), entry.get("Checksum-Algorithm"), entry.get("Checksum", "")
+            )
+            for entry in entries
+        }
+    except (KeyError, ValueError, TypeError, AttributeError) as exc:
+        raise StoreError(f"backup manifest: malformed: {exc}") from exc
+
+
+def _path_of(entry: dict[str, Any]) -> str:
+    if "Encoded-Path" in entry:
+        return os.fsdecode(bytes.fromhex(entry["Encoded-Path"]))
+    return os.fsdecode(str(entry["Path"]).encode())  # the manifest is UTF-8, whatever we use
