@@ -16,6 +16,7 @@ import trio
 from trio_util import AsyncValue, periodic
 
 from walstream.config import RunConfig
+from walstream.datadir.past import Past
 from walstream.errors import ConnectionLost, ServerRefused, StorageError, StoreError
 from walstream.index.ingest import Ingest, begin_index
 from walstream.index.page_index import PageIndex
@@ -96,6 +97,19 @@ async def open_pages(path: Path, *, sandbox: bool = True) -> AsyncIterator[PageS
                 redo.shutdown()
         except BaseExceptionGroup as group:
             raise single_error(group) from group
+
+
+@asynccontextmanager
+async def open_past(path: Path, *, sandbox: bool = True) -> AsyncIterator[Past]:
+    """Opens a store for its moments, next to a ``walstream run`` that may write to it.
+
+    Raises:
+        StoreError: no store, or one without a base backup.
+
+    Cancellation: the redo children are killed and reaped.
+    """
+    async with open_pages(path, sandbox=sandbox) as pages:
+        yield Past(pages, list_base_backups(Store.open(path, lock=False).base_path))
 
 
 async def server_identity(connection: ReplicationConnection) -> StoreIdentity:

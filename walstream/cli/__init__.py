@@ -24,6 +24,7 @@ COMMANDS = {
     "demo": ("demo", "Show the whole path on an embedded PostgreSQL 18."),
     "dump": ("dump", "Print the records of WAL, as pg_waldump or as JSON, Arrow, Parquet."),
     "history": ("history", "List the records that changed a block."),
+    "materialize": ("materialize", "Make the data directory as it was at a moment."),
     "page": ("page", "Rebuild a page as it was at an LSN."),
     "receive": ("receive", "Stream WAL into a directory, as pg_receivewal does."),
     "redo": ("redo", "Run redo requests by hand and look at the sandbox."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import click
@@ -109,3 +110,41 @@ def buffer_tag(relation: tuple[RelFileLocator, int], fork: str | None, block: in
     """Returns the block that REL, ``--fork`` and BLOCK name; ``--fork`` wins over the path."""
     locator, path_fork = relation
     return BufferTag(*locator, path_fork if fork is None else FORK_NAMES[fork], block)
+
+
+class MomentType(click.ParamType[str]):
+    """A moment by any of its names (``index/moment.py``); checked, not yet looked up."""
+
+    name = "moment"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from walstream.index.moment import parse_moment
+
+        try:
+            parse_moment(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return value
+
+
+class TablespaceMappingType(click.ParamType[tuple[str, Path]]):
+    """``OLD=NEW`` -> (OLD, NEW); ``\\=`` is an equals sign within a path, as in pg_basebackup."""
+
+    name = "mapping"
+
+    def convert(
+        self,
+        value: str | tuple[str, Path],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> tuple[str, Path]:
+        if isinstance(value, tuple):
+            return value
+        parts = [part.replace("\\=", "=") for part in re.split(r"(?<!\\)=", value)]
+        if len(parts) != 2 or not all(part.startswith("/") for part in parts):
+            self.fail(f"expected OLD=NEW, both absolute paths, got {value!r}", param, ctx)
+        return parts[0], Path(parts[1])
+
+
+MOMENT = MomentType()
+TABLESPACE_MAPPING = TablespaceMappingType()
