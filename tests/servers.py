@@ -167,14 +167,6 @@ class PostgresServer:
     def running(self) -> bool:
         return self._postmaster is not None and self._postmaster.poll() is None
 
-    def state(self) -> str:
-        """What the postmaster says of itself in postmaster.pid: "ready", "standby"...; "" yet."""
-        with contextlib.suppress(FileNotFoundError):
-            lines = (self.data_directory / "postmaster.pid").read_text().splitlines()
-            if len(lines) >= 8:
-                return lines[7].strip()
-        return ""
-
     def client(self, name: str) -> Path | None:
         """Path of a client program of this major version, or None where nobody ships one."""
         return self.binaries.client(name)

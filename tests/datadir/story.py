@@ -53,10 +53,14 @@ def told(version: int, directory: Path, *, whole: bool, **options: object) -> It
         before_the_backup(server)
         backup = server.base_backup(directory / "base")
         stop_lsn = server.insert_lsn()
-        scatter(server)
         if whole:
+            # What is prepared would make its rewrites of catalogs and its freezing wait.
+            server.execute("COMMIT PREPARED 'before'")
             run_workload(server)
+            prepare_before(server, -2)
+            scatter(server)
         else:
+            scatter(server)
             make_multixacts(server)
             use_databases(server)
         finish(server)
@@ -115,9 +119,13 @@ def before_the_backup(server: PostgresServer) -> None:
     server.execute("CREATE TABLE in_early (id int PRIMARY KEY) TABLESPACE early")
     server.execute("INSERT INTO in_early SELECT generate_series(1, 2000)")
     server.execute("CREATE DATABASE early_database")
+    prepare_before(server, -1)
+
+
+def prepare_before(server: PostgresServer, number: int) -> None:
     with server.connect() as session:
         session.execute("BEGIN")
-        session.execute("INSERT INTO accounts VALUES (-1, 1, 'prepared before the backup')")
+        session.execute("INSERT INTO accounts VALUES (%s, 1, 'prepared before')", [number])
         session.execute("PREPARE TRANSACTION 'before'")
 
 
@@ -198,9 +206,10 @@ def recovered(story: Story, start_lsn: int, restore: str = "") -> Iterator[Postg
         segment_size=story.server.segment_size,
     ) as server:
         deadline = time.monotonic() + 120
-        while "archive recovery complete" not in server.log_text() or server.state() != "ready":
+        # The end of recovery is complete only then: a stop before it leaves pages unwritten.
+        while "database system is ready to accept connections" not in server.log_text():
             assert time.monotonic() < deadline, f"no end of recovery: {server.log_text()}"
             time.sleep(0.01)
         server.stop()
-        assert f'WAL location (LSN) "{format_lsn(start_lsn)}"' in server.log_text()
+        assert f'stopping after WAL location (LSN) "{format_lsn(start_lsn)}"' in server.log_text()
         yield server

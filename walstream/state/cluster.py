@@ -94,7 +94,7 @@ class ClusterState:
         self.directories: dict[tuple[int, int], bool] = {}
         self.relation_maps: dict[tuple[int, int], bytes] = {}
         self._read_directories(backup.path)
-        self.tablespaces = _base_tablespaces(backup.path)
+        self.tablespaces = {**_base_tablespaces(backup.path), **backup.tablespaces}
         self.two_phase = _base_two_phase(backup.path)
         self.origins = _base_origins(backup.path)
         self.lsn = self.last_start = backup.start_lsn
