@@ -28,6 +28,7 @@ FLOORS = {
     "pages": 4,
     "state": 4,
     "datadir": 5,
+    "rows": 5,
     "app": 6,
     "demo": 7,
     "cli": 8,
@@ -42,6 +43,10 @@ PURE = (
     "replication.messages",
     "state.control",
     "state.origins",
+    "rows.types",
+    "rows.varlena",
+    "rows.heap",
+    "rows.visibility",
 )
 
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -8,6 +8,8 @@ import shutil
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager, closing
+from dataclasses import dataclass
+from datetime import tzinfo
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from walstream.config import RunConfig
 from walstream.datadir.past import Past
 from walstream.errors import ConnectionLost, ServerRefused, StorageError, StoreError
 from walstream.index.ingest import Ingest, begin_index
+from walstream.index.moment import Moment, MomentText, find_moment
 from walstream.index.page_index import PageIndex
 from walstream.metrics import StatusCollector, serve_metrics
 from walstream.pages.service import Base, ClusterFacts, PageService
@@ -28,6 +31,8 @@ from walstream.replication.backup import take_base_backup
 from walstream.replication.libpq import ReplicationConnection, connect
 from walstream.replication.receiver import Receiver
 from walstream.replication.upstream import read_upstream
+from walstream.rows.cluster import ClusterAt
+from walstream.state.cluster import StateSource, cluster_state
 from walstream.store.archive import WalArchive
 from walstream.store.base import BackupWriter, BaseBackup, list_base_backups, remove_unfinished
 from walstream.store.base_pages import BasePages
@@ -110,6 +115,45 @@ async def open_past(path: Path, *, sandbox: bool = True) -> AsyncIterator[Past]:
     """
     async with open_pages(path, sandbox=sandbox) as pages:
         yield Past(pages, list_base_backups(Store.open(path, lock=False).base_path))
+
+
+@dataclass(frozen=True, slots=True)
+class OpenCluster:
+    """A cluster as of a moment, its page service, and the store's index."""
+
+    cluster: ClusterAt
+    moment: Moment
+    pages: PageService
+
+
+@asynccontextmanager
+async def open_cluster(
+    path: Path, asked: MomentText, *, zone: tzinfo | None = None, sandbox: bool = True
+) -> AsyncIterator[OpenCluster]:
+    """Opens a store as of a moment: the databases, tables and rows of then.
+
+    ``zone`` is what timestamps with time zone are printed in; None is UTC.
+
+    Raises:
+        StoreError: no store, or one without a base backup.
+        LsnNotAvailable: the store does not have that moment.
+        WalError, StorageError: what is beside the pages cannot be read.
+
+    Cancellation: the redo children are killed and reaped.
+    """
+    backups = list_base_backups(Store.open(path, lock=False).base_path)
+    async with open_pages(path, sandbox=sandbox) as pages:
+        moment = await trio.to_thread.run_sync(_moment_of, pages, asked)
+        backup = [one for one in backups if one.stop_lsn <= moment.lsn][-1]
+        source = StateSource(pages.index, pages.archive, backup, pages.facts.version)
+        state = await trio.to_thread.run_sync(cluster_state, source, moment.lsn)
+        cluster = ClusterAt(pages, moment.lsn, state.transactions, state.relation_maps, zone)
+        yield OpenCluster(cluster, moment, pages)
+
+
+def _moment_of(pages: PageService, asked: MomentText) -> Moment:
+    read = pages.archive.read_record
+    return find_moment(pages.index, asked, pages.first_lsn, pages.last_record_lsn, read)
 
 
 async def server_identity(connection: ReplicationConnection) -> StoreIdentity:

@@ -30,10 +30,12 @@ COMMANDS = {
     "redo": ("redo", "Run redo requests by hand and look at the sandbox."),
     "restore-wal": ("restore_wal", "Get a WAL file out of a store; a restore_command."),
     "reindex": ("reindex", "Make the index of a store again from its WAL."),
+    "rows": ("rows", "Print the rows of a table as of a moment, without a server."),
     "run": ("run", "Stream a cluster into a store: base backup, WAL, index."),
     "sql": ("sql", "Query records, blocks and commits of WAL with SQL."),
     "stats": ("stats", "Count records by kind, relation, transaction and time."),
     "status": ("status", "Show what a store holds."),
+    "tables": ("tables", "List the tables of a database as of a moment."),
     "verify": ("verify", "Check every page and record of an archive of WAL."),
 }
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import click
 
 from walstream import __version__
 from walstream.wal.model import FORK_NAMES, BufferTag, RelFileLocator, parse_lsn
 from walstream.wal.relpath import parse_relation
+
+if TYPE_CHECKING:
+    from walstream.index.moment import MomentText
 
 
 class LsnType(click.ParamType[int]):
@@ -98,8 +103,47 @@ version_option = click.option(
     callback=print_command_version,
     help="Show the version.",
 )
+
+
+class MomentType(click.ParamType["MomentText"]):
+    """An LSN, ``latest``, a time with its zone and the other forms of ``index/moment.py``."""
+
+    name = "moment"
+
+    def convert(
+        self, value: str | MomentText, param: click.Parameter | None, ctx: click.Context | None
+    ) -> MomentText:
+        # Not for every command: the index comes with it.
+        from walstream.index.moment import MomentText, parse_moment
+
+        if isinstance(value, MomentText):
+            return value
+        try:
+            return parse_moment(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class ZoneType(click.ParamType[ZoneInfo]):
+    """A time zone by its name, such as ``Europe/Berlin``."""
+
+    name = "zone"
+
+    def convert(
+        self, value: str | ZoneInfo, param: click.Parameter | None, ctx: click.Context | None
+    ) -> ZoneInfo:
+        if isinstance(value, ZoneInfo):
+            return value
+        try:
+            return ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            self.fail(f"there is no time zone {value!r}", param, ctx)
+
+
 LSN = LsnType()
 TIMELINE = click.IntRange(1, 0xFFFFFFFF)
+MOMENT = MomentType()
+ZONE = ZoneType()
 RELATION = RelationType()
 STORE = click.Path(exists=True, file_okay=False, path_type=Path)
 FORK = click.Choice(list(FORK_NAMES))

@@ -1,0 +1,115 @@
+"""One export: a table by name, its filter, its format, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import BinaryIO, NamedTuple, Protocol
+
+from walstream.errors import NoRows
+from walstream.rows.cluster import ClusterAt
+from walstream.rows.formats import (
+    LineWriter,
+    copy_line,
+    csv_line,
+    insert_line,
+    json_line,
+)
+from walstream.rows.table import Damage, Row, Table, scan_table
+from walstream.rows.tabular import TableWriter
+
+
+class ExportRequest(NamedTuple):
+    """What is asked for; ``columns`` None is all that COPY would write."""
+
+    table: str
+    database: str | None = None
+    columns: Sequence[str] | None = None
+    where: str | None = None
+    format: str = "copy"
+    header: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ExportResult:
+    """What was written, what was lost, and what the reader should know."""
+
+    name: str
+    count: int
+    damaged: list[Damage]
+    notes: list[str]
+
+
+class Writer(Protocol):
+    """Takes rows; ``count`` is how many were written, ``notes`` what the reader should know."""
+
+    count: int
+
+    @property
+    def notes(self) -> list[str]: ...
+
+    def write(self, rows: Sequence[Row]) -> None: ...
+
+    def finish(self) -> None: ...
+
+
+def make_writer(table: Table, out: BinaryIO, request: ExportRequest) -> Writer:
+    """Returns the writer of a format."""
+    kind = request.format
+    if kind == "table":
+        return TableWriter(table, out)
+    if kind in ("parquet", "arrow"):
+        try:
+            from walstream.rows.arrow import ArrowWriter
+        except ImportError:
+            raise NoRows(f"format {kind} needs pyarrow: pip install 'walstream[sql]'") from None
+
+        return ArrowWriter(table, out, kind)
+    if kind == "csv":
+        if request.header:
+            out.write(csv_line([column.name.encode() for column in table.columns]))
+        return LineWriter(table, out, csv_line)
+    if kind == "json":
+        return LineWriter(table, out, json_line(table.columns))
+    if kind == "insert":
+        return LineWriter(table, out, insert_line(table))
+    return LineWriter(table, out, copy_line)
+
+
+async def export_rows(cluster: ClusterAt, request: ExportRequest, out: BinaryIO) -> ExportResult:
+    """Writes the rows of a table to ``out``.
+
+    Raises:
+        NameNotFound, NoRows, InvalidFilter: the request cannot be answered.
+        RowDamaged, WalstreamError: the catalogs cannot be read.
+        OSError: from ``out``.
+
+    Cancellation: what was written stays written.
+    """
+    generated = request.format not in ("copy", "csv", "insert")
+    table = await cluster.table(
+        request.table, request.database, request.columns, generated=generated
+    )
+    writer = make_writer(table, out, request)
+    await scan_table(table, writer.write)
+    writer.finish()
+    return ExportResult(table.name, writer.count, table.damaged, notes_on(table) + writer.notes)
+
+
+def notes_on(table: Table) -> list[str]:
+    """Returns what is not as one may think: columns that cannot be printed, further tables."""
+    notes = [
+        f"column {column.name} is of a type that only its extension can print: "
+        "its bytes come in hexadecimal"
+        for column in table.columns
+        if not column.known
+    ]
+    children = table.catalog.children.get(table.relation.oid, [])
+    if children and table.relation.kind == "r":
+        names = [
+            table.catalog.relations[oid].name for oid in children if oid in table.catalog.relations
+        ]
+        notes.append(
+            f"rows of tables that inherit from {table.name} are not included: {', '.join(names)}"
+        )
+    return notes
