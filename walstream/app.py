@@ -19,9 +19,16 @@ from trio_util import AsyncValue, periodic
 
 from walstream.config import RunConfig
 from walstream.datadir.past import Past
-from walstream.errors import ConnectionLost, ServerRefused, StorageError, StoreError
+from walstream.errors import (
+    ConnectionLost,
+    NameNotFound,
+    ServerRefused,
+    StorageError,
+    StoreError,
+    WalstreamError,
+)
 from walstream.index.ingest import Ingest, begin_index
-from walstream.index.moment import Moment, MomentText, find_moment
+from walstream.index.moment import Moment, MomentText, find_moment, parse_moment
 from walstream.index.page_index import PageIndex
 from walstream.metrics import StatusCollector, serve_metrics
 from walstream.pages.service import Base, ClusterFacts, PageService
@@ -41,7 +48,7 @@ from walstream.store.verify import default_level
 from walstream.store.writer import Writer
 from walstream.tasks.supervise import single_error
 from walstream.tasks.watermark import Watermark
-from walstream.wal.model import BLCKSZ, format_lsn
+from walstream.wal.model import BLCKSZ, RelFileLocator, format_lsn
 from walstream.wal.timeline import StartPoint
 
 log = logging.getLogger("walstream")
@@ -142,13 +149,38 @@ async def open_cluster(
     Cancellation: the redo children are killed and reaped.
     """
     backups = list_base_backups(Store.open(path, lock=False).base_path)
+    failed: WalstreamError | None = None
     async with open_pages(path, sandbox=sandbox) as pages:
-        moment = await trio.to_thread.run_sync(_moment_of, pages, asked)
-        backup = [one for one in backups if one.stop_lsn <= moment.lsn][-1]
-        source = StateSource(pages.index, pages.archive, backup, pages.facts.version)
-        state = await trio.to_thread.run_sync(cluster_state, source, moment.lsn)
-        cluster = ClusterAt(pages, moment.lsn, state.transactions, state.relation_maps, zone)
-        yield OpenCluster(cluster, moment, pages)
+        # What is wrong with the question leaves when the redo children have ended in good order.
+        try:
+            moment = await trio.to_thread.run_sync(_moment_of, pages, asked)
+            backup = [one for one in backups if one.stop_lsn <= moment.lsn][-1]
+            source = StateSource(pages.index, pages.archive, backup, pages.facts.version)
+            state = await trio.to_thread.run_sync(cluster_state, source, moment.lsn)
+            cluster = ClusterAt(pages, moment.lsn, state.transactions, state.relation_maps, zone)
+            yield OpenCluster(cluster, moment, pages)
+        except WalstreamError as error:
+            failed = error
+    if failed is not None:
+        raise failed
+
+
+async def find_relation(path: Path, name: str, at_lsn: int | None) -> tuple[RelFileLocator, int]:
+    """Returns the file and fork of ``[db.]schema.name`` as of an LSN, default the newest.
+
+    Raises:
+        NameNotFound: no such relation then, or it has no file.
+        WalstreamError: see ``open_cluster``.
+
+    Cancellation: as ``open_cluster``.
+    """
+    asked = "latest" if at_lsn is None else format_lsn(at_lsn)
+    async with open_cluster(path, parse_moment(asked)) as opened:
+        found = await opened.cluster.find(name)
+        locator = found.catalog.locator(found.relation)
+        if locator is None:
+            raise NameNotFound(f"{name} has no file of its own")
+        return locator, 0
 
 
 def _moment_of(pages: PageService, asked: MomentText) -> Moment:

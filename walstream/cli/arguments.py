@@ -33,8 +33,11 @@ class LsnType(click.ParamType[int]):
             self.fail(str(error), param, ctx)
 
 
-class RelationType(click.ParamType[tuple[RelFileLocator, int]]):
-    """``SPC/DB/REL`` or a path such as ``base/5/16384`` -> (RelFileLocator, fork)."""
+class RelationType(click.ParamType[tuple[RelFileLocator, int] | str]):
+    """``SPC/DB/REL`` or a path such as ``base/5/16384`` -> (RelFileLocator, fork).
+
+    A name, ``[db.]schema.table``, stays text: the catalogs of the store know it.
+    """
 
     name = "relation"
 
@@ -43,8 +46,8 @@ class RelationType(click.ParamType[tuple[RelFileLocator, int]]):
         value: str | tuple[RelFileLocator, int],
         param: click.Parameter | None,
         ctx: click.Context | None,
-    ) -> tuple[RelFileLocator, int]:
-        if isinstance(value, tuple):
+    ) -> tuple[RelFileLocator, int] | str:
+        if isinstance(value, tuple) or "/" not in value or value.startswith('"'):
             return value
         try:
             return parse_relation(value)

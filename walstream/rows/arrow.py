@@ -1,7 +1,8 @@
 """Rows as Arrow: Parquet files and Arrow IPC streams (needs pyarrow: the extra ``sql``).
 
-Types that Arrow has keep their kind; all others come as the text that COPY prints. What Arrow cannot
-hold of a type it has (infinite dates, NaN in a decimal) becomes null and is counted in ``notes``.
+Types that Arrow has keep their kind; all others come as the text that COPY prints. What Arrow
+cannot hold of a type it has (infinite dates, NaN in a decimal) becomes null and is counted in
+``notes``.
 """
 
 from __future__ import annotations

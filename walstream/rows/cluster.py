@@ -190,7 +190,7 @@ class ClusterAt:
             for one in catalog.relations.values()
             if one.kind in "rpm" and catalog.schema_of(one) not in ("pg_catalog", "pg_toast")
         }
-        near = difflib.get_close_matches(name, set(names.values()), NEAREST, 0.6)
+        near = difflib.get_close_matches(name, set(names.values()), NEAREST, 0.7)
         shown = sorted(full for full, one in names.items() if one in near)
         hint = f": did you mean {', '.join(shown[:NEAREST])}?" if shown else ""
         places = ", ".join(catalog.database.name for catalog in catalogs)

@@ -17,6 +17,7 @@ from walstream.rows.formats import (
 )
 from walstream.rows.table import Damage, Row, Table, scan_table
 from walstream.rows.tabular import TableWriter
+from walstream.rows.where import Filter, parse_where
 
 
 class ExportRequest(NamedTuple):
@@ -76,6 +77,34 @@ def make_writer(table: Table, out: BinaryIO, request: ExportRequest) -> Writer:
     return LineWriter(table, out, copy_line)
 
 
+async def filtered_table(
+    cluster: ClusterAt, request: ExportRequest, generated: bool = True
+) -> Table:
+    """Returns the table of a request with its filter.
+
+    Raises:
+        NameNotFound, NoRows, InvalidFilter: the request cannot be answered.
+        RowDamaged, WalstreamError: the catalogs cannot be read.
+
+    Cancellation: nothing is left behind.
+    """
+    name, columns = request.table, request.columns
+    table = await cluster.table(name, request.database, columns, generated=generated)
+    if request.where is None:
+        return table
+    comparisons = parse_where(request.where)
+    shown = [column.name for column in table.columns]
+    known = {one.name for one in table.catalog.columns(table.relation) if not one.dropped}
+    for place, one in enumerate(comparisons):
+        if one.name not in known and one.name.lower() in known:
+            comparisons[place] = one._replace(name=one.name.lower())
+    further = dict.fromkeys(one.name for one in comparisons if one.name not in shown)
+    table = await cluster.table(name, request.database, [*shown, *further], generated=generated)
+    table.filter = Filter(comparisons, table.columns).passes
+    table.columns = table.columns[: len(shown)]
+    return table
+
+
 async def export_rows(cluster: ClusterAt, request: ExportRequest, out: BinaryIO) -> ExportResult:
     """Writes the rows of a table to ``out``.
 
@@ -87,9 +116,7 @@ async def export_rows(cluster: ClusterAt, request: ExportRequest, out: BinaryIO)
     Cancellation: what was written stays written.
     """
     generated = request.format not in ("copy", "csv", "insert")
-    table = await cluster.table(
-        request.table, request.database, request.columns, generated=generated
-    )
+    table = await filtered_table(cluster, request, generated)
     writer = make_writer(table, out, request)
     await scan_table(table, writer.write)
     writer.finish()

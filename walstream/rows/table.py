@@ -91,9 +91,13 @@ class Table:
         self.catalog = catalog
         self.relation = relation
         self.columns = columns
+        # The columns that are taken from tuples: those shown, then those for the filter.
+        self.taken = list(columns)
         self.outputs = outputs
         self.name = qualified(catalog.schema_of(relation), relation.name, catalog.version)
         self.damaged: list[Damage] = []
+        # Only rows of which this is true, given the payloads of the columns.
+        self.filter: Callable[[Values], bool] | None = None
         self._toast = ToastReader(catalog)
 
     def parts(self) -> list[Relation]:
@@ -122,7 +126,7 @@ class Table:
             if not attribute.dropped
         }
         found = []
-        for column in self.columns:
+        for column in self.taken:
             attribute = place.get(column.name)
             if attribute is None:
                 raise RowDamaged(f"partition {part.name} has no column {column.name}")
@@ -157,7 +161,21 @@ class Table:
                 found.append(Row(block.number, row.offset, values))
         except RowDamaged as error:
             self._lost(name, block.number, None, error)
-        return await self._with_outside(name, found, outside) if outside else found
+        if outside:
+            found = await self._with_outside(name, found, outside)
+        return found if self.filter is None else self._filtered(name, found)
+
+    def _filtered(self, name: str, rows: list[Row]) -> list[Row]:
+        kept = []
+        for row in rows:
+            try:
+                assert self.filter is not None
+                if self.filter(row.values):
+                    del row.values[len(self.columns) :]
+                    kept.append(row)
+            except RowDamaged as error:
+                self._lost(name, row.block, row.offset, error)
+        return kept
 
     def _part_name(self, part: Relation) -> str:
         return qualified(self.catalog.schema_of(part), part.name, self.catalog.version)
