@@ -8,7 +8,7 @@ import shutil
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import tzinfo
 from functools import partial
 from pathlib import Path
@@ -39,6 +39,7 @@ from walstream.replication.libpq import ReplicationConnection, connect
 from walstream.replication.receiver import Receiver
 from walstream.replication.upstream import read_upstream
 from walstream.rows.cluster import ClusterAt
+from walstream.rows.diff import TableDiff, diff_tables
 from walstream.state.cluster import StateSource, cluster_state
 from walstream.store.archive import WalArchive
 from walstream.store.base import BackupWriter, BaseBackup, list_base_backups, remove_unfinished
@@ -126,11 +127,15 @@ async def open_past(path: Path, *, sandbox: bool = True) -> AsyncIterator[Past]:
 
 @dataclass(frozen=True, slots=True)
 class OpenCluster:
-    """A cluster as of a moment, its page service, and the store's index."""
+    """A cluster as of a moment and its page service.
+
+    ``first_source``: what is beside the pages, from the oldest backup on.
+    """
 
     cluster: ClusterAt
     moment: Moment
     pages: PageService
+    first_source: StateSource
 
 
 @asynccontextmanager
@@ -158,11 +163,28 @@ async def open_cluster(
             source = StateSource(pages.index, pages.archive, backup, pages.facts.version)
             state = await trio.to_thread.run_sync(cluster_state, source, moment.lsn)
             cluster = ClusterAt(pages, moment.lsn, state.transactions, state.relation_maps, zone)
-            yield OpenCluster(cluster, moment, pages)
+            yield OpenCluster(cluster, moment, pages, replace(source, backup=backups[0]))
         except WalstreamError as error:
             failed = error
     if failed is not None:
         raise failed
+
+
+async def diff_moments(
+    path: Path, table: str, database: str | None, before: MomentText, after: MomentText
+) -> TableDiff:
+    """Returns what changed in a table from one moment to another.
+
+    Raises:
+        NameNotFound, NoRows: there is no such table at one of them, or its columns differ.
+        WalstreamError: see ``open_cluster``.
+
+    Cancellation: as ``open_cluster``.
+    """
+    async with open_cluster(path, before) as old, open_cluster(path, after) as new:
+        first = await old.cluster.table(table, database)
+        second = await new.cluster.table(table, database)
+        return await diff_tables(first, second)
 
 
 async def find_relation(path: Path, name: str, at_lsn: int | None) -> tuple[RelFileLocator, int]:

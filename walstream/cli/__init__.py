@@ -23,6 +23,8 @@ COMMANDS = {
     "archive-push": ("archive_push", "Put a WAL file into a store; an archive_command."),
     "demo": ("demo", "Show the whole path on an embedded PostgreSQL 18."),
     "dump": ("dump", "Print the records of WAL, as pg_waldump or as JSON, Arrow, Parquet."),
+    "diff": ("diff", "Show the rows of a table that changed between two moments."),
+    "find": ("find", "Find the moment at which a table was dropped or truncated."),
     "history": ("history", "List the records that changed a block."),
     "materialize": ("materialize", "Make the data directory as it was at a moment."),
     "page": ("page", "Rebuild a page as it was at an LSN."),
@@ -36,6 +38,7 @@ COMMANDS = {
     "stats": ("stats", "Count records by kind, relation, transaction and time."),
     "status": ("status", "Show what a store holds."),
     "tables": ("tables", "List the tables of a database as of a moment."),
+    "undo": ("undo", "Print SQL that takes the changes of a table back."),
     "verify": ("verify", "Check every page and record of an archive of WAL."),
 }
 

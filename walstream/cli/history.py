@@ -33,8 +33,8 @@ def command(
     """List the records that changed block BLOCK of relation REL, oldest first.
 
     REL is a name, [db.]schema.table, as of --to, or tablespace/database/relfilenode, or a path
-    below the data directory such as base/5/16384. A star marks records that make the page by themselves; implicit changes (a heap
-    record that clears visibility map bits) are listed too.
+    below the data directory such as base/5/16384. A star marks records that make the page by
+    themselves; implicit changes (a heap record that clears visibility map bits) are listed too.
     """
     import trio
 

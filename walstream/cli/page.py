@@ -35,8 +35,9 @@ def command(
     """Rebuild block BLOCK of relation REL as it was at an LSN.
 
     REL is a name, [db.]schema.table, as of that moment (an index too), or
-    tablespace/database/relfilenode, or a path below the data directory such as base/5/16384. Page at LSN x means every record
-    that ends at or before x. The store may be in use by a running walstream.
+    tablespace/database/relfilenode, or a path below the data directory such as base/5/16384. Page
+    at LSN x means every record that ends at or before x. The store may be in use by a running
+    walstream.
     """
     import trio
 

@@ -25,6 +25,9 @@ _CSV_SPECIAL = re.compile(rb'[",\n\r]')
 
 # Output functions whose text is a JSON number, or JSON as it is.
 JSON_NUMBERS = ("int2out", "int4out", "int8out", "oidout", "float4out", "float8out", "numeric_out")
+# A number without quotes is numeric: a float would be compared with something else.
+UNQUOTED = ("int2out", "int4out", "int8out", "oidout", "numeric_out")
+_NEEDS_ESCAPES = re.compile(r"[\\\n\r]")
 JSON_AS_IS = ("json_out", "jsonb_out")
 NOT_FINITE = (b"NaN", b"Infinity", b"-Infinity")
 
@@ -108,12 +111,16 @@ def sql_literal(column: Column, text: bytes | None) -> str:
     if text is None:
         return "NULL"
     shown = text.decode("utf-8", "surrogateescape")
-    if column.function in JSON_NUMBERS and text not in NOT_FINITE and not text.startswith(b"-"):
+    if column.function in UNQUOTED and text not in NOT_FINITE and not text.startswith(b"-"):
         return shown
     if column.function == "boolout":
         return "true" if text == b"t" else "false"
     quoted = shown.replace("'", "''")
-    return f"E'{quoted.replace(chr(92), chr(92) * 2)}'" if "\\" in shown else f"'{quoted}'"
+    if _NEEDS_ESCAPES.search(shown):
+        # One statement is one line.
+        quoted = quoted.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
+        return f"E'{quoted}'"
+    return f"'{quoted}'"
 
 
 def insert_line(table: Table) -> Callable[[Texts], bytes]:
