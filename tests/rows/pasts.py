@@ -49,12 +49,15 @@ class Past:
         self.service: PageService = build_service(server, backup, directory)
         self._clusters: dict[int, ClusterAt] = {}
 
+    def source(self) -> StateSource:
+        """What is beside the pages, from the backup on."""
+        backup = BaseBackup(self._backup, self._start, self._start, self._checkpoint, 1)
+        return StateSource(self.service.index, self.service.archive, backup, self.version)
+
     def at(self, lsn: int) -> ClusterAt:
         """The cluster as of an LSN."""
         if lsn not in self._clusters:
-            backup = BaseBackup(self._backup, self._start, self._start, self._checkpoint, 1)
-            source = StateSource(self.service.index, self.service.archive, backup, self.version)
-            state = cluster_state(source, lsn)
+            state = cluster_state(self.source(), lsn)
             self._clusters[lsn] = ClusterAt(
                 self.service, lsn, state.transactions, state.relation_maps
             )

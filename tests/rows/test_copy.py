@@ -212,7 +212,7 @@ async def test_what_cannot_be_read_is_refused_by_name(past: Told) -> None:
     cluster = past.at(past.last_lsn)
     with pytest.raises(NameNotFound, match="there is no acc at that moment in postgres"):
         await cluster.find("acc")
-    with pytest.raises(NameNotFound, match=r"did you mean public\.t_.*public\.t_toast"):
+    with pytest.raises(NameNotFound, match=r"did you mean .*public\.t_toast"):
         await cluster.find("t_tost")
     with pytest.raises(NameNotFound, match="there is no database 'nowhere': there are postgres"):
         await cluster.find("nowhere.public.acc")

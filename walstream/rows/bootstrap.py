@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from walstream.rows.heap import ALIGNMENTS, AttributeLayout
+from walstream.rows.heap import ALIGNMENTS, AttributeLayout, TupleLayout
 
 PG_ATTRIBUTE_OID = 1249
 PG_DATABASE_OID = 1262
@@ -67,7 +67,7 @@ class FixedColumns(NamedTuple):
     """Names and layout of the first columns of a catalog; what follows is not of interest."""
 
     names: list[str]
-    layout: list[AttributeLayout]
+    layout: TupleLayout
 
 
 def _columns(text: str) -> FixedColumns:
@@ -76,7 +76,7 @@ def _columns(text: str) -> FixedColumns:
         name, _, form = column.partition(":")
         names.append(name)
         layout.append(AttributeLayout(int(form[:-1]), ALIGNMENTS[form[-1]]))
-    return FixedColumns(names, layout)
+    return FixedColumns(names, TupleLayout(layout))
 
 
 def attribute_columns(version: int) -> FixedColumns:

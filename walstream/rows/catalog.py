@@ -16,7 +16,7 @@ from walstream.rows.bootstrap import (
     attribute_columns,
     database_columns,
 )
-from walstream.rows.heap import ALIGNMENTS, AttributeLayout, deform, heap_tuples
+from walstream.rows.heap import ALIGNMENTS, AttributeLayout, TupleLayout, deform, heap_tuples
 from walstream.rows.pages import RelationPages
 from walstream.rows.relmap import mapped_files
 from walstream.rows.varlena import is_external, payload
@@ -162,7 +162,7 @@ async def read_tuples(
     pages: RelationPages,
     visibility: Visibility,
     locator: RelFileLocator,
-    layout: Sequence[AttributeLayout],
+    layout: TupleLayout,
     *,
     leading: bool = False,
 ) -> list[list[bytes | None]]:
@@ -360,7 +360,7 @@ class Catalog:
         self, oid: int, locator: RelFileLocator, columns: Sequence[str]
     ) -> list[dict[str, Any]]:
         attributes = self.attributes.get(oid, [])
-        layout = [attribute.layout for attribute in attributes]
+        layout = TupleLayout(attribute.layout for attribute in attributes)
         place = {attribute.name: attribute for attribute in attributes}
         wanted = []
         for name in columns:

@@ -6,7 +6,7 @@ tuple. Knows no types: an attribute is what stands there, header included.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from struct import Struct
 from typing import NamedTuple
 
@@ -50,6 +50,28 @@ class AttributeLayout(NamedTuple):
     alignment: int
 
 
+class TupleLayout:
+    """How the attributes of a table lie in its tuples.
+
+    ``prefix`` takes those of fixed length at the beginning in one go, where none is NULL;
+    ``prefix_bitmap`` is what the null bitmap begins with then.
+    """
+
+    def __init__(self, attributes: Iterable[AttributeLayout]) -> None:
+        self.attributes = tuple(attributes)
+        form, at = "<", 0
+        self.prefix_count = 0
+        for length, alignment in self.attributes:
+            if length <= 0:
+                break
+            padding = -at % alignment
+            form += f"{padding}x{length}s" if padding else f"{length}s"
+            at += padding + length
+            self.prefix_count += 1
+        self.prefix = Struct(form)
+        self.prefix_bitmap = (1 << self.prefix_count) - 1
+
+
 def heap_tuples(page: bytes) -> Iterator[HeapTuple]:
     """Yields the tuples of a heap page in the order of line pointers, as a sequential scan.
 
@@ -59,6 +81,9 @@ def heap_tuples(page: bytes) -> Iterator[HeapTuple]:
     for number, pointer in enumerate(_pointers(page), start=1):
         if pointer >> 15 & 3 == LP_NORMAL:
             yield _tuple(page, number, pointer)
+        elif pointer >> 17:
+            # Unused, redirecting and dead ones of a heap have no storage.
+            raise RowDamaged(f"line pointer {number}: 0x{pointer:08X}")
 
 
 def heap_tuple_at(page: bytes, offset: int) -> HeapTuple | None:
@@ -98,9 +123,7 @@ def _tuple(page: bytes, number: int, pointer: int) -> HeapTuple:
     return HeapTuple(number, xmin, xmax, infomask, data)
 
 
-def deform(
-    data: bytes, layout: Sequence[AttributeLayout], *, leading: bool = False
-) -> list[bytes | None]:
+def deform(data: bytes, layout: TupleLayout, *, leading: bool = False) -> list[bytes | None]:
     """Returns the attributes of a tuple, None for NULL, as far as the tuple has them.
 
     The list is shorter than ``layout`` where columns were added after the tuple was written.
@@ -118,16 +141,31 @@ def deform(
     bitmap = (natts + 7) // 8 if has_null else 0
     if at % 8 or at < TUPLE_HEADER + bitmap or at > end:
         raise RowDamaged(f"t_hoff: expected a multiple of 8 up to {end}, got {at}")
-    if natts > len(layout) and leading:
-        natts = len(layout)
-    if natts > len(layout):
-        raise RowDamaged(f"a tuple has {natts} attributes, its table {len(layout)}")
+    attributes = layout.attributes
+    if natts > len(attributes) and leading:
+        natts = len(attributes)
+    if natts > len(attributes):
+        raise RowDamaged(f"a tuple has {natts} attributes, its table {len(attributes)}")
     values: list[bytes | None] = []
-    for number in range(natts):
+    first = layout.prefix_count
+    if (
+        natts < first
+        or at + layout.prefix.size > end
+        or (
+            has_null
+            and ~int.from_bytes(data[TUPLE_HEADER : TUPLE_HEADER + bitmap], "little")
+            & layout.prefix_bitmap
+        )
+    ):
+        first = 0
+    else:
+        values += layout.prefix.unpack_from(data, at)
+        at += layout.prefix.size
+    for number in range(first, natts):
         if has_null and not data[TUPLE_HEADER + (number >> 3)] >> (number & 7) & 1:
             values.append(None)
             continue
-        length, alignment = layout[number]
+        length, alignment = attributes[number]
         if length > 0:
             at = (at + alignment - 1) & -alignment
         elif length == VARLENA:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from walstream.errors import NameNotFound, NoRows, RowDamaged
 from walstream.rows.catalog import HEAP_AM_OID, Attribute, Catalog, Relation
-from walstream.rows.heap import deform, heap_tuples
+from walstream.rows.heap import TupleLayout, deform, heap_tuples
 from walstream.rows.names import qualified
 from walstream.rows.outputs import Output, TypeOutputs
 from walstream.rows.pages import PAGE_ERRORS, Block
@@ -99,6 +99,7 @@ class Table:
         # Only rows of which this is true, given the payloads of the columns.
         self.filter: Callable[[Values], bool] | None = None
         self._toast = ToastReader(catalog)
+        self._plans: dict[int, tuple[TupleLayout, list[_Source]]] = {}
 
     def parts(self) -> list[Relation]:
         """Returns the relations that hold the rows: the table, or the leaves of its partitions."""
@@ -145,8 +146,7 @@ class Table:
             return []
         found: list[Row] = []
         visible = self.catalog.visibility.visible
-        layout = [attribute.layout for attribute in self.catalog.columns(part)]
-        sources = self.sources(part)
+        layout, sources = self._plan(part)
         outside: list[tuple[int, int, bytes]] = []
         try:
             for row in heap_tuples(block.page):
@@ -176,6 +176,13 @@ class Table:
             except RowDamaged as error:
                 self._lost(name, row.block, row.offset, error)
         return kept
+
+    def _plan(self, part: Relation) -> tuple[TupleLayout, list[_Source]]:
+        known = self._plans.get(part.oid)
+        if known is None:
+            layout = TupleLayout(one.layout for one in self.catalog.columns(part))
+            known = self._plans[part.oid] = (layout, self.sources(part))
+        return known
 
     def _part_name(self, part: Relation) -> str:
         return qualified(self.catalog.schema_of(part), part.name, self.catalog.version)

@@ -12,15 +12,15 @@ from struct import Struct
 from walstream.errors import RowDamaged
 from walstream.rows.btree import BtreeSearch, Tid
 from walstream.rows.catalog import Catalog
-from walstream.rows.heap import AttributeLayout, deform, heap_tuple_at
+from walstream.rows.heap import AttributeLayout, TupleLayout, deform, heap_tuple_at
 from walstream.rows.varlena import ToastPointer, decompress_datum, payload
 from walstream.wal.model import RelFileLocator
 
 _U32, _I32 = Struct("<I"), Struct("<i")
 
 # chunk_id, chunk_seq, chunk_data.
-CHUNK_LAYOUT = (AttributeLayout(4, 4), AttributeLayout(4, 4), AttributeLayout(-1, 4))
-INDEX_LAYOUT = CHUNK_LAYOUT[:2]
+INDEX_LAYOUT = (AttributeLayout(4, 4), AttributeLayout(4, 4))
+CHUNK_LAYOUT = TupleLayout((*INDEX_LAYOUT, AttributeLayout(-1, 4)))
 
 
 class ToastReader:
@@ -91,7 +91,7 @@ class ToastReader:
         if row is None or not self._catalog.visibility.inserted(row.xmin, row.infomask):
             return
         values = deform(row.data, CHUNK_LAYOUT)
-        if len(values) != len(CHUNK_LAYOUT) or None in values:
+        if len(values) != len(CHUNK_LAYOUT.attributes) or None in values:
             raise RowDamaged(f"chunk ({block},{offset}) of {locator} has NULLs")
         chunk_id, sequence, data = values
         assert chunk_id is not None and sequence is not None and data is not None

@@ -12,7 +12,7 @@ from struct import Struct
 from typing import NamedTuple
 
 from walstream.errors import RowDamaged
-from walstream.rows.heap import AttributeLayout, deform
+from walstream.rows.heap import AttributeLayout, TupleLayout, deform
 from walstream.rows.varlena import payload, stored_length
 
 _U32, _I32 = Struct("<I"), Struct("<i")
@@ -184,7 +184,7 @@ def record_out(find_columns: Callable[[int], Sequence[RecordColumn]]) -> Output:
         if len(data) < 23:
             raise RowDamaged(f"a record of {len(value)} bytes")
         columns = find_columns(_U32.unpack_from(data, 8)[0])
-        values = deform(data, [column.layout for column in columns])
+        values = deform(data, TupleLayout(column.layout for column in columns))
         values += [None] * (len(columns) - len(values))
         texts = []
         for column, stored in zip(columns, values, strict=True):
