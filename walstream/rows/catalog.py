@@ -151,6 +151,7 @@ class Index(NamedTuple):
     primary: bool
     valid: bool
     ready: bool
+    check_xmin: bool
     replica_identity: bool
     keys: tuple[int, ...]
     classes: tuple[int, ...]
@@ -436,6 +437,7 @@ _INDEX_COLUMNS = (
     "indisprimary",
     "indisvalid",
     "indisready",
+    "indcheckxmin",
     "indisreplident",
     "indkey",
     "indclass",

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple, Protocol
 
-from walstream.errors import NoRows
+from walstream.errors import NoRows, RowDamaged
+from walstream.rows.catalog import Relation
 from walstream.rows.cluster import ClusterAt
 from walstream.rows.formats import (
     LineWriter,
@@ -15,9 +16,11 @@ from walstream.rows.formats import (
     insert_line,
     json_line,
 )
-from walstream.rows.table import Damage, Row, Table, scan_table
+from walstream.rows.lookup import blocks_of_key
+from walstream.rows.pages import PAGE_ERRORS
+from walstream.rows.table import DECODING_ERRORS, Damage, Row, Table, scan_table
 from walstream.rows.tabular import TableWriter
-from walstream.rows.where import Filter, parse_where
+from walstream.rows.where import Comparison, Filter, parse_where
 
 
 class ExportRequest(NamedTuple):
@@ -79,8 +82,8 @@ def make_writer(table: Table, out: BinaryIO, request: ExportRequest) -> Writer:
 
 async def filtered_table(
     cluster: ClusterAt, request: ExportRequest, generated: bool = True
-) -> Table:
-    """Returns the table of a request with its filter.
+) -> tuple[Table, list[Comparison]]:
+    """Returns the table of a request with its filter, and what that compares.
 
     Raises:
         NameNotFound, NoRows, InvalidFilter: the request cannot be answered.
@@ -91,7 +94,7 @@ async def filtered_table(
     name, columns = request.table, request.columns
     table = await cluster.table(name, request.database, columns, generated=generated)
     if request.where is None:
-        return table
+        return table, []
     comparisons = parse_where(request.where)
     shown = [column.name for column in table.columns]
     known = {one.name for one in table.catalog.columns(table.relation) if not one.dropped}
@@ -100,9 +103,10 @@ async def filtered_table(
             comparisons[place] = one._replace(name=one.name.lower())
     further = dict.fromkeys(one.name for one in comparisons if one.name not in shown)
     table = await cluster.table(name, request.database, [*shown, *further], generated=generated)
-    table.filter = Filter(comparisons, table.columns).passes
+    bound = Filter(comparisons, table.columns)
+    table.filter, table.filter_places = bound.passes, bound.places
     table.columns = table.columns[: len(shown)]
-    return table
+    return table, comparisons
 
 
 async def export_rows(cluster: ClusterAt, request: ExportRequest, out: BinaryIO) -> ExportResult:
@@ -116,11 +120,20 @@ async def export_rows(cluster: ClusterAt, request: ExportRequest, out: BinaryIO)
     Cancellation: what was written stays written.
     """
     generated = request.format not in ("copy", "csv", "insert")
-    table = await filtered_table(cluster, request, generated)
+    table, comparisons = await filtered_table(cluster, request, generated)
     writer = make_writer(table, out, request)
-    await scan_table(table, writer.write)
+    notes = notes_on(table)
+
+    async def choose(part: Relation) -> list[int] | None:
+        try:
+            return await blocks_of_key(table.catalog, part, comparisons)
+        except (RowDamaged, *PAGE_ERRORS, *DECODING_ERRORS) as error:
+            notes.append(f"an index of {part.name} cannot be used, so all is read: {error}")
+            return None
+
+    await scan_table(table, writer.write, choose if comparisons else None)
     writer.finish()
-    return ExportResult(table.name, writer.count, table.damaged, notes_on(table) + writer.notes)
+    return ExportResult(table.name, writer.count, table.damaged, notes + writer.notes)
 
 
 def notes_on(table: Table) -> list[str]:

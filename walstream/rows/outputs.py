@@ -188,10 +188,8 @@ class TypeOutputs:
         functions = set()
         seen: set[int] = set()
         waiting = list(type_oids)
-        ranges = await catalog.rows_of(PG_RANGE_OID, ("rngtypid", "rngsubtype", "rngmultitypid"))
-        for row in ranges:
-            self._subtypes[row["rngtypid"]] = row["rngsubtype"]
-            self._subtypes[row["rngmultitypid"]] = row["rngsubtype"]
+        if not self._subtypes:
+            await self._load_ranges()
         while waiting:
             oid = waiting.pop()
             found = catalog.types.get(oid)
@@ -219,6 +217,12 @@ class TypeOutputs:
         if any(name is not None and name.startswith("reg") for name in names):
             self._reg = RegOutputs(catalog, self._roles)
             await self._reg.load()
+
+    async def _load_ranges(self) -> None:
+        columns = ("rngtypid", "rngsubtype", "rngmultitypid")
+        for row in await self._catalog.rows_of(PG_RANGE_OID, columns):
+            self._subtypes[row["rngtypid"]] = row["rngsubtype"]
+            self._subtypes[row["rngmultitypid"]] = row["rngsubtype"]
 
     def column(self, type_oid: int) -> ColumnOutput:
         """Returns how values of a type are printed."""

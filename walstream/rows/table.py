@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
 from walstream.errors import NameNotFound, NoRows, RowDamaged
@@ -34,6 +34,9 @@ KINDS = {
 WITH_ROWS = ("r", "m", "t", "S")
 
 Values = list[bytes | None]
+# Offset of a row -> places of its values that are kept in TOAST, and their pointers.
+Outside = dict[int, list[tuple[int, bytes]]]
+ChooseBlocks = Callable[[Relation], Awaitable[list[int] | None]]
 
 
 class Column(NamedTuple):
@@ -98,6 +101,7 @@ class Table:
         self.damaged: list[Damage] = []
         # Only rows of which this is true, given the payloads of the columns.
         self.filter: Callable[[Values], bool] | None = None
+        self.filter_places: frozenset[int] = frozenset()
         self._toast = ToastReader(catalog)
         self._plans: dict[int, tuple[TupleLayout, list[_Source]]] = {}
 
@@ -147,34 +151,46 @@ class Table:
         found: list[Row] = []
         visible = self.catalog.visibility.visible
         layout, sources = self._plan(part)
-        outside: list[tuple[int, int, bytes]] = []
+        outside: Outside = {}
         try:
             for row in heap_tuples(block.page):
                 if part.kind != "S" and not visible(row.xmin, row.xmax, row.infomask):
                     continue
                 try:
                     stored = deform(row.data, layout)
-                    values = self._values(stored, sources, outside, len(found))
+                    values = self._values(stored, sources, outside, row.offset)
                 except (RowDamaged, *DECODING_ERRORS) as error:
                     self._lost(name, block.number, row.offset, error)
                     continue
                 found.append(Row(block.number, row.offset, values))
         except RowDamaged as error:
             self._lost(name, block.number, None, error)
-        if outside:
-            found = await self._with_outside(name, found, outside)
-        return found if self.filter is None else self._filtered(name, found)
+        if not outside and self.filter is None:
+            return found
+        return await self._completed(name, found, outside)
 
-    def _filtered(self, name: str, rows: list[Row]) -> list[Row]:
+    async def _completed(self, name: str, rows: list[Row], outside: Outside) -> list[Row]:
+        """Returns the rows that the filter wants, with their values that are kept in TOAST.
+
+        Such values are fetched last, for rows that are wanted only.
+        """
         kept = []
+        wanted = self.filter
         for row in rows:
+            waiting = outside.get(row.offset, [])
+            undecided = any(place in self.filter_places for place, _stored in waiting)
             try:
-                assert self.filter is not None
-                if self.filter(row.values):
-                    del row.values[len(self.columns) :]
-                    kept.append(row)
-            except RowDamaged as error:
+                if wanted is not None and not undecided and not wanted(row.values):
+                    continue
+                for place, stored in waiting:
+                    row.values[place] = await self._toast.fetch(toast_pointer(stored))
+                if wanted is not None and undecided and not wanted(row.values):
+                    continue
+            except (RowDamaged, *PAGE_ERRORS, *DECODING_ERRORS) as error:
                 self._lost(name, row.block, row.offset, error)
+                continue
+            del row.values[len(self.columns) :]
+            kept.append(row)
         return kept
 
     def _plan(self, part: Relation) -> tuple[TupleLayout, list[_Source]]:
@@ -198,8 +214,8 @@ class Table:
     def _values(
         stored: Values,
         sources: Sequence[_Source],
-        outside: list[tuple[int, int, bytes]],
-        number: int,
+        outside: Outside,
+        offset: int,
     ) -> Values:
         values: Values = []
         count = len(stored)
@@ -208,25 +224,11 @@ class Table:
             if value is None or not varlena:
                 values.append(value)
             elif is_external(value):
-                outside.append((number, place, value))
+                outside.setdefault(offset, []).append((place, value))
                 values.append(None)
             else:
                 values.append(payload(value))
         return values
-
-    async def _with_outside(
-        self, name: str, rows: list[Row], outside: list[tuple[int, int, bytes]]
-    ) -> list[Row]:
-        """Puts the values that are kept in TOAST into the rows."""
-        lost = set()
-        for number, place, stored in outside:
-            row = rows[number]
-            try:
-                row.values[place] = await self._toast.fetch(toast_pointer(stored))
-            except (RowDamaged, *PAGE_ERRORS, *DECODING_ERRORS) as error:
-                lost.add(number)
-                self._lost(name, row.block, row.offset, error)
-        return [row for number, row in enumerate(rows) if number not in lost]
 
 
 def missing_value(attribute: Attribute) -> bytes | None:
@@ -321,8 +323,12 @@ def check_readable(catalog: Catalog, relation: Relation) -> None:
         raise NoRows(f"{name} has access method {relation.access_method}: only heap can be read")
 
 
-async def scan_table(table: Table, handle: Callable[[list[Row]], None]) -> None:
+async def scan_table(
+    table: Table, handle: Callable[[list[Row]], None], choose: ChooseBlocks | None = None
+) -> None:
     """Gives all rows of a table to ``handle``, in the order of a sequential scan.
+
+    ``choose`` may say which blocks are enough for the table's filter.
 
     Raises:
         what ``handle`` raises.
@@ -336,7 +342,8 @@ async def scan_table(table: Table, handle: Callable[[list[Row]], None]) -> None:
         locator = table.catalog.locator(part)
         if locator is None:
             raise NoRows(f"{part.name} has no file")
-        async with table.catalog.pages.scan(locator) as batches:
+        numbers = None if choose is None else await choose(part)
+        async with table.catalog.pages.scan(locator, numbers) as batches:
             async for batch in batches:
                 for block in batch:
                     rows = await table.rows_of_block(part, block)

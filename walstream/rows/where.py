@@ -212,7 +212,6 @@ class Filter:
         place = {column.name: number for number, column in enumerate(columns)}
         self._tests: list[_Test] = []
         self._nulls: list[tuple[int, bool]] = []
-        self.comparisons = list(comparisons)
         for name, operator, literal in comparisons:
             at = place.get(name, place.get(name.lower(), -1))
             if at < 0:
@@ -228,6 +227,11 @@ class Filter:
                     f"filter: {literal!r} is no value of column {name}: {error}"
                 ) from error
             self._tests.append(_Test(at, order.of_payload, OPERATORS[operator], wanted))
+
+    @property
+    def places(self) -> frozenset[int]:
+        """The columns that are looked at."""
+        return frozenset([test.at for test in self._tests] + [at for at, _null in self._nulls])
 
     def passes(self, values: Sequence[bytes | None]) -> bool:
         """Returns whether the filter is true for payloads; NULL compares to nothing.
