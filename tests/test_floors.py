@@ -27,13 +27,28 @@ FLOORS = {
     "metrics": 4,
     "inspect": 4,
     "pages": 4,
-    "app": 5,
-    "demo": 6,
-    "cli": 7,
-    "__main__": 8,
+    "state": 4,
+    "datadir": 5,
+    "rows": 5,
+    "app": 6,
+    "demo": 7,
+    "cli": 8,
+    "__main__": 9,
 }
 IMPURE = {"trio", "os", "time", "logging", "psycopg", "trio_util", "subprocess", "socket"}
-PURE = ("wal", "rmgr", "redo.rules", "redo.protocol", "replication.messages")
+PURE = (
+    "wal",
+    "rmgr",
+    "redo.rules",
+    "redo.protocol",
+    "replication.messages",
+    "state.control",
+    "state.origins",
+    "rows.types",
+    "rows.varlena",
+    "rows.heap",
+    "rows.visibility",
+)
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 

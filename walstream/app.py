@@ -8,6 +8,8 @@ import shutil
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager, closing
+from dataclasses import dataclass, replace
+from datetime import tzinfo
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,8 +18,17 @@ import trio
 from trio_util import AsyncValue, periodic
 
 from walstream.config import RunConfig
-from walstream.errors import ConnectionLost, ServerRefused, StorageError, StoreError
+from walstream.datadir.past import Past
+from walstream.errors import (
+    ConnectionLost,
+    NameNotFound,
+    ServerRefused,
+    StorageError,
+    StoreError,
+    WalstreamError,
+)
 from walstream.index.ingest import Ingest, begin_index
+from walstream.index.moment import Moment, MomentText, find_moment, parse_moment
 from walstream.index.page_index import PageIndex
 from walstream.metrics import StatusCollector, serve_metrics
 from walstream.pages.service import Base, ClusterFacts, PageService
@@ -27,6 +38,9 @@ from walstream.replication.backup import take_base_backup
 from walstream.replication.libpq import ReplicationConnection, connect
 from walstream.replication.receiver import Receiver
 from walstream.replication.upstream import read_upstream
+from walstream.rows.cluster import ClusterAt
+from walstream.rows.diff import TableDiff, diff_tables
+from walstream.state.cluster import StateSource, cluster_state
 from walstream.store.archive import WalArchive
 from walstream.store.base import BackupWriter, BaseBackup, list_base_backups, remove_unfinished
 from walstream.store.base_pages import BasePages
@@ -35,7 +49,7 @@ from walstream.store.verify import default_level
 from walstream.store.writer import Writer
 from walstream.tasks.supervise import single_error
 from walstream.tasks.watermark import Watermark
-from walstream.wal.model import BLCKSZ, format_lsn
+from walstream.wal.model import BLCKSZ, RelFileLocator, format_lsn
 from walstream.wal.timeline import StartPoint
 
 log = logging.getLogger("walstream")
@@ -101,6 +115,104 @@ async def open_pages(path: Path, *, sandbox: bool = True) -> AsyncIterator[PageS
                 redo.shutdown()
         except BaseExceptionGroup as group:
             raise single_error(group) from group
+
+
+@asynccontextmanager
+async def open_past(path: Path, *, sandbox: bool = True) -> AsyncIterator[Past]:
+    """Opens a store for its moments, next to a ``walstream run`` that may write to it.
+
+    Raises:
+        StoreError: no store, or one without a base backup.
+
+    Cancellation: the redo children are killed and reaped.
+    """
+    async with open_pages(path, sandbox=sandbox) as pages:
+        yield Past(pages, list_base_backups(Store.open(path, lock=False).base_path))
+
+
+@dataclass(frozen=True, slots=True)
+class OpenCluster:
+    """A cluster as of a moment and its page service.
+
+    ``first_source``: what is beside the pages, from the oldest backup on.
+    """
+
+    cluster: ClusterAt
+    moment: Moment
+    pages: PageService
+    first_source: StateSource
+
+
+@asynccontextmanager
+async def open_cluster(
+    path: Path, asked: MomentText, *, zone: tzinfo | None = None, sandbox: bool = True
+) -> AsyncIterator[OpenCluster]:
+    """Opens a store as of a moment: the databases, tables and rows of then.
+
+    ``zone`` is what timestamps with time zone are printed in; None is UTC.
+
+    Raises:
+        StoreError: no store, or one without a base backup.
+        LsnNotAvailable: the store does not have that moment.
+        WalError, StorageError: what is beside the pages cannot be read.
+
+    Cancellation: the redo children are killed and reaped.
+    """
+    backups = list_base_backups(Store.open(path, lock=False).base_path)
+    failed: WalstreamError | None = None
+    async with open_pages(path, sandbox=sandbox) as pages:
+        # What is wrong with the question leaves when the redo children have ended in good order.
+        try:
+            moment = await trio.to_thread.run_sync(_moment_of, pages, asked)
+            backup = [one for one in backups if one.stop_lsn <= moment.lsn][-1]
+            source = StateSource(pages.index, pages.archive, backup, pages.facts.version)
+            state = await trio.to_thread.run_sync(cluster_state, source, moment.lsn)
+            cluster = ClusterAt(pages, moment.lsn, state.transactions, state.relation_maps, zone)
+            yield OpenCluster(cluster, moment, pages, replace(source, backup=backups[0]))
+        except WalstreamError as error:
+            failed = error
+    if failed is not None:
+        raise failed
+
+
+async def diff_moments(
+    path: Path, table: str, database: str | None, before: MomentText, after: MomentText
+) -> TableDiff:
+    """Returns what changed in a table from one moment to another.
+
+    Raises:
+        NameNotFound, NoRows: there is no such table at one of them, or its columns differ.
+        WalstreamError: see ``open_cluster``.
+
+    Cancellation: as ``open_cluster``.
+    """
+    async with open_cluster(path, before) as old, open_cluster(path, after) as new:
+        first = await old.cluster.table(table, database)
+        second = await new.cluster.table(table, database)
+        return await diff_tables(first, second)
+
+
+async def find_relation(path: Path, name: str, at_lsn: int | None) -> tuple[RelFileLocator, int]:
+    """Returns the file and fork of ``[db.]schema.name`` as of an LSN, default the newest.
+
+    Raises:
+        NameNotFound: no such relation then, or it has no file.
+        WalstreamError: see ``open_cluster``.
+
+    Cancellation: as ``open_cluster``.
+    """
+    asked = "latest" if at_lsn is None else format_lsn(at_lsn)
+    async with open_cluster(path, parse_moment(asked)) as opened:
+        found = await opened.cluster.find(name)
+        locator = found.catalog.locator(found.relation)
+        if locator is None:
+            raise NameNotFound(f"{name} has no file of its own")
+        return locator, 0
+
+
+def _moment_of(pages: PageService, asked: MomentText) -> Moment:
+    read = pages.archive.read_record
+    return find_moment(pages.index, asked, pages.first_lsn, pages.last_record_lsn, read)
 
 
 async def server_identity(connection: ReplicationConnection) -> StoreIdentity:

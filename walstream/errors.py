@@ -24,11 +24,16 @@
     │   ├── RedoTimeout
     │   ├── RedoQuarantined
     │   └── UnsupportedRecord
-    └── PageError                    to the caller of get_page
-        ├── PageNotFound             beyond the end of the relation, or no such relation
-        ├── LsnNotAvailable          before the store begins, or not yet reached
-        ├── NoBaseImage              the index knows no image to start from
-        └── PageDamaged              the base backup's page is not what the backup brought
+    ├── PageError                    to the caller of get_page
+    │   ├── PageNotFound             beyond the end of the relation, or no such relation
+    │   ├── LsnNotAvailable          before the store begins, or not yet reached
+    │   ├── NoBaseImage              the index knows no image to start from
+    │   └── PageDamaged              the base backup's page is not what the backup brought
+    └── RowsError                    to the caller who asks for rows
+        ├── NameNotFound             no database, table or column of that name then
+        ├── NoRows                   the relation has no rows that WAL tells
+        ├── InvalidFilter            a filter that cannot be understood
+        └── RowDamaged               bytes of a tuple or value are not what PostgreSQL writes
 
 Messages name the field, what was expected, what was found, and the LSN. The same facts are
 attributes. Whether an error is fatal or means "try again" is decided by the supervisor that
@@ -203,3 +208,23 @@ class PageDamaged(PageError):
 
 class NoBaseImage(PageError):
     """No base page, page image or initialising record to start redo from."""
+
+
+class RowsError(WalstreamError):
+    """Rows of a table cannot be told."""
+
+
+class NameNotFound(RowsError):
+    """No database, table or column of that name at that moment, or more than one."""
+
+
+class NoRows(RowsError):
+    """The relation has no rows that could be read: a view, or one that WAL does not tell."""
+
+
+class InvalidFilter(RowsError):
+    """A filter is not one that can be understood."""
+
+
+class RowDamaged(RowsError):
+    """Bytes of a heap page, a tuple or a value are not what PostgreSQL writes."""

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import click
 
 from walstream import __version__
 from walstream.wal.model import FORK_NAMES, BufferTag, RelFileLocator, parse_lsn
 from walstream.wal.relpath import parse_relation
+
+if TYPE_CHECKING:
+    from walstream.index.moment import MomentText
 
 
 class LsnType(click.ParamType[int]):
@@ -27,8 +33,11 @@ class LsnType(click.ParamType[int]):
             self.fail(str(error), param, ctx)
 
 
-class RelationType(click.ParamType[tuple[RelFileLocator, int]]):
-    """``SPC/DB/REL`` or a path such as ``base/5/16384`` -> (RelFileLocator, fork)."""
+class RelationType(click.ParamType[tuple[RelFileLocator, int] | str]):
+    """``SPC/DB/REL`` or a path such as ``base/5/16384`` -> (RelFileLocator, fork).
+
+    A name, ``[db.]schema.table``, stays text: the catalogs of the store know it.
+    """
 
     name = "relation"
 
@@ -37,8 +46,8 @@ class RelationType(click.ParamType[tuple[RelFileLocator, int]]):
         value: str | tuple[RelFileLocator, int],
         param: click.Parameter | None,
         ctx: click.Context | None,
-    ) -> tuple[RelFileLocator, int]:
-        if isinstance(value, tuple):
+    ) -> tuple[RelFileLocator, int] | str:
+        if isinstance(value, tuple) or "/" not in value or value.startswith('"'):
             return value
         try:
             return parse_relation(value)
@@ -97,8 +106,47 @@ version_option = click.option(
     callback=print_command_version,
     help="Show the version.",
 )
+
+
+class MomentType(click.ParamType["MomentText"]):
+    """An LSN, ``latest``, a time with its zone and the other forms of ``index/moment.py``."""
+
+    name = "moment"
+
+    def convert(
+        self, value: str | MomentText, param: click.Parameter | None, ctx: click.Context | None
+    ) -> MomentText:
+        # Not for every command: the index comes with it.
+        from walstream.index.moment import MomentText, parse_moment
+
+        if isinstance(value, MomentText):
+            return value
+        try:
+            return parse_moment(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class ZoneType(click.ParamType[ZoneInfo]):
+    """A time zone by its name, such as ``Europe/Berlin``."""
+
+    name = "zone"
+
+    def convert(
+        self, value: str | ZoneInfo, param: click.Parameter | None, ctx: click.Context | None
+    ) -> ZoneInfo:
+        if isinstance(value, ZoneInfo):
+            return value
+        try:
+            return ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            self.fail(f"there is no time zone {value!r}", param, ctx)
+
+
 LSN = LsnType()
 TIMELINE = click.IntRange(1, 0xFFFFFFFF)
+MOMENT = MomentType()
+ZONE = ZoneType()
 RELATION = RelationType()
 STORE = click.Path(exists=True, file_okay=False, path_type=Path)
 FORK = click.Choice(list(FORK_NAMES))
@@ -109,3 +157,25 @@ def buffer_tag(relation: tuple[RelFileLocator, int], fork: str | None, block: in
     """Returns the block that REL, ``--fork`` and BLOCK name; ``--fork`` wins over the path."""
     locator, path_fork = relation
     return BufferTag(*locator, path_fork if fork is None else FORK_NAMES[fork], block)
+
+
+class TablespaceMappingType(click.ParamType[tuple[str, Path]]):
+    """``OLD=NEW`` -> (OLD, NEW); ``\\=`` is an equals sign within a path, as in pg_basebackup."""
+
+    name = "mapping"
+
+    def convert(
+        self,
+        value: str | tuple[str, Path],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> tuple[str, Path]:
+        if isinstance(value, tuple):
+            return value
+        parts = [part.replace("\\=", "=") for part in re.split(r"(?<!\\)=", value)]
+        if len(parts) != 2 or not all(part.startswith("/") for part in parts):
+            self.fail(f"expected OLD=NEW, both absolute paths, got {value!r}", param, ctx)
+        return parts[0], Path(parts[1])
+
+
+TABLESPACE_MAPPING = TablespaceMappingType()

@@ -18,6 +18,8 @@ DIFFERENT = 10
 WAL_TRUNCATED = 11
 SEGMENT_MISSING = 12
 WRONG_CLUSTER = 13
+ROWS_LOST = 14
+NO_ROWS = 15
 
 MEANINGS = {
     OK: "success",
@@ -34,6 +36,8 @@ MEANINGS = {
     WAL_TRUNCATED: "WAL ends within a record",
     SEGMENT_MISSING: "a WAL segment is missing",
     WRONG_CLUSTER: "WAL or store of another cluster",
+    ROWS_LOST: "rows are missing from the output: a page, tuple or value cannot be read",
+    NO_ROWS: "no such table at that moment, or none whose rows can be read",
 }
 
 _CODES: tuple[tuple[type[errors.WalstreamError], int], ...] = (
@@ -46,6 +50,9 @@ _CODES: tuple[tuple[type[errors.WalstreamError], int], ...] = (
     (errors.WalError, WAL_DAMAGED),
     (errors.ProtocolError, CONNECTION),
     (errors.PageError, PAGE),
+    (errors.RowDamaged, ROWS_LOST),
+    (errors.InvalidFilter, USAGE),
+    (errors.RowsError, NO_ROWS),
     (errors.RedoError, REDO),
 )
 

@@ -22,7 +22,7 @@ from walstream.wal.model import RelFileLocator, format_lsn
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def command(
     store: Path,
-    relation: tuple[RelFileLocator, int],
+    relation: tuple[RelFileLocator, int] | str,
     block: int,
     fork: str | None,
     from_lsn: int,
@@ -32,14 +32,16 @@ def command(
 ) -> None:
     """List the records that changed block BLOCK of relation REL, oldest first.
 
-    REL is tablespace/database/relfilenode, or a path below the data directory such as
-    base/5/16384. A star marks records that make the page by themselves; implicit changes (a heap
-    record that clears visibility map bits) are listed too.
+    REL is a name, [db.]schema.table, as of --to, or tablespace/database/relfilenode, or a path
+    below the data directory such as base/5/16384. A star marks records that make the page by
+    themselves; implicit changes (a heap record that clears visibility map bits) are listed too.
     """
     import trio
 
-    from walstream.app import open_pages
+    from walstream.app import find_relation, open_pages
 
+    if isinstance(relation, str):
+        relation = trio.run(find_relation, store, relation, to_lsn)
     tag = buffer_tag(relation, fork, block)
 
     async def main() -> None:

@@ -25,7 +25,7 @@ FORMATS = ("items", "json", "hex", "raw")
 @click.option("--no-sandbox", is_flag=True, help="Run the redo child without its sandbox.")
 def command(
     store: Path,
-    relation: tuple[RelFileLocator, int],
+    relation: tuple[RelFileLocator, int] | str,
     block: int,
     fork: str | None,
     at_lsn: int | None,
@@ -34,15 +34,18 @@ def command(
 ) -> None:
     """Rebuild block BLOCK of relation REL as it was at an LSN.
 
-    REL is tablespace/database/relfilenode, or a path below the data directory such as
-    base/5/16384 (SELECT pg_relation_filepath('table') tells it). Page at LSN x means every record
-    that ends at or before x. The store may be in use by a running walstream.
+    REL is a name, [db.]schema.table, as of that moment (an index too), or
+    tablespace/database/relfilenode, or a path below the data directory such as base/5/16384. Page
+    at LSN x means every record that ends at or before x. The store may be in use by a running
+    walstream.
     """
     import trio
 
-    from walstream.app import open_pages
+    from walstream.app import find_relation, open_pages
     from walstream.pages.text import hex_lines, page_json, page_lines
 
+    if isinstance(relation, str):
+        relation = trio.run(find_relation, store, relation, at_lsn)
     tag = buffer_tag(relation, fork, block)
 
     async def main() -> bytes:

@@ -535,6 +535,31 @@ class PageIndex:
                 iterator.seek(found + b"\xff" * 9)
         self._ended(iterator)
 
+    def changed_blocks(
+        self, locator: RelFileLocator, fork: int, after_lsn: int, upto_lsn: int
+    ) -> Iterator[int]:
+        """Yields the blocks of a fork with an entry in ``(after_lsn, upto_lsn]``, ascending, once.
+
+        It may yield more: a block of which one posting list reaches from before to after the range.
+        """
+        prefix = _SIZE_PREFIX.pack(b"b", *locator, fork)
+        previous = None
+        for key, value in self._scan(prefix, prefix):
+            block = int.from_bytes(key[14:18], "big")
+            first = int.from_bytes(key[18:], "big")
+            if block == previous or first > upto_lsn:
+                continue
+            above, _, _ = _ENTRY.unpack_from(value, len(value) - _ENTRY.size)
+            if first + above > after_lsn:
+                previous = block
+                yield block
+
+    def size_history(
+        self, locator: RelFileLocator, fork: int, upto_lsn: int = MAX_LSN
+    ) -> Iterator[SizeChange]:
+        """Yields the creations, truncations and removals of a fork up to an LSN, newest first."""
+        return self._size_changes(b"v", locator, fork, upto_lsn)
+
     def _scan_back(self, prefix: bytes, upto_lsn: int) -> Iterator[tuple[int, bytes]]:
         """Yields (LSN, value) of the keys prefix + LSN up to ``upto_lsn``, newest first."""
         iterator = self._db.iter()

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import json
 import os
 import re
 import shutil
 import sys
 import tarfile
 import tomllib
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple
@@ -34,13 +36,18 @@ _CHECKPOINT = re.compile(rb"^CHECKPOINT LOCATION: ([0-9A-F]+/[0-9A-F]+)$", re.MU
 
 
 class BaseBackup(NamedTuple):
-    """A complete backup. It is consistent once WAL ``[start_lsn, stop_lsn)`` was replayed."""
+    """A complete backup. It is consistent once WAL ``[start_lsn, stop_lsn)`` was replayed.
+
+    ``tablespaces`` maps the oid of a tablespace that lay outside the data directory to its path on
+    the server.
+    """
 
     path: Path
     start_lsn: int
     stop_lsn: int
     checkpoint_lsn: int
     timeline: int
+    tablespaces: Mapping[int, str] = {}
 
 
 def list_base_backups(base_path: Path) -> list[BaseBackup]:
@@ -66,6 +73,7 @@ def list_base_backups(base_path: Path) -> list[BaseBackup]:
                     parse_lsn(table["stop_lsn"]),
                     parse_lsn(table["checkpoint_lsn"]),
                     int(table["timeline"]),
+                    {int(oid): str(at) for oid, at in table.get("tablespaces", {}).items()},
                 )
             )
         except (tomllib.TOMLDecodeError, KeyError, ValueError, TypeError, AttributeError) as exc:
@@ -131,6 +139,7 @@ class BackupWriter:
         self._size = 0
         self._directories: set[Path] = set()
         self._prefix = PurePosixPath()
+        self._tablespaces: dict[int, str] = {}
 
     def begin(self, start_lsn: int, timeline: int) -> None:
         self._start_lsn, self._timeline = start_lsn, timeline
@@ -202,6 +211,10 @@ class BackupWriter:
             f'checkpoint_lsn = "{format_lsn(checkpoint_lsn)}"\n'
             f"timeline = {self._timeline}\n"
         )
+        if self._tablespaces:
+            # A JSON string is a TOML one.
+            places = (f"{oid} = {json.dumps(at)}\n" for oid, at in self._tablespaces.items())
+            description += "\n[tablespaces]\n" + "".join(places)
         try:
             sync_filesystem(self._path)
             for name in [*self._sums, MANIFEST]:
@@ -219,7 +232,14 @@ class BackupWriter:
         write_durably(
             self._layer, final.with_suffix(".toml"), description.encode(), self._file_mode
         )
-        self.result = BaseBackup(final, self._start_lsn, stop_lsn, checkpoint_lsn, self._timeline)
+        self.result = BaseBackup(
+            final,
+            self._start_lsn,
+            stop_lsn,
+            checkpoint_lsn,
+            self._timeline,
+            dict(self._tablespaces),
+        )
 
     def abandon(self) -> None:
         """Removes an unfinished backup."""
@@ -250,6 +270,8 @@ class BackupWriter:
         if member.isdir() or member.issym():
             # A link is a tablespace's, or pg_wal's: its content comes as an archive of its own.
             self._make_directory(path)
+            if member.issym() and relative.parts[0] == "pg_tblspc" and path.name.isdecimal():
+                self._tablespaces[int(path.name)] = member.linkname
             return
         if not member.isreg():
             raise ReplicationProtocolError(

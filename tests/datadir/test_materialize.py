@@ -1,0 +1,145 @@
+"""A materialized directory against PostgreSQL's own recovery, file by file, and servers on it."""
+
+from __future__ import annotations
+
+import random
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.binaries import wheel_client
+from tests.datadir.compare import counters, differences
+from tests.datadir.story import CONFIG, Story, recovered, told
+from tests.servers import PostgresServer
+from walstream.datadir.materialize import Target, materialize
+from walstream.errors import LsnNotAvailable, SegmentMissing, StoreError
+from walstream.wal.model import format_lsn
+
+
+@pytest.fixture(scope="module")
+def story(pg_version: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+    with told(pg_version, tmp_path_factory.mktemp("story"), whole=False) as story:
+        yield story
+
+
+def dump(server: PostgresServer) -> str:
+    """Everything that SQL can see of a cluster, without the tokens that differ in each dump."""
+    command = [str(wheel_client("pg_dumpall")), "-d", server.dsn]
+    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return re.sub(r"^\\(?:un)?restrict .*$", "", text, flags=re.MULTILINE)
+
+
+async def materialized(story: Story, lsn: int, directory: Path) -> Path:
+    made = await materialize(
+        story.past.pages, story.past.source(lsn), lsn, Target(directory / "data", {})
+    )
+    assert made.directory == directory / "data"
+    return made.directory
+
+
+async def compare(story: Story, moment: tuple[int, int], directory: Path, *, run: bool) -> None:
+    start_lsn, end_lsn = moment
+    where = f"PostgreSQL {story.server.version} at {format_lsn(end_lsn)}"
+    ours = await materialized(story, end_lsn, directory)
+    with recovered(story, start_lsn) as theirs:
+        assert differences(ours, theirs.data_directory) == [], where
+        assert counters(ours) == counters(theirs.data_directory), where
+        if not run:
+            return
+        theirs.start()
+        with PostgresServer(
+            story.server.version,
+            config=CONFIG,
+            backup=ours,
+            segment_size=story.server.segment_size,
+        ) as server:
+            assert dump(server) == dump(theirs), where
+            prepared = "SELECT gid, transaction, owner, database FROM pg_prepared_xacts ORDER BY 1"
+            assert server.execute(prepared) == theirs.execute(prepared), where
+            # It takes writes, ends what was prepared, and lives through a crash of its own.
+            for (gid,) in server.execute(
+                "SELECT gid FROM pg_prepared_xacts WHERE database = 'postgres'"
+            ):
+                server.execute(f"COMMIT PREPARED '{gid}'")
+            server.execute("CREATE TABLE after_it AS SELECT generate_series(1, 1000) i")
+            server.execute("SELECT count(*) FROM fleeting")
+            server.crash()
+            server.start()
+            assert server.execute("SELECT count(*) FROM after_it") == [(1000,)]
+            server.execute("CREATE DATABASE one_more")
+            archive = "SELECT name FROM pg_settings WHERE name = 'archive_mode' AND setting = 'off'"
+            assert server.execute(archive) == [("archive_mode",)]
+
+
+@pytest.mark.pg_versions(15, 18)
+@pytest.mark.timeout(600)
+async def test_every_file_equals_that_of_a_recovery(story: Story, tmp_path: Path) -> None:
+    # One moment in the middle of what lies beside the pages, one at the end; a failure names it.
+    early = story.records[: len(story.records) // 8]
+    (tmp_path / "early").mkdir()
+    await compare(story, random.choice(early), tmp_path / "early", run=False)
+    await compare(story, story.records[-1], tmp_path, run=True)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+async def test_twenty_moments_of_the_whole_workload(pg_version: int, tmp_path: Path) -> None:
+    with told(pg_version, tmp_path, whole=True) as story:
+        part = len(story.records) // 20
+        for number in range(20):
+            place = tmp_path / str(number)
+            place.mkdir()
+            moment = story.records[part * number + random.randrange(part)]
+            await compare(story, moment, place, run=number % 5 == 0)
+
+
+@pytest.mark.pg_versions(18)
+async def test_what_cannot_be_had_is_refused_before_anything_is_written(
+    story: Story, tmp_path: Path
+) -> None:
+    first = story.past.backups[0]
+    with pytest.raises(LsnNotAvailable, match=f"earliest moment is {format_lsn(first.stop_lsn)}"):
+        story.past.source(first.stop_lsn - 1)
+    end_lsn = story.records[-1][1]
+    size = story.server.segment_size
+    with pytest.raises(SegmentMissing, match="latest moment that can be had is before"):
+        await materialized(story, end_lsn + 4 * size, tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/something").touch()
+    with pytest.raises(StoreError, match="exists and is not empty"):
+        await materialized(story, end_lsn, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+@pytest.mark.pg_versions(18)
+async def test_an_interrupted_run_is_gone_on_with(
+    story: Story, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end_lsn = story.records[len(story.records) // 4][1]
+    asked = 0
+    get_page = story.past.pages.get_page
+
+    async def fail(*arguments: object, **named: object) -> bytes:
+        nonlocal asked
+        asked += 1
+        if asked == 60:
+            raise KeyboardInterrupt
+        return await get_page(*arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("walstream.datadir.work.SYNC_FILES", 8)
+    monkeypatch.setattr(story.past.pages, "get_page", fail)
+    with pytest.raises((KeyboardInterrupt, BaseExceptionGroup)):
+        await materialized(story, end_lsn, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["data.partial"]
+    other = story.records[-1][1]
+    with pytest.raises(StoreError, match="unfinished directory of another moment"):
+        await materialized(story, other, tmp_path)
+    monkeypatch.undo()
+    (tmp_path / "whole").mkdir()
+    whole = await materialized(story, end_lsn, tmp_path / "whole")
+    resumed = await materialized(story, end_lsn, tmp_path)
+    assert differences(resumed, whole) == []
+    assert not (tmp_path / "data.partial").exists()

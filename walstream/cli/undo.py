@@ -1,0 +1,75 @@
+"""``walstream undo``: the SQL that takes changes of a table back."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from walstream.cli.arguments import MOMENT, STORE
+from walstream.index.moment import MomentText
+
+# What the text of values depends on.
+SETTINGS = "SET LOCAL datestyle = 'ISO, YMD'; SET LOCAL intervalstyle = postgres; "
+SETTINGS += "SET LOCAL timezone = 'UTC';"
+
+
+@click.command()
+@click.argument("store", type=STORE)
+@click.option("--table", required=True, help="[db.]schema.table")
+@click.option("--from", "before", type=MOMENT, metavar="WHEN", help="Back to this moment.")
+@click.option(
+    "--to",
+    "after",
+    type=MOMENT,
+    default="latest",
+    show_default=True,
+    metavar="WHEN",
+    help="Changes up to this moment.",
+)
+@click.option("--xid", type=click.IntRange(3), help="The changes of this transaction only.")
+@click.option("--db", "database", help="Database of the table, if not named in front of it.")
+def command(
+    store: Path,
+    table: str,
+    before: MomentText | None,
+    after: MomentText,
+    xid: int | None,
+    database: str | None,
+) -> None:
+    """Print SQL, one statement a line, that takes the changes of a table back.
+
+    What was inserted is deleted, what was updated gets its old values, what was deleted is
+    inserted. Every statement has a guard: a row that was changed again since keeps its value. Look
+    at it, then give it to psql. Triggers and foreign keys of the server act as on any statement.
+    """
+    import trio
+
+    from walstream.app import diff_moments
+    from walstream.cli.exit_codes import ROWS_LOST
+    from walstream.index.moment import parse_moment
+    from walstream.rows.diff import UndoWriter
+
+    if (before is None) == (xid is None):
+        raise click.UsageError("give one of --from WHEN and --xid N")
+    if xid is not None:
+        # Nothing but this transaction becomes visible between the two.
+        before, after = parse_moment(f"before xid:{xid}"), parse_moment(f"xid:{xid}")
+    assert before is not None
+    found = trio.run(diff_moments, store, table, database, before, after)
+    if found.damaged:
+        for damage in found.damaged:
+            click.echo(f"walstream: rows lost: {damage}", err=True)
+        click.echo("walstream: no SQL is made of rows that are not whole", err=True)
+        sys.exit(ROWS_LOST)
+    out = sys.stdout.buffer
+    out.write(f"BEGIN; {SETTINGS}\n".encode())
+    count = 0
+    for statement in UndoWriter(found).statements():
+        out.write(statement.encode("utf-8", "surrogateescape") + b"\n")
+        count += 1
+    out.write(b"COMMIT;\n")
+    out.flush()
+    key = "its primary key" if found.has_key else "whole rows: it has no primary key"
+    click.echo(f"{count} statements for {found.name} by {key}", err=True)

@@ -1,0 +1,103 @@
+"""What a server starts from: a control file and one WAL segment with one checkpoint in it. Pure.
+
+The segment is the one after that of the LSN, on a timeline of its own, so every page is older than
+the checkpoint and no WAL of the branch can be taken for the original's. The state says "in
+production": the server recovers from a crash that left nothing to replay, which makes the unlogged
+relations anew and takes the prepared transactions up.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from walstream.rmgr.xlog import CheckPoint
+from walstream.state.cluster import ClusterState
+from walstream.state.control import DbState, encode_checkpoint
+from walstream.wal.crc import crc32c
+from walstream.wal.layout import (
+    LONG_PAGE_HEADER,
+    MAGIC_OF_VERSION,
+    RECORD_HEADER,
+    XLOG_BLCKSZ,
+    XLP_LONG_HEADER,
+)
+from walstream.wal.segment import segment_file_name
+
+
+class Identity(NamedTuple):
+    """What makes a branch another cluster than its origin."""
+
+    system_id: int
+    timeline: int
+    time_s: int
+
+
+class Start(NamedTuple):
+    """The files a server starts from; the segment is ``head`` and zeros behind it."""
+
+    control: bytes
+    segment_name: str
+    segment_head: bytes
+    checkpoint_lsn: int
+
+
+def make_start(state: ClusterState, version: int, segment_size: int, identity: Identity) -> Start:
+    """Returns the start of a cluster in that state."""
+    number = state.lsn // segment_size + 1
+    lsn = number * segment_size
+    log = state.transactions
+    point = CheckPoint(
+        redo=lsn + LONG_PAGE_HEADER,
+        timeline=identity.timeline,
+        previous_timeline=identity.timeline,
+        full_page_writes=state.full_page_writes,
+        wal_level=state.parameters.wal_level if version >= 17 else None,
+        next_xid=state.next_xid,
+        next_oid=state.next_oid,
+        next_multi=log.next_multi,
+        next_multi_offset=log.next_offset,
+        oldest_xid=state.oldest_xid,
+        oldest_xid_db=state.oldest_xid_db,
+        oldest_multi=log.oldest_multi,
+        oldest_multi_db=log.oldest_multi_db,
+        time_s=identity.time_s,
+        oldest_commit_ts_xid=log.oldest_commit_ts,
+        newest_commit_ts_xid=log.newest_commit_ts,
+        oldest_active_xid=0,
+    )
+    control = state.control.replaced(
+        system_id=identity.system_id,
+        state=DbState.IN_PRODUCTION,
+        time_s=identity.time_s,
+        checkpoint_lsn=point.redo,
+        checkpoint=point,
+        parameters=state.parameters,
+    )
+    header = struct.pack(
+        "<HHIQI4xQII",
+        MAGIC_OF_VERSION[version], XLP_LONG_HEADER, identity.timeline, lsn, 0,
+        identity.system_id, segment_size, XLOG_BLCKSZ,
+    )  # fmt: skip
+    head = header + shutdown_checkpoint_record(point)
+    name = segment_file_name(identity.timeline, number, segment_size)
+    return Start(control.data, name, head, point.redo)
+
+
+def shutdown_checkpoint_record(point: CheckPoint) -> bytes:
+    """Returns a CHECKPOINT_SHUTDOWN record that links to no record before it."""
+    body = encode_checkpoint(point)
+    data = bytes((0xFF, len(body))) + body
+    # tot_len, xid, prev, info (CHECKPOINT_SHUTDOWN), rmid (XLOG), padding
+    head = struct.pack("<IIQBB2x", RECORD_HEADER + len(data), 0, 0, 0, 0)
+    return head + struct.pack("<I", crc32c(head, crc32c(data))) + data
+
+
+def history_text(parents: str, timeline: int, switch_lsn: str) -> str:
+    """Returns the history file of a branch that leaves ``timeline`` at ``switch_lsn``.
+
+    ``parents``: the text of that timeline's own history file, "" for timeline 1.
+    """
+    if parents and not parents.endswith("\n"):
+        parents += "\n"
+    return f"{parents}{timeline}\t{switch_lsn}\tmaterialized by walstream\n"

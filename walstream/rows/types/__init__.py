@@ -1,0 +1,1 @@
+"""Output functions of the builtin types: stored bytes to the text that COPY prints."""

@@ -1,0 +1,176 @@
+"""Simple LRU areas (slru.c): pages of a base backup's files with what WAL changed in them.
+
+A page has 8192 bytes without header, LSN or checksum; 32 pages make a file, called by its number
+in four or more hexadecimal digits. Page numbers are cyclic: which of two is older is the area's
+business (``precedes``). Nothing is written back: ``files`` gives what a directory would hold.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Protocol
+
+from walstream.errors import StorageError
+from walstream.wal.model import BLCKSZ
+
+PAGES_PER_FILE = 32
+FILE_BYTES = PAGES_PER_FILE * BLCKSZ
+
+_NAME = re.compile(r"[0-9A-F]{4,6}")
+
+
+class SlruFiles(Protocol):
+    """The files of one area as a base backup has them."""
+
+    def sizes(self) -> Mapping[int, int]:
+        """Returns file number -> bytes."""
+
+    def read(self, number: int, offset: int, length: int) -> bytes:
+        """Returns bytes of a file; fewer where it ends."""
+
+
+class DirectoryFiles:
+    """The files of one area, in a directory; a directory that is not there has none.
+
+    Raises:
+        StorageError: a file cannot be read; from every method.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def sizes(self) -> Mapping[int, int]:
+        try:
+            return {
+                int(path.name, 16): path.stat().st_size
+                for path in self._path.iterdir()
+                if _NAME.fullmatch(path.name)
+            }
+        except FileNotFoundError:
+            return {}
+        except OSError as exc:
+            raise StorageError(
+                f"cannot read {self._path}: {exc.strerror}", str(self._path)
+            ) from exc
+
+    def read(self, number: int, offset: int, length: int) -> bytes:
+        path = self._path / slru_file_name(number)
+        try:
+            with path.open("rb") as file:
+                file.seek(offset)
+                return file.read(length)
+        except OSError as exc:
+            raise StorageError(f"cannot read {path}: {exc.strerror}", str(path)) from exc
+
+
+def slru_file_name(number: int) -> str:
+    """Returns the name of a file (SlruFileName with short names)."""
+    return f"{number:04X}"
+
+
+class Slru:
+    """One area: the pages of ``base`` and those that were changed since.
+
+    ``precedes(a, b)``: whether page a is older than page b, on the circle of page numbers.
+    """
+
+    def __init__(self, base: SlruFiles, precedes: Callable[[int, int], bool]) -> None:
+        self._base = base
+        self._precedes = precedes
+        # Bytes of each file of the base that still counts.
+        self._sizes = dict(base.sizes())
+        self._pages: dict[int, bytearray] = {}
+
+    def page(self, number: int) -> bytearray:
+        """Returns a page to change; all zeros where there is none yet."""
+        page = self._pages.get(number)
+        if page is None:
+            page = self._pages[number] = bytearray(self._base_page(number) or BLCKSZ)
+        return page
+
+    def peek(self, number: int) -> bytes | bytearray | None:
+        """Returns a page to look at, None where there is none."""
+        page = self._pages.get(number)
+        if page is not None:
+            return page
+        found = self._base_page(number)
+        if found is not None:
+            # Kept: who looks at a page once looks at it again.
+            self._pages[number] = bytearray(found)
+        return found
+
+    def _base_page(self, number: int) -> bytes | None:
+        file, page = divmod(number, PAGES_PER_FILE)
+        if self._sizes.get(file, 0) <= page * BLCKSZ:
+            return None
+        return self._base.read(file, page * BLCKSZ, BLCKSZ).ljust(BLCKSZ, b"\0")
+
+    def zero(self, number: int) -> None:
+        """Makes a page of zeros (ZeroCLOGPage and its like)."""
+        self._pages[number] = bytearray(BLCKSZ)
+
+    def remove_file(self, number: int) -> None:
+        """Removes a file with all of its pages (SlruDeleteSegment)."""
+        self._sizes.pop(number, None)
+        first = number * PAGES_PER_FILE
+        for page in range(first, first + PAGES_PER_FILE):
+            self._pages.pop(page, None)
+
+    def clear(self) -> None:
+        """Removes every file."""
+        self._sizes.clear()
+        self._pages.clear()
+
+    def truncate(self, cutoff: int) -> None:
+        """Removes the files whose pages are all older than page ``cutoff`` (SimpleLruTruncate)."""
+        for number in self.numbers():
+            first = number * PAGES_PER_FILE
+            last = first + PAGES_PER_FILE - 1
+            if self._precedes(first, cutoff) and self._precedes(last, cutoff):
+                self.remove_file(number)
+
+    def numbers(self) -> list[int]:
+        """Returns the numbers of the files there are, ascending."""
+        return sorted({*self._sizes, *(page // PAGES_PER_FILE for page in self._pages)})
+
+    def files(self) -> Iterator[tuple[str, bytes]]:
+        """Yields name and content of each file."""
+        for number in self.numbers():
+            first = number * PAGES_PER_FILE
+            size = self._sizes.get(number, 0)
+            data = bytearray(self._base.read(number, 0, size) if size else b"")
+            for i in range(PAGES_PER_FILE):
+                page = self._pages.get(first + i)
+                if page is not None:
+                    end = (i + 1) * BLCKSZ
+                    data.extend(bytes(max(end - len(data), 0)))
+                    data[end - BLCKSZ : end] = page
+            yield slru_file_name(number), bytes(data)
+
+
+def xid_precedes(a: int, b: int) -> bool:
+    """Returns whether xid a is older than b (TransactionIdPrecedes), both normal."""
+    return (a - b) & 0x80000000 != 0
+
+
+def multi_precedes(a: int, b: int) -> bool:
+    """Returns whether multixact id or offset a is older than b (MultiXactIdPrecedes)."""
+    return (a - b) & 0x80000000 != 0
+
+
+def page_order(per_page: int, first: int) -> Callable[[int, int], bool]:
+    """Returns ``precedes`` of an area with so many entries a page.
+
+    Both ends of page b count, so that no page is older than one that it overlaps half a circle away
+    (CLOGPagePrecedes and its like). ``first`` keeps the probes off the special ids: 4 for xids.
+    """
+
+    def precedes(a: int, b: int) -> bool:
+        start_a = (a * per_page + first) & 0xFFFFFFFF
+        start_b = (b * per_page + first) & 0xFFFFFFFF
+        end_b = (start_b + per_page - 1) & 0xFFFFFFFF
+        return xid_precedes(start_a, start_b) and xid_precedes(start_a, end_b)
+
+    return precedes
