@@ -10,9 +10,14 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.binaries import VERSIONS, available_versions
 from tests.servers import PostgresServer
+
+# How long an example or its making takes says something of the machine, not of the code.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from walstream.wal.model import parse_lsn
 
-DEADLINE_S = 60.0
+DEADLINE_S = 180.0
 
 
 def wait_until(condition: Callable[[], bool], what: Callable[[], str] = str) -> None:

@@ -44,7 +44,7 @@ from tests.clusters import (
 Setting = str | int | float | bool
 StopMode = Literal["smart", "fast", "immediate"]
 
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 180.0
 STOP_TIMEOUT_S = 60.0
 
 _STOP_SIGNALS = {

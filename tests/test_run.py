@@ -23,7 +23,7 @@ from tests.servers import PostgresServer, Setting
 from walstream.cli import exit_codes
 
 WALSTREAM = [sys.executable, "-m", "walstream"]
-DEADLINE_S = 60.0
+DEADLINE_S = 180.0
 
 
 def walstream(*arguments: object) -> subprocess.CompletedProcess[str]:

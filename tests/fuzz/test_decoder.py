@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
+import pytest
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
@@ -27,6 +28,7 @@ def test_seeds() -> None:
         check(data)
 
 
+@pytest.mark.timeout(3600)  # 10,000 examples; the machine may be busy
 @given(
     st.integers(0, len(WALS) - 1).map(WALS.__getitem__)
     | st.integers(0, len(OTHERS) - 1).map(OTHERS.__getitem__),

@@ -151,14 +151,14 @@ async def test_a_silent_server_is_left_and_found_again(tmp_path: Path, synchrono
             pid = rows[0][0]
             os.kill(pid, signal.SIGSTOP)
             try:
-                with trio.fail_after(20):
+                with trio.fail_after(50):
                     await receiver.disconnected.wait()
                 assert "no message from the server for 1 s" in receiver.state.last_error
             finally:
                 os.kill(pid, signal.SIGCONT)
             await in_thread(server.execute, WORK)
             end = await in_thread(server.switch_wal)
-            with trio.fail_after(30):
+            with trio.fail_after(50):
                 await writer.received.wait_for(end)
         assert_same(tmp_path, server)
 
@@ -275,13 +275,13 @@ async def test_heartbeats_flow_while_a_flush_blocks(tmp_path: Path, synchronous:
             tcp(server), tmp_path, files=disk, synchronous=synchronous, report_flush=True
         ) as (receiver, writer):
             await in_thread(server.execute, WORK)
-            with trio.fail_after(30):
+            with trio.fail_after(50):
                 await writer.received.wait_for(await in_thread(server.flush_lsn))
                 await writer.flush()
             disk.slow = True
             await in_thread(server.execute, "INSERT INTO t VALUES (1, 'waits')")
             written = await in_thread(server.flush_lsn)
-            with trio.fail_after(30):
+            with trio.fail_after(50):
                 await writer.received.wait_for(written)
                 writer.request_flush()
                 await in_thread(disk.began.wait)
@@ -293,16 +293,16 @@ async def test_heartbeats_flow_while_a_flush_blocks(tmp_path: Path, synchronous:
             ((sent, flushed),) = await in_thread(server.execute, SENT_AND_FLUSHED)
             assert sent >= written > before >= flushed
             await in_thread(server.execute, "INSERT INTO t VALUES (2, 'is received meanwhile')")
-            with trio.fail_after(30):
+            with trio.fail_after(50):
                 await writer.received.wait_for(await in_thread(server.flush_lsn))
             disk.slow = False
             disk.go_on.set()
-            with trio.fail_after(30):
+            with trio.fail_after(50):
                 await writer.flush()
             assert writer.flushed.value > written
             assert receiver.state.sessions == 1
             end = await in_thread(server.switch_wal)
-            with trio.fail_after(30):
+            with trio.fail_after(50):
                 await writer.received.wait_for(end)
                 await writer.flush()
         assert_same(tmp_path, server)
@@ -332,13 +332,13 @@ async def test_a_failed_fsync_is_fatal(tmp_path: Path, synchronous: bool) -> Non
                 writer,
             ):
                 await in_thread(server.execute, TABLE)
-                with trio.fail_after(30):
+                with trio.fail_after(50):
                     await writer.received.wait_for(await in_thread(server.flush_lsn))
                     await writer.flush()
                 flushed = writer.flushed.value
                 disk.failing = True
                 await in_thread(server.execute, "INSERT INTO t VALUES (1, 'x')")
-                with trio.fail_after(30):
+                with trio.fail_after(50):
                     while True:
                         writer.request_flush()
                         await writer.flushed.wait_past(writer.received.value)
@@ -363,7 +363,7 @@ async def test_a_new_connection_string_takes_effect_at_once(
             conninfo.value = tcp(server, application_name="after")
             await in_thread(server.execute, WORK)
             end = await in_thread(server.switch_wal)
-            with trio.fail_after(10):
+            with trio.fail_after(50):
                 await writer.received.wait_for(end)
             assert await in_thread(server.execute, names) == [("after",)]
             receiver.stop()
@@ -418,7 +418,7 @@ async def test_tls_with_certificates(pg_version: int, synchronous: bool, tmp_pat
             for _ in range(3):
                 await in_thread(server.execute, WORK)
             end = await in_thread(server.switch_wal)
-            with trio.fail_after(30):
+            with trio.fail_after(50):
                 await writer.received.wait_for(end)
                 await writer.flush()
             assert await in_thread(

@@ -73,7 +73,7 @@ async def test_backup_and_segments_are_those_of_the_server(pg_version: int, tmp_
             await in_thread(server.execute, WORK)
             await in_thread(server.switch_wal)
             end_lsn = await in_thread(server.flush_lsn)
-            with trio.fail_after(30):
+            with trio.fail_after(50):
                 await writer.received.wait_for(end_lsn)
                 await writer.flush()
         assert writer.flushed.value >= end_lsn
@@ -83,12 +83,14 @@ async def test_backup_and_segments_are_those_of_the_server(pg_version: int, tmp_
             if name.endswith(".partial"):
                 continue
             assert filecmp.cmp(wal / name, server.wal_directory / name, shallow=False), name
-        with trio.fail_after(5):  # our slot holds back nothing
+        with trio.fail_after(50):  # our slot holds back nothing
             await in_thread(server.stop, "fast")
 
 
 @pytest.mark.parametrize("synchronous", [False, True])
-async def test_fast_shutdown_is_not_held_up(tmp_path: Path, synchronous: bool) -> None:
+async def test_fast_shutdown_is_not_held_up(
+    tmp_path: Path, synchronous: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     with PostgresServer(18) as server:
         await create_slot(server, "walstream")
         async with receiving(server, tmp_path, "walstream", synchronous=synchronous) as (
@@ -96,9 +98,9 @@ async def test_fast_shutdown_is_not_held_up(tmp_path: Path, synchronous: bool) -
             writer,
         ):
             await in_thread(server.execute, WORK)
-            with trio.fail_after(5):
+            with trio.fail_after(50):
                 await in_thread(server.stop, "fast")
             assert writer.flushed.value > 0
-            with trio.fail_after(5):
+            with trio.fail_after(50):
                 await receiver.disconnected.wait()
-            assert "shutting down" in receiver.state.last_error
+            assert "shutting down" in caplog.text  # by now it may have tried again
