@@ -140,6 +140,11 @@ class BuildKernels(build_ext):
         # Here and not as an option of setup(): an editable installation does not read that.
         self.parallel = self.parallel or os.cpu_count()
 
+    def run(self) -> None:
+        # setuptools builds as if it were not in place, and copies then.
+        self.in_tree = bool(self.inplace or self.editable_mode)
+        super().run()
+
     def build_extensions(self) -> None:
         for path in (PACKAGE / NOTE, Path(self.build_lib, PACKAGE, NOTE)):
             path.unlink(missing_ok=True)
@@ -150,11 +155,10 @@ class BuildKernels(build_ext):
                 raise
             print(f"kernels are not compiled, walstream will be slower: {error}", file=sys.stderr)
             self.extensions = []
-            in_place = self.inplace or self.editable_mode
-            if in_place:
+            if self.in_tree:
                 for path in installed_kernels():
                     path.unlink()
-            target = PACKAGE if in_place else Path(self.build_lib, PACKAGE)
+            target = PACKAGE if self.in_tree else Path(self.build_lib, PACKAGE)
             target.mkdir(parents=True, exist_ok=True)
             (target / NOTE).write_text(" ".join(str(error).split()) + "\n")
 
@@ -163,7 +167,8 @@ class BuildKernels(build_ext):
         cache = Path("build", "kernels", f"{SUFFIX.strip('.')}")
         stamped = cache / "stamp"
         built = {cache / f"{ext.name}{SUFFIX}": ext.name for ext in self.extensions}
-        if stamped.exists() and stamped.read_text() == stamp and all(p.exists() for p in built):
+        kept = stamped.exists() and stamped.read_text() == stamp
+        if kept and not self.force and all(path.exists() for path in built):
             for path, name in built.items():
                 target = Path(self.get_ext_fullpath(name))
                 target.parent.mkdir(parents=True, exist_ok=True)

@@ -21,6 +21,7 @@ COMMAND_EXTRAS = {
     "demo": "demo",
     "history": "run",
     "page": "run",
+    "redo": "run",
     "reindex": "run",
     "run": "run",
     "sql": "sql",
