@@ -15,6 +15,8 @@ FLOORS = {
     "config": 0,
     "text": 0,
     "restore_command": 0,
+    "extras": 0,
+    "uncompiled": 0,
     "wal": 1,
     "rmgr": 2,
     "redo.rules": 2,

@@ -6,7 +6,9 @@ pays only for what it takes.
 
 from __future__ import annotations
 
+import _imp
 import importlib
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -30,6 +32,12 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+# Of a file that every build with kernels has (setup.py): a stat, for a path is cheaper than a Path.
+if not os.path.exists(f"{__path__[0]}/_cython{_imp.extension_suffixes()[0]}"):  # noqa: PTH110
+    from walstream import uncompiled
+
+    uncompiled.provide()
+
 _MODULES = {
     "Application": "walstream.app",
     "BlockChange": "walstream.pages.service",
@@ -51,10 +59,13 @@ _MODULES = {
 }
 
 
-def __getattr__(name: str) -> object:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_MODULES[name]), name)
+if not TYPE_CHECKING:
+    # Hidden from type checkers, which would take any name for one of ours.
+
+    def __getattr__(name: str) -> object:
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -12,6 +12,7 @@ import importlib
 import io
 import os
 import sys
+from pathlib import Path
 from typing import TextIO
 
 import click
@@ -48,6 +49,10 @@ COMMANDS = {
 
 # What writing to standard output may fail with.
 OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EBADF, errno.EPIPE)
+# Written by the build where kernels could not be compiled (setup.py).
+KERNELS_NOTE = Path(__file__).parent.parent / "kernels_failed.txt"
+# The server calls these for every file and keeps what they say in its log.
+QUIET = ("archive-push", "restore-wal")
 
 
 class LazyGroup(click.Group):
@@ -74,9 +79,19 @@ def print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> N
         return
     from walstream.wal.record import COMPILED
 
-    kernels = "compiled" if COMPILED else "uncompiled (slower: no C compiler at installation)"
+    kernels = "compiled" if COMPILED else "uncompiled (slower)"
     click.echo(f"walstream {__version__}, kernels: {kernels}")
     ctx.exit()
+
+
+def uncompiled_kernels() -> str:
+    """Returns the words for kernels that the installation could not compile."""
+    reason = KERNELS_NOTE.read_text(errors="replace").strip()
+    return (
+        f"kernels are not compiled, so reading WAL is many times slower ({reason}). "
+        "Install a C compiler and install walstream again with pip --force-reinstall --no-deps; "
+        "with WALSTREAM_KERNELS=skip in the environment that installation accepts it"
+    )
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -108,27 +123,36 @@ def _main() -> None:
         # What the terminal's encoding has no sign for is written as an escape, never an error.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+    if KERNELS_NOTE.exists() and command not in QUIET:
+        with contextlib.suppress(OSError):
+            click.echo(f"walstream: warning: {uncompiled_kernels()}", err=True)
     try:
         try:
             cli.main(prog_name="walstream", standalone_mode=True)
         except SystemExit as ended:
             code = ended.code
         flush_output()
-    except (WalstreamError, BaseExceptionGroup) as error:
-        from walstream.cli.exit_codes import exit_code
+    except (WalstreamError, ModuleNotFoundError, BaseExceptionGroup) as error:
+        from walstream.cli.exit_codes import FAILED, exit_code
+        from walstream.extras import missing_extra
 
         found: list[BaseException] = [error]
         if isinstance(error, BaseExceptionGroup):
             from walstream.tasks.supervise import leaves  # imports trio, which is slow to import
 
             found = leaves(error)
+        missing = [leaf for leaf in found if isinstance(leaf, ModuleNotFoundError)]
         ours = [leaf for leaf in found if isinstance(leaf, WalstreamError)]
-        if len(ours) != len(found):
+        if missing and (line := missing_extra(missing[0], command)):
+            lines, code = [line], FAILED
+        elif len(ours) == len(found):
+            lines, code = list(dict.fromkeys(map(str, ours))), exit_code(ours[0])
+        else:
             raise
-        for leaf in dict.fromkeys(map(str, ours)):
+        for line in lines:
             with contextlib.suppress(OSError):  # the exit code says it too
-                click.echo(f"walstream: error: {readable(leaf)}", err=True)
-        code = exit_code(ours[0])
+                click.echo(f"walstream: error: {readable(line)}", err=True)
     except OSError as error:
         if error.filename is not None or error.errno not in OUTPUT_ERRORS:
             raise

@@ -1,6 +1,6 @@
 cimport cython
 from walstream.rmgr.text cimport Text
-from walstream.wal.buffer cimport byte, u8, u16, u32, u64, uint32, uint64
+from walstream.wal.buffer cimport byte, bytes_of, ints_of, u8, u16, u32, u64, uint32, uint64
 from walstream.wal.record cimport RecordReader
 
 cdef int NONE, UNMET
@@ -14,16 +14,17 @@ cdef class Describer:
     cdef bytes second_data
     cdef bytes zone_data
     cdef object literal_pool
-    cdef int[::1] code
-    cdef int[::1] start
+    cdef object program
+    cdef object starts
+    cdef const int* code
+    cdef const int* start
     cdef bytes pool
     cdef const byte* literals
 
-    cdef void attach(self, const byte[::1] view)
     @cython.locals(place=Py_ssize_t)
     cdef int meet(self, int rmgr_id) except -1
     @cython.locals(reader=RecordReader, out=Text)
-    cpdef bytes describe_bytes(self, const byte[::1] data)
+    cpdef bytes describe_bytes(self, object data)
     @cython.locals(rmgr=uint32, pc=Py_ssize_t, main=Py_ssize_t, end=Py_ssize_t, what=int,
                    place=Py_ssize_t, a=int, b=int, count=cython.longlong)
     cdef int describe(self, RecordReader reader, const byte* p, Py_ssize_t at, Text out) except -1

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from walstream.wal.buffer import Bytes
 if not cython.compiled:
-    from walstream.wal.buffer import u8, u16, u32, u64
+    from walstream.wal.buffer import bytes_of, ints_of, u8, u16, u32, u64
 
 NONE = -1
 UNMET = -2
@@ -45,16 +45,18 @@ class Describer:
         self.second = -1
         self.second_data = self.zone_data = b""
         self.literal_pool = Pool()
-        self.code = array("i", [0])
+        self.program = array("i", [0])
+        self.code = ints_of(self.program)
         # Where the code of an operation begins; NONE: it has none, UNMET: its resource manager
         # was not needed yet.
-        self.start = array("i", [UNMET] * (len(MODULES) * 16))
+        self.starts = array("i", [UNMET] * (len(MODULES) * 16))
+        self.start = ints_of(self.starts)
         self.pool = b" "
-        self.attach(self.pool)
+        self.literals = bytes_of(self.pool)
 
     def meet(self, rmgr_id: int) -> int:
         """Compiles the operations of a resource manager, of which the first record has come."""
-        code = array("i", self.code)
+        code = array("i", self.program)
         time_first: object = None
         time_alone = 0
         if self.fields:
@@ -68,9 +70,9 @@ class Describer:
             place = rmgr_id * 16 + (op_code >> 4)
             op = operations_of(self.version, rmgr_id).get(op_code)
             if op is None:
-                self.start[place] = NONE
+                self.starts[place] = NONE
                 continue
-            self.start[place] = len(code)
+            self.starts[place] = len(code)
             text = fields_text(op) if self.fields else op.text
             code.extend((op.layout.size, 0, 0, 0, 0, 0))
             if isinstance(text, str):
@@ -81,9 +83,10 @@ class Describer:
                 code.extend((call, 0, len(self.calls), time_alone, 0, 0))
                 code.extend((0,) * WIDTH)
                 self.calls.append(text)
-        self.code = code
+        self.program = code
+        self.code = ints_of(code)
         self.pool = bytes(self.literal_pool.data) + b" "
-        self.attach(self.pool)
+        self.literals = bytes_of(self.pool)
         return 0
 
     def describe_bytes(self, data: Bytes) -> bytes:
@@ -96,17 +99,8 @@ class Describer:
         if reader.read_bytes(data) != 0:
             raise RecordError(reader.message())
         out = Text(256)
-        if cython.compiled:
-            self.describe(reader, cython.address(data[0]), 0, out)
-        else:
-            self.describe(reader, data, 0, out)
+        self.describe(reader, bytes_of(data), 0, out)
         return out.value()
-
-    def attach(self, view: bytes) -> None:
-        if cython.compiled:
-            self.literals = cython.address(view[0])
-        else:
-            self.literals = view
 
     def describe(self, reader: RecordReader, p: Bytes, at: int, out: Text) -> int:
         """Appends the description of the record at ``p[at]`` that ``reader`` has taken apart.

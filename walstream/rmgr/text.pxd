@@ -1,5 +1,5 @@
 cimport cython
-from walstream.wal.buffer cimport byte, move, uint64
+from walstream.wal.buffer cimport byte, move, uint64, writable_of
 
 ctypedef const byte* bytes_p
 
@@ -10,7 +10,6 @@ cdef class Text:
     cdef readonly Py_ssize_t used
     cdef Py_ssize_t room
 
-    cdef void attach(self, byte[::1] view)
     cpdef clear(self)
     cpdef cut(self, Py_ssize_t used)
     @cython.locals(i=Py_ssize_t, value=int)

@@ -9,7 +9,7 @@ import cython
 if TYPE_CHECKING:
     from walstream.wal.buffer import Bytes
 if not cython.compiled:
-    from walstream.wal.buffer import move
+    from walstream.wal.buffer import move, writable_of
 
 
 class Text:
@@ -19,13 +19,7 @@ class Text:
         self.used = 0
         self.room = size
         self.store = bytearray(size)
-        self.attach(self.store)
-
-    def attach(self, view: bytearray) -> None:
-        if cython.compiled:
-            self.p = cython.address(view[0])
-        else:
-            self.p = self.store
+        self.p = writable_of(self.store)
 
     def clear(self) -> None:
         self.used = 0
@@ -59,7 +53,7 @@ class Text:
             grown[: self.used] = self.store[: self.used]
             self.store = grown
             self.room = len(grown)
-            self.attach(grown)
+            self.p = writable_of(grown)
         return 0
 
     def put(self, p: Bytes, at: int, length: int) -> int:

@@ -3,6 +3,7 @@
 #ifndef WALSTREAM_BUFFER_H
 #define WALSTREAM_BUFFER_H
 
+#include <Python.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -48,6 +49,41 @@ static inline void walstream_put32(unsigned char *p, ptrdiff_t at, uint32_t valu
 {
     uint32_t v = WALSTREAM_LITTLE32(value);
     memcpy(p + at, &v, 4);
+}
+
+/* Where the items of a contiguous buffer lie whose format is `format` ("B": bytes); NULL with an
+ * exception for anything else. The buffer is not locked: whoever asks holds `data` and does not
+ * resize it. */
+static inline void *walstream_buffer(PyObject *data, char format, int flags)
+{
+    static char empty[8];
+    Py_buffer view;
+    void *found;
+    if (PyObject_GetBuffer(data, &view, PyBUF_ND | PyBUF_FORMAT | flags) < 0)
+        return NULL;
+    found = view.buf == NULL ? empty : view.buf;
+    if (view.ndim != 1 || view.format[0] != format || view.format[1] != 0) {
+        PyErr_Format(PyExc_ValueError, "buffer: expected one dimension of format '%c', got %d of '%s'",
+                     format, view.ndim, view.format);
+        found = NULL;
+    }
+    PyBuffer_Release(&view);
+    return found;
+}
+
+static inline const unsigned char *walstream_bytes_of(PyObject *data)
+{
+    return (const unsigned char *)walstream_buffer(data, 'B', 0);
+}
+
+static inline unsigned char *walstream_writable_of(PyObject *data)
+{
+    return (unsigned char *)walstream_buffer(data, 'B', PyBUF_WRITABLE);
+}
+
+static inline const int *walstream_ints_of(PyObject *data)
+{
+    return (const int *)walstream_buffer(data, 'i', 0);
 }
 
 static inline void walstream_put64(unsigned char *p, ptrdiff_t at, uint64_t value)

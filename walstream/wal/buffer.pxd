@@ -19,6 +19,12 @@ cdef extern from "buffer.h" nogil:
     void put32 "walstream_put32" (byte* p, Py_ssize_t at, uint32 value) noexcept
     void put64 "walstream_put64" (byte* p, Py_ssize_t at, uint64 value) noexcept
 
+# Pointers into buffers of Python, without the code that a memoryview type costs every module.
+cdef extern from "buffer.h":
+    const byte* bytes_of "walstream_bytes_of" (object data) except NULL
+    byte* writable_of "walstream_writable_of" (object data) except NULL
+    const int* ints_of "walstream_ints_of" (object data) except NULL
+
 cdef inline uint32 u8(const byte* p, Py_ssize_t at) noexcept nogil:
     return p[at]
 

@@ -9,6 +9,7 @@ before it reads. Writers take values already masked to their width.
 
 from __future__ import annotations
 
+from array import array
 from mmap import mmap
 from struct import Struct
 
@@ -21,6 +22,46 @@ _U64 = Struct("<Q")
 _BE32 = Struct(">I")
 _BE64 = Struct(">Q")
 _F64 = Struct("<d")
+
+
+def _checked(data: Bytes | array[int], item: str) -> memoryview:
+    view = memoryview(data)
+    if not view.c_contiguous:
+        raise BufferError("memoryview: underlying buffer is not C-contiguous")
+    if view.ndim != 1 or view.format != item:
+        raise ValueError(
+            f"buffer: expected one dimension of format {item!r}, got {view.ndim} of {view.format!r}"
+        )
+    return view
+
+
+def bytes_of(data: Bytes) -> Bytes:
+    """Returns ``p`` for the bytes of ``data``: itself, and compiled a pointer into it.
+
+    The pointer is good as long as the caller holds ``data`` and nobody resizes it.
+
+    Raises:
+        TypeError, BufferError, ValueError: not a contiguous buffer of unsigned bytes.
+    """
+    _checked(data, "B")
+    return data
+
+
+def writable_of(data: Writable) -> Writable:
+    """Returns ``p`` for bytes to be changed; see ``bytes_of``.
+
+    Raises:
+        TypeError, BufferError, ValueError: not a contiguous writable buffer of unsigned bytes.
+    """
+    if _checked(data, "B").readonly:
+        raise BufferError("Object is not writable.")
+    return data
+
+
+def ints_of(data: array[int]) -> array[int]:
+    """Returns ``p`` for the items of an ``array("i")``; see ``bytes_of``."""
+    _checked(data, "i")
+    return data
 
 
 def u8(p: Bytes, at: int) -> int:

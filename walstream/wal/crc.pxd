@@ -1,6 +1,6 @@
 # Every kernel that cimports crc32c includes crc32c.h and calls walstream_crc_prepare() at import.
 
-from walstream.wal.buffer cimport byte, uint32
+from walstream.wal.buffer cimport byte, bytes_of, uint32
 
 cdef extern from "crc32c.h" nogil:
     int walstream_crc_prepare() noexcept
@@ -22,5 +22,5 @@ cdef inline uint32 crc32c_by_tables(uint32 value, const byte* p, Py_ssize_t at,
 cdef inline int prepare_crc() noexcept nogil:
     return walstream_crc_prepare()
 
-cpdef uint32 crc32c(const byte[::1] data, uint32 value=*)
-cpdef uint32 crc32c_tables(const byte[::1] data, uint32 value=*)
+cpdef uint32 crc32c(object data, uint32 value=*)
+cpdef uint32 crc32c_tables(object data, uint32 value=*)

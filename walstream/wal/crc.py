@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 if not cython.compiled:
     import crc32c as _package
 
+    from walstream.wal.buffer import bytes_of
+
     def prepare_crc() -> int:
         """Makes the tables of ``crc32c.h``; nothing to do uncompiled."""
         return 1
@@ -30,17 +32,9 @@ prepare_crc()
 
 def crc32c(data: Bytes, value: int = 0) -> int:
     """Returns the CRC-32C of ``data``, continuing ``value``."""
-    if len(data) == 0:
-        return value
-    if cython.compiled:
-        return crc32c_of(value, cython.address(data[0]), 0, len(data))
-    return crc32c_of(value, data, 0, len(data))
+    return crc32c_of(value, bytes_of(data), 0, len(data))
 
 
 def crc32c_tables(data: Bytes, value: int = 0) -> int:
     """Returns the same from the tables, which processors without the instructions take."""
-    if len(data) == 0:
-        return value
-    if cython.compiled:
-        return crc32c_by_tables(value, cython.address(data[0]), 0, len(data))
-    return crc32c_by_tables(value, data, 0, len(data))
+    return crc32c_by_tables(value, bytes_of(data), 0, len(data))

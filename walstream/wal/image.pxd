@@ -1,5 +1,5 @@
 cimport cython
-from walstream.wal.buffer cimport byte, fill, move, u8, uint32
+from walstream.wal.buffer cimport byte, bytes_of, fill, move, u8, uint32
 
 # Decompresses pglz from p[at:at + length] into exactly `raw_length` bytes at target[target_at:].
 # Returns 0, or -1 where the bytes are not that.
@@ -15,4 +15,4 @@ cdef int restore_into(const byte* p, Py_ssize_t at, Py_ssize_t length, Py_ssize_
                       Py_ssize_t hole_length, int compression, byte* page,
                       Py_ssize_t page_at) except -1
 
-cpdef bytes pglz_decompress_bytes(const byte[::1] data, Py_ssize_t raw_length)
+cpdef bytes pglz_decompress_bytes(object data, Py_ssize_t raw_length)

@@ -20,7 +20,7 @@ from walstream.wal.model import BLCKSZ, PageImage
 if TYPE_CHECKING:
     from walstream.wal.buffer import Bytes, Writable
 if not cython.compiled:
-    from walstream.wal.buffer import fill, move, u8
+    from walstream.wal.buffer import bytes_of, fill, move, u8
 
 # A frame that PostgreSQL wrote has its size in its header, or a window of at most a page.
 _ZSTD = zstandard.ZstdDecompressor(max_window_size=1 << 20)
@@ -159,12 +159,7 @@ def pglz_decompress_bytes(data: Bytes, raw_length: int) -> bytes:
     if raw_length < 0 or raw_length > 1 << 30:
         raise ValueError(f"raw_length: expected 0 to {1 << 30}, got {raw_length}")
     target = bytearray(raw_length + 1)
-    if len(data) == 0:
-        result = 0 if raw_length == 0 else -1
-    elif cython.compiled:
-        result = pglz_decompress(cython.address(data[0]), 0, len(data), target, 0, raw_length)
-    else:
-        result = pglz_decompress(data, 0, len(data), target, 0, raw_length)
+    result = pglz_decompress(bytes_of(data), 0, len(data), target, 0, raw_length)
     if result != 0:
         raise RecordError(f"could not decompress pglz: expected {raw_length} bytes")
     del target[raw_length:]

@@ -1,11 +1,11 @@
 cimport cython
-from walstream.wal.buffer cimport byte, uint64
+from walstream.wal.buffer cimport bytes_of, uint64
 from walstream.wal.walk cimport Walker
 
 cdef class WalInput:
     cdef Walker walker
     cdef object pending
-    cdef const byte[::1] piece
+    cdef object piece
     cdef Py_ssize_t end
     cdef readonly uint64 feed_lsn
     cdef readonly object lost

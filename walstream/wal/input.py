@@ -20,7 +20,11 @@ from walstream.wal.segment import DEFAULT_SEGMENT_SIZE, is_valid_segment_size
 if TYPE_CHECKING:
     from walstream.wal.buffer import Bytes
 if not cython.compiled:
+    from walstream.wal.buffer import bytes_of
     from walstream.wal.walk import Walker
+
+
+NOTHING = memoryview(b"")
 
 
 class LostWal(NamedTuple):
@@ -88,7 +92,7 @@ class WalInput:
             timeline,
         )
         self.pending: deque[tuple[int, Bytes]] = deque()
-        self.piece: Bytes = b""
+        self.piece = NOTHING
         self.end = 0
         self.feed_lsn = start_lsn
         self.damage: WalError | None = None
@@ -145,6 +149,7 @@ class WalInput:
 
         Raises:
             WalGapError: ``lsn`` is not ``feed_lsn``. Nothing was taken.
+            TypeError, BufferError, ValueError: not a buffer of bytes. Nothing was taken.
         """
         if lsn != self.feed_lsn:
             raise WalGapError(
@@ -152,6 +157,7 @@ class WalInput:
                 f"got them at {format_lsn(lsn)}",
                 self.feed_lsn,
             )
+        bytes_of(data)
         length = len(data)
         if length:
             self.pending.append((length, data))
@@ -163,14 +169,14 @@ class WalInput:
             if not self.pending:
                 return False
             length, data = self.pending.popleft()
-            self.piece = data
+            self.piece = memoryview(data)  # held: nobody can resize it meanwhile
             self.end = length
             self.walker.at = 0
         return True
 
     def drop_piece(self) -> None:
         """Lets go of the piece, which is done."""
-        self.piece = b""
+        self.piece = NOTHING
         self.end = 0
 
     def damaged(self) -> WalError:

@@ -1,5 +1,5 @@
 cimport cython
-from walstream.wal.buffer cimport byte, u8, u16, u32, u64, uint32, uint64
+from walstream.wal.buffer cimport byte, bytes_of, u8, u16, u32, u64, uint32, uint64
 
 cdef int SHORT_HEADER, OUT_OF_ORDER_BLOCK, DATA_FLAG_WITHOUT_DATA, DATA_WITHOUT_FLAG, BAD_HOLE, UNEXPECTED_HOLE
 cdef int COMPRESSED_FULL_LENGTH, UNCOMPRESSED_SHORT, NO_PREVIOUS_REL, INVALID_BLOCK_ID, INVALID_LENGTH, LENGTH_MISMATCH
@@ -51,5 +51,6 @@ cdef class RecordReader:
     @cython.locals(i=int)
     cdef int find_block(self, int block_id) noexcept nogil
 
-    cpdef int read_bytes(self, const byte[::1] data) except -2
+    @cython.locals(p="const byte*")
+    cpdef int read_bytes(self, object data) except -2
     cpdef tuple block(self, int i)

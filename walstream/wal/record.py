@@ -17,7 +17,7 @@ from walstream.wal.model import BlockRef, BufferTag, PageImage, RawRecord, XLogR
 if TYPE_CHECKING:
     from walstream.wal.buffer import Bytes
 if not cython.compiled:
-    from walstream.wal.buffer import u8, u16, u32, u64
+    from walstream.wal.buffer import bytes_of, u8, u16, u32, u64
 
 COMPILED: bool = cython.compiled
 
@@ -267,11 +267,10 @@ class RecordReader:
 
     def read_bytes(self, data: Bytes) -> int:
         """Reads the record that ``data`` holds whole; returns 0 or a reason."""
+        p = bytes_of(data)
         if len(data) < 24:
             return self.fail(SHORT_HEADER, len(data), 0, 0)
-        if cython.compiled:
-            return self.read(cython.address(data[0]), 0, len(data))
-        return self.read(data, 0, len(data))
+        return self.read(p, 0, len(data))
 
     def block(self, i: int) -> tuple[int, ...]:
         """Returns block ``i`` as a tuple.

@@ -1,5 +1,5 @@
 cimport cython
-from walstream.wal.buffer cimport byte, move, release, resize, u8, u16, u32, u64, uint16, uint32, uint64
+from walstream.wal.buffer cimport byte, bytes_of, move, release, resize, u8, u16, u32, u64, uint16, uint32, uint64
 from walstream.wal.crc cimport prepare_crc, record_crc
 from walstream.wal.input cimport WalInput
 from walstream.wal.match cimport RecordMatch

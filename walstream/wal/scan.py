@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from walstream.wal.buffer import Bytes
     from walstream.wal.columns import RecordColumns
 if not cython.compiled:
-    from walstream.wal.buffer import move, release, resize, u8, u16, u32, u64
+    from walstream.wal.buffer import bytes_of, move, release, resize, u8, u16, u32, u64
     from walstream.wal.crc import prepare_crc, record_crc
     from walstream.wal.input import WalInput
     from walstream.wal.match import RecordMatch
@@ -139,7 +139,7 @@ class WalScanner(WalInput):
         reader = self.reader
         match = self.match
         if cython.compiled:
-            p = cython.address(self.piece[0])
+            p = bytes_of(self.piece)
             with cython.nogil:
                 code = self.fill(walker, reader, match, p, self.end)
         else:
@@ -195,7 +195,7 @@ class WalScanner(WalInput):
         match = self.match
         sums = totals
         if cython.compiled:
-            p = cython.address(self.piece[0])
+            p = bytes_of(self.piece)
             with cython.nogil:
                 code = self.sum_up(walker, reader, match, p, self.end, sums, from_lsn, limit_lsn)
         else:

@@ -1,5 +1,5 @@
 cimport cython
-from walstream.wal.buffer cimport byte, uint64
+from walstream.wal.buffer cimport byte, bytes_of, uint64
 from walstream.wal.input cimport WalInput
 from walstream.wal.walk cimport DAMAGE, END_OF_WAL, MORE, RECORD, Walker
 
@@ -14,8 +14,7 @@ cdef class WalStreamDecoder(WalInput):
     cpdef object poll_decode(self)
     @cython.locals(code=int)
     cpdef object verify_bytes(self, uint64 lsn, object pieces)
-    @cython.locals(code=int, count=int, size=Py_ssize_t, length=Py_ssize_t, at=Py_ssize_t,
-                   view="const byte[::1]")
+    @cython.locals(code=int, count=int, size=Py_ssize_t, length=Py_ssize_t, at=Py_ssize_t)
     cdef int walk_pieces(self) except -1
     @cython.locals(i=int, code=int)
     cdef int walk(self, int count) noexcept nogil

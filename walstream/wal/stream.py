@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from walstream.wal.buffer import Bytes
 if not cython.compiled:
+    from walstream.wal.buffer import bytes_of
     from walstream.wal.input import WalInput
     from walstream.wal.walk import DAMAGE, END_OF_WAL, MORE, RECORD
 
@@ -38,10 +39,7 @@ class WalStreamDecoder(WalInput):
     def advance(self) -> int:
         """Goes on to the next event over the pieces that are there: MORE, RECORD or DAMAGE."""
         while self.next_piece():
-            if cython.compiled:
-                code = self.walker.advance(cython.address(self.piece[0]), self.end)
-            else:
-                code = self.walker.advance(self.piece, self.end)
+            code = self.walker.advance(bytes_of(self.piece), self.end)
             if code in (RECORD, DAMAGE):
                 return code
             if code == END_OF_WAL:
@@ -108,18 +106,13 @@ class WalStreamDecoder(WalInput):
         after each would wait for the others each time.
         """
         if not cython.compiled:
-            self.starts = [self.piece] * PIECES
+            self.starts: list[Bytes] = [b""] * PIECES
             self.lengths = [0] * PIECES
-        else:
-            self.starts[0] = cython.address(self.piece[0])
+        self.starts[0] = bytes_of(self.piece)
         self.lengths[0] = size = self.end
         count = 1
         for length, data in islice(self.pending, PIECES - 1):
-            if cython.compiled:
-                view = data
-                self.starts[count] = cython.address(view[0])
-            else:
-                self.starts[count] = data
+            self.starts[count] = bytes_of(data)
             self.lengths[count] = length
             size += length
             count += 1

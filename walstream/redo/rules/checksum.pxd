@@ -1,5 +1,5 @@
 cimport cython
-from walstream.wal.buffer cimport byte, u16, u32, uint32
+from walstream.wal.buffer cimport byte, bytes_of, u16, u32, uint32
 
 cdef uint32 MASK32
 
@@ -12,5 +12,3 @@ cdef Lanes LANES
 
 @cython.locals(lanes=Lanes, i=int, j=int, at=Py_ssize_t, mixed=uint32, result=uint32)
 cdef uint32 checksum_of(const byte* page, uint32 block) noexcept
-
-cpdef uint32 _checksum(const byte[::1] page, uint32 block) noexcept

@@ -13,7 +13,7 @@ import cython
 if TYPE_CHECKING:
     from walstream.wal.buffer import Bytes
 if not cython.compiled:
-    from walstream.wal.buffer import u16, u32
+    from walstream.wal.buffer import bytes_of, u16, u32
 
 # Typed in the .pxd: a literal this large would be a Python object in compiled code.
 MASK32 = 0xFFFFFFFF
@@ -45,7 +45,7 @@ def page_checksum(page: Bytes, block: int) -> int:
     """Returns what pd_checksum of this page (8192 bytes) must be in block ``block``."""
     if len(page) != 8192:
         raise ValueError(f"page length: expected 8192, got {len(page)}")
-    return _checksum(page, block)
+    return checksum_of(bytes_of(page), block)
 
 
 def with_checksum(page: bytes, block: int) -> bytes:
@@ -53,12 +53,6 @@ def with_checksum(page: bytes, block: int) -> bytes:
     if page[14:16] == b"\0\0":
         return page
     return page[:8] + page_checksum(page, block).to_bytes(2, "little") + page[10:]
-
-
-def _checksum(page: Bytes, block: int) -> int:
-    if cython.compiled:
-        return checksum_of(cython.address(page[0]), block)
-    return checksum_of(page, block)
 
 
 def checksum_of(page: Bytes, block: int) -> int:

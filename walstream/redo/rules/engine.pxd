@@ -15,7 +15,7 @@ from walstream.redo.rules.spgist cimport spgist_redo
 from walstream.redo.rules.target cimport Target
 from walstream.redo.rules.visibility cimport visibility_redo
 from walstream.redo.rules.xlog cimport xlog_redo
-from walstream.wal.buffer cimport be32, be64, byte, fill, move, u8, u16, uint32, uint64
+from walstream.wal.buffer cimport be32, be64, byte, bytes_of, fill, move, u8, u16, uint32, uint64
 from walstream.wal.image cimport restore_into
 from walstream.wal.record cimport RecordReader
 
@@ -62,4 +62,3 @@ cdef class Engine:
     cdef int apply_implicit(self, Target t) except -1
 
     cdef int finish(self) except -1
-    cpdef Py_ssize_t _process(self, const byte[::1] data, Py_ssize_t length) except -1

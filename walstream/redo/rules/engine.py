@@ -35,7 +35,7 @@ if not cython.compiled:
     from walstream.redo.rules.spgist import spgist_redo
     from walstream.redo.rules.visibility import visibility_redo
     from walstream.redo.rules.xlog import xlog_redo
-    from walstream.wal.buffer import be32, be64, fill, move, u8, u16
+    from walstream.wal.buffer import be32, be64, bytes_of, fill, move, u8, u16
     from walstream.wal.image import restore_into
 
     def append_page(replies: bytearray, page: Bytes) -> int:
@@ -86,12 +86,7 @@ class Engine:
             raise ValueError(f"length: expected at most {len(buffer)}, got {length}")
         if length < 5:
             return 0
-        if cython.compiled:
-            return self._process(buffer, length)
-        return self.run(buffer, length)
-
-    def _process(self, data: Bytes, length: int) -> int:
-        return self.run(cython.address(data[0]), length)
+        return self.run(bytes_of(buffer), length)
 
     def run(self, p: Bytes, end: int) -> int:
         at = 0

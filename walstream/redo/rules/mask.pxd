@@ -1,6 +1,6 @@
 cimport cython
 from walstream.redo.rules.page cimport check_pointers, item_id, max_offset
-from walstream.wal.buffer cimport byte, fill, put8, put16, put32, u8, u16, uint32
+from walstream.wal.buffer cimport byte, fill, put8, put16, put32, u8, u16, uint32, writable_of
 
 cdef int mask_hole(byte* page) except -1
 cdef int mask_hints(byte* page) noexcept
@@ -30,5 +30,3 @@ cdef int mask_gist(byte* page) except -1
 cdef int mask_brin(byte* page) except -1
 
 cdef int mask_in_place(byte* page, uint32 rmgr, uint32 block, bint strict) except -1
-
-cpdef int _mask(byte[::1] page, uint32 rmgr, uint32 block, bint strict) except -1

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from walstream.wal.buffer import Writable
 if not cython.compiled:
     from walstream.redo.rules.page import check_pointers, item_id, max_offset
-    from walstream.wal.buffer import fill, put8, put16, put32, u8, u16
+    from walstream.wal.buffer import fill, put8, put16, put32, u8, u16, writable_of
 
 
 def mask_page(page: bytes, rmgr: int, block: int, *, strict: bool = False) -> bytes:
@@ -37,14 +37,8 @@ def mask_page(page: bytes, rmgr: int, block: int, *, strict: bool = False) -> by
     if len(page) != 8192:
         raise ValueError(f"page length: expected 8192, got {len(page)}")
     masked = bytearray(page)
-    _mask(masked, rmgr, block, strict)
+    mask_in_place(writable_of(masked), rmgr, block, strict)
     return bytes(masked)
-
-
-def _mask(page: Writable, rmgr: int, block: int, strict: bool) -> int:
-    if cython.compiled:
-        return mask_in_place(cython.address(page[0]), rmgr, block, strict)
-    return mask_in_place(page, rmgr, block, strict)
 
 
 def mask_in_place(page: Writable, rmgr: int, block: int, strict: bool) -> int:

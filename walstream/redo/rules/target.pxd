@@ -1,5 +1,5 @@
 cimport cython
-from walstream.wal.buffer cimport byte, uint32, uint64
+from walstream.wal.buffer cimport byte, uint32, uint64, writable_of
 from walstream.wal.record cimport RecordReader
 
 @cython.final
@@ -27,7 +27,6 @@ cdef class Target:
     cdef readonly Py_ssize_t main_at
     cdef readonly Py_ssize_t main_length
 
-    cpdef int set_pointers(self, byte[::1] page, byte[::1] scratch) except -1
     cdef int need_main(self, Py_ssize_t length) except -1
     cdef int need_data(self, Py_ssize_t length) except -1
 

@@ -22,6 +22,8 @@ from walstream.wal.record import RecordReader
 
 if TYPE_CHECKING:
     from walstream.wal.buffer import Bytes, Writable
+if not cython.compiled:
+    from walstream.wal.buffer import writable_of
 
 
 class Target:
@@ -47,17 +49,10 @@ class Target:
         # Allocations of their own, so that AddressSanitizer sees who writes beyond them.
         self.page_memory = bytearray(8192)
         self.scratch_memory = bytearray(8192)
-        if cython.compiled:
-            self.set_pointers(self.page_memory, self.scratch_memory)
-        else:
+        self.page: Writable = writable_of(self.page_memory)
+        self.scratch: Writable = writable_of(self.scratch_memory)
+        if not cython.compiled:
             self.p: Bytes = b""
-            self.page: Writable = self.page_memory
-            self.scratch: Writable = self.scratch_memory
-
-    def set_pointers(self, page: Writable, scratch: Writable) -> int:
-        self.page = cython.address(page[0])
-        self.scratch = cython.address(scratch[0])
-        return 0
 
     def need_main(self, length: int) -> int:
         """Raises unless the main data has at least ``length`` bytes."""
