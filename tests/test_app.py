@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,6 +22,7 @@ from walstream.store.archive import WalArchive
 from walstream.store.base import BaseBackup
 from walstream.store.directory import Store, StoreIdentity
 from walstream.store.writer import Writer
+from walstream.terminal import StatusLine
 
 
 @pytest.fixture
@@ -137,7 +137,7 @@ async def test_a_disk_that_hangs_under_the_status_file_stops_nobody(
     shown = progress.Progress(Receiver(AsyncValue(""), writer), writer)
     try:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(partial(shown.run, tmp_path / "s", terminal=False))
+            nursery.start_soon(shown.run, tmp_path / "s", StatusLine(False))
             await trio.to_thread.run_sync(hanging.begun.wait)
             await trio.sleep(100)  # the loop turns
             nursery.cancel_scope.cancel()

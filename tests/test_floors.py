@@ -14,6 +14,7 @@ FLOORS = {
     "errors": 0,
     "config": 0,
     "text": 0,
+    "terminal": 0,
     "restore_command": 0,
     "extras": 0,
     "uncompiled": 0,

@@ -32,7 +32,7 @@ from walstream.index.moment import Moment, MomentText, find_moment, parse_moment
 from walstream.index.page_index import PageIndex
 from walstream.metrics import StatusCollector, serve_metrics
 from walstream.pages.service import Base, ClusterFacts, PageService
-from walstream.progress import Progress
+from walstream.progress import Progress, show_backup
 from walstream.redo.manager import RedoConfig, RedoManager
 from walstream.replication.backup import take_base_backup
 from walstream.replication.libpq import ReplicationConnection, connect
@@ -49,6 +49,7 @@ from walstream.store.verify import default_level
 from walstream.store.writer import Writer
 from walstream.tasks.supervise import single_error
 from walstream.tasks.watermark import Watermark
+from walstream.terminal import StatusLine
 from walstream.wal.model import BLCKSZ, RelFileLocator, format_lsn
 from walstream.wal.timeline import StartPoint
 
@@ -276,12 +277,25 @@ async def prepare_store(config: RunConfig) -> tuple[Store, list[BaseBackup]]:
             if config.slot is not None:
                 await connection.create_physical_slot(config.slot, if_not_exists=True)
             log.info("taking a base backup into %s", store.base_path)
-            await take_base_backup(
-                connection, BackupWriter(store.base_path, file_mode=store.file_mode)
-            )
+            writer = BackupWriter(store.base_path, file_mode=store.file_mode)
+            await _take_backup(connection, writer, config.show_progress)
         backups = list_base_backups(store.base_path)
         unfinished.pop_all()
         return store, backups
+
+
+async def _take_backup(
+    connection: ReplicationConnection, writer: BackupWriter, terminal: bool
+) -> None:
+    with StatusLine(terminal) as line:
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(show_backup, lambda: writer.bytes_written, line)
+                await take_base_backup(connection, writer)
+                nursery.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            raise single_error(group) from group
+    log.info("the base backup is complete: %.0f MB", writer.bytes_written / 1e6)
 
 
 async def _group_access(config: RunConfig, connection: ReplicationConnection) -> bool:
@@ -446,7 +460,8 @@ class Application:
             if self.config.metrics is not None:
                 collectors = (StatusCollector(progress.snapshot), self.redo.collector())
                 stack.enter_context(serve_metrics(self.config.metrics, collectors))
-            await progress.run(status_path, terminal=self.config.show_progress)
+            line = stack.enter_context(StatusLine(self.config.show_progress))
+            await progress.run(status_path, line)
 
 
 def reindex(path: Path, report: Callable[[int, int], None]) -> int:

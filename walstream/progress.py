@@ -1,9 +1,8 @@
-"""How a receiver is doing: one snapshot, as JSON in a file and as a line on a terminal."""
+"""How a receiver is doing: one snapshot, as JSON in a file and as a line for people."""
 
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ import trio
 from walstream.replication.receiver import Receiver
 from walstream.store.file_layer import free_space, replace_file
 from walstream.store.writer import Writer
+from walstream.terminal import StatusLine
 from walstream.text import to_json
 from walstream.wal.model import format_lsn
 
@@ -92,18 +92,26 @@ class Progress:
             return None
         return max(0, state.server_end_lsn - state.slot_restart_lsn)
 
-    def line(self) -> str:
-        """Returns the snapshot as one line for people."""
+    def lines(self) -> list[str]:
+        """Returns the snapshot as a line for people, in several lengths, the longest first."""
         now = self.snapshot()
-        text = (
-            f"{now['phase']}: timeline {now['timeline']}, received {now['received_lsn']}, "
-            f"flushed {now['flushed_lsn']}, {now['bytes_per_second'] / 1e6:.1f} MB/s, "
-            f"lag {now['lag_bytes'] / 1e6:.1f} MB"
-        )
-        return text + (", waiting for space" if now["waiting_for_space"] else "")
+        phase = now["phase"]
+        if now["waiting_for_space"]:
+            phase = "waiting for space"
+        if not now["timeline"] or not self._writer.received.value:
+            return [phase]
+        rate, lag = f"{now['bytes_per_second'] / 1e6:.1f} MB/s", f"{now['lag_bytes'] / 1e6:.1f} MB"
+        flushed = now["flushed_lsn"]
+        return [
+            f"{phase}: timeline {now['timeline']}, received {now['received_lsn']}, "
+            f"flushed {flushed}, {rate}, lag {lag}",
+            f"{phase}: flushed {flushed}, {rate}, lag {lag}",
+            f"{phase}: {flushed}, {rate}, lag {lag}",
+            f"{flushed}, {rate}, lag {lag}",
+        ]
 
-    async def run(self, status_path: Path | None, *, terminal: bool) -> None:
-        """Writes the file, and on a terminal the line, every second and at the end.
+    async def run(self, status_path: Path | None, line: StatusLine) -> None:
+        """Writes the file and shows the line, every second and at the end.
 
         A status file that cannot be written is told of once, and tried again: WAL matters more.
 
@@ -111,24 +119,20 @@ class Progress:
         """
         try:
             while True:
-                await self._show(status_path, terminal)
+                await self._show(status_path, line)
                 await trio.sleep(STATUS_INTERVAL_S)
         finally:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + LAST_WRITE_S):
-                await self._show(status_path, terminal)
-            if terminal:
-                sys.stderr.write("\n")
+                await self._show(status_path, line)
 
-    async def _show(self, status_path: Path | None, terminal: bool) -> None:  # noqa: ASYNC910
+    async def _show(self, status_path: Path | None, line: StatusLine) -> None:  # noqa: ASYNC910
         if status_path is not None and not self._limiter.borrowed_tokens:
             content = to_json(self.snapshot(), indent=1) + "\n"
             # A disk that hangs keeps the thread, not us: it is left behind.
             await trio.to_thread.run_sync(
                 self._write, status_path, content, abandon_on_cancel=True, limiter=self._limiter
             )
-        if terminal:
-            sys.stderr.write(f"\r\x1b[K{self.line()}")
-            sys.stderr.flush()
+        line.show(self.lines())
 
     def _write(self, path: Path, content: str) -> None:
         """Replaces the status file; runs in a thread."""
@@ -142,3 +146,19 @@ class Progress:
         if self._unwritten:
             log.info("%s is written again", path)
         self._unwritten = False
+
+
+async def show_backup(written: Callable[[], int], line: StatusLine) -> None:
+    """Shows how much of a base backup has arrived, each second, until cancelled.
+
+    The server knows no total before it has read everything: bytes and rate are what can be told.
+
+    Cancellation: nothing is left behind.
+    """
+    begun = time.monotonic()
+    while True:
+        size, passed = written(), time.monotonic() - begun
+        rate = size / passed if passed > 0 else 0.0
+        waiting = "" if size else ", waiting for the server's checkpoint"
+        line.show([f"base backup: {size / 1e6:.0f} MB, {rate / 1e6:.1f} MB/s{waiting}"])
+        await trio.sleep(STATUS_INTERVAL_S)

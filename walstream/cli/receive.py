@@ -142,7 +142,7 @@ def command(
     if directory is None and not (create_slot or drop_slot):
         raise click.UsageError("no target directory specified: use -D")
     terminal = sys.stderr.isatty() and not log_json
-    _set_up_logging(verbose, log_json)
+    _set_up_logging(verbose, log_json, terminal)
     given = _conninfo(conninfo, config, host, port, username)
     if ask_password:
         from walstream.replication.addresses import with_parameters
@@ -176,13 +176,19 @@ def command(
         trio.run(_receive, options, (host, port, username))
 
 
-def _set_up_logging(verbose: bool, log_json: bool) -> None:
-    handler = logging.StreamHandler()
+def _set_up_logging(verbose: bool, log_json: bool, terminal: bool) -> None:
+    handler: logging.Handler = logging.StreamHandler()
     if log_json:
         handler.setFormatter(JsonLines())
+    elif terminal:
+        from walstream.terminal import log_handler
+
+        handler = log_handler()
     else:
         handler.setFormatter(logging.Formatter("walstream: %(levelname)s: %(message)s"))
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler])
+    # A line a minute where there is no terminal.
+    logging.getLogger("walstream.progress").setLevel(logging.INFO)
 
 
 def _conninfo(
@@ -232,6 +238,7 @@ async def _receive(options: ReceiveOptions, overrides: tuple[str | None, ...]) -
     from walstream.store.compressed import parse_compression
     from walstream.store.verify import default_level
     from walstream.store.writer import Writer
+    from walstream.terminal import StatusLine
     from walstream.wal.layout import VERSIONS
 
     assert options.directory is not None
@@ -278,19 +285,15 @@ async def _receive(options: ReceiveOptions, overrides: tuple[str | None, ...]) -
                 return
             conninfo.value = _conninfo("", options.config, *overrides)
 
-        async with trio.open_nursery() as watching:
-            watching.start_soon(_handle_signals, receiver, reload, watching.cancel_scope)
-            if status_path is not None or options.terminal:
-
-                async def watch() -> None:
-                    await progress.run(status_path, terminal=options.terminal)
-
-                watching.start_soon(watch)
-            async with trio.open_nursery() as nursery:
-                await nursery.start(writer.run)
-                await receiver.run()
-                writer.close()
-            watching.cancel_scope.cancel()
+        with StatusLine(options.terminal) as line:
+            async with trio.open_nursery() as watching:
+                watching.start_soon(_handle_signals, receiver, reload, watching.cancel_scope)
+                watching.start_soon(progress.run, status_path, line)
+                async with trio.open_nursery() as nursery:
+                    await nursery.start(writer.run)
+                    await receiver.run()
+                    writer.close()
+                watching.cancel_scope.cancel()
 
 
 async def _handle_signals(receiver: Any, reload: Any, everything: Any) -> None:

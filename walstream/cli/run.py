@@ -77,10 +77,15 @@ def command(
 
     # Modes are given where files are made; this keeps them from being cut down or widened.
     os.umask(0o027)
-    logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    terminal = sys.stderr.isatty()
+    handler: logging.Handler = logging.StreamHandler()
+    if terminal:
+        from walstream.terminal import log_handler
+
+        handler = log_handler()
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler])
     config = RunConfig(
         conninfo=dsn,
         store=store,
@@ -92,6 +97,6 @@ def command(
         sandbox=not no_sandbox,
         metrics=metrics,
         group_access=group_access,
-        show_progress=sys.stderr.isatty() and not verbose,
+        show_progress=terminal,
     )
     trio.run(run_until_signalled, Application(config))
