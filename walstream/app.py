@@ -8,7 +8,7 @@ import shutil
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager, closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import tzinfo
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,7 @@ from walstream.errors import (
     WalstreamError,
 )
 from walstream.index.ingest import Ingest, begin_index
-from walstream.index.moment import Moment, MomentText, find_moment, parse_moment
+from walstream.index.moment import Moment, MomentText, parse_moment
 from walstream.index.page_index import PageIndex
 from walstream.metrics import StatusCollector, serve_metrics
 from walstream.pages.service import Base, ClusterFacts, PageService
@@ -159,17 +159,16 @@ async def open_cluster(
 
     Cancellation: the redo children are killed and reaped.
     """
-    backups = list_base_backups(Store.open(path, lock=False).base_path)
     failed: WalstreamError | None = None
-    async with open_pages(path, sandbox=sandbox) as pages:
+    async with open_past(path, sandbox=sandbox) as past:
         # What is wrong with the question leaves when the redo children have ended in good order.
         try:
-            moment = await trio.to_thread.run_sync(_moment_of, pages, asked)
-            backup = [one for one in backups if one.stop_lsn <= moment.lsn][-1]
-            source = StateSource(pages.index, pages.archive, backup, pages.facts.version)
+            moment = await past.moment(asked)
+            source = past.source(moment.lsn)
             state = await trio.to_thread.run_sync(cluster_state, source, moment.lsn)
-            cluster = ClusterAt(pages, moment.lsn, state.transactions, state.relation_maps, zone)
-            yield OpenCluster(cluster, moment, pages, replace(source, backup=backups[0]))
+            maps = state.relation_maps
+            cluster = ClusterAt(past.pages, moment.lsn, state.transactions, maps, zone)
+            yield OpenCluster(cluster, moment, past.pages, past.source(past.backups[0].stop_lsn))
         except WalstreamError as error:
             failed = error
     if failed is not None:
@@ -209,11 +208,6 @@ async def find_relation(path: Path, name: str, at_lsn: int | None) -> tuple[RelF
         if locator is None:
             raise NameNotFound(f"{name} has no file of its own")
         return locator, 0
-
-
-def _moment_of(pages: PageService, asked: MomentText) -> Moment:
-    read = pages.archive.read_record
-    return find_moment(pages.index, asked, pages.first_lsn, pages.last_record_lsn, read)
 
 
 async def server_identity(connection: ReplicationConnection) -> StoreIdentity:

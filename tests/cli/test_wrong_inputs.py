@@ -47,7 +47,12 @@ CASES = [
     ("sql -t 0 {wal} SELECT", USAGE),
     ("page {tmp} 1663/5/1 0", STORE),
     ("page {tmp}/none 1663/5/1 0", USAGE),
-    ("page {tmp} nonsense 0", USAGE),
+    ("page {tmp} non/sense 0", USAGE),
+    ("page {tmp} nonsense 0", STORE),  # a name, which a store would know
+    ("rows {tmp} nonsense", STORE),
+    ("rows {tmp} nonsense --at nonsense", USAGE),
+    ("find {tmp}", USAGE),
+    ("undo {tmp} --table t", USAGE),
     ("page {tmp} 1663/5/1 -1", USAGE),
     ("page {tmp} 1663/5/1 4294967295", USAGE),
     ("page {tmp} 1663/5/1 0 --fork other", USAGE),
