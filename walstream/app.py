@@ -22,6 +22,7 @@ from walstream.datadir.past import Past
 from walstream.errors import (
     ConnectionLost,
     NameNotFound,
+    NoSpace,
     ServerRefused,
     StorageError,
     StoreError,
@@ -45,6 +46,7 @@ from walstream.store.archive import WalArchive
 from walstream.store.base import BackupWriter, BaseBackup, list_base_backups, remove_unfinished
 from walstream.store.base_pages import BasePages
 from walstream.store.directory import Store, StoreIdentity
+from walstream.store.file_layer import free_space
 from walstream.store.verify import default_level
 from walstream.store.writer import Writer
 from walstream.tasks.supervise import single_error
@@ -56,6 +58,7 @@ from walstream.wal.timeline import StartPoint
 log = logging.getLogger("walstream")
 
 FLUSH_INTERVAL_S = 0.5
+FULL_DISK_RETRY_S = 1.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 WAL_LEVELS = ("replica", "logical")
 
@@ -271,11 +274,26 @@ async def prepare_store(config: RunConfig) -> tuple[Store, list[BaseBackup]]:
             if config.slot is not None:
                 await connection.create_physical_slot(config.slot, if_not_exists=True)
             log.info("taking a base backup into %s", store.base_path)
-            writer = BackupWriter(store.base_path, file_mode=store.file_mode)
+            writer = BackupWriter(
+                store.base_path, file_mode=store.file_mode, wait_for_space=_WaitForSpace()
+            )
             await _take_backup(connection, writer, config.show_progress)
         backups = list_base_backups(store.base_path)
         unfinished.pop_all()
         return store, backups
+
+
+class _WaitForSpace:
+    """Waits a moment in a thread of Trio's; says once that it does. Cancelled with its task."""
+
+    def __init__(self) -> None:
+        self._said = False
+
+    def __call__(self, error: NoSpace) -> None:
+        if not self._said:
+            self._said = True
+            log.warning("%s, %s; waiting for space", error, free_space(error.path))
+        trio.from_thread.run(trio.sleep, FULL_DISK_RETRY_S)
 
 
 async def _take_backup(

@@ -19,13 +19,19 @@ EXTRAS = {
 # Commands that need more than one package -> the extra that has all of them.
 COMMAND_EXTRAS = {
     "demo": "demo",
+    "diff": "run",
+    "find": "run",
     "history": "run",
+    "materialize": "run",
     "page": "run",
     "redo": "run",
     "reindex": "run",
+    "rows": "run",
     "run": "run",
     "sql": "sql",
     "status": "run",
+    "tables": "run",
+    "undo": "run",
 }
 
 

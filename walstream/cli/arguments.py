@@ -127,6 +127,18 @@ class MomentType(click.ParamType["MomentText"]):
             self.fail(str(error), param, ctx)
 
 
+class ListenType(click.ParamType[str]):
+    """``HOST:PORT`` to listen on; without HOST the loopback."""
+
+    name = "address"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        port = value.rpartition(":")[2]
+        if not (port.isascii() and port.isdecimal() and int(port) < 65536):
+            self.fail(f"expected HOST:PORT, got {value!r}", param, ctx)
+        return value
+
+
 class ZoneType(click.ParamType[ZoneInfo]):
     """A time zone by its name, such as ``Europe/Berlin``."""
 
@@ -148,6 +160,7 @@ TIMELINE = click.IntRange(1, 0xFFFFFFFF)
 MOMENT = MomentType()
 ZONE = ZoneType()
 RELATION = RelationType()
+LISTEN = ListenType()
 STORE = click.Path(exists=True, file_okay=False, path_type=Path)
 FORK = click.Choice(list(FORK_NAMES))
 BLOCK = click.IntRange(0, 0xFFFFFFFE)

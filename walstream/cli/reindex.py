@@ -23,7 +23,8 @@ def command(store: Path) -> None:
     from walstream.app import reindex
     from walstream.wal.model import format_lsn
 
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("indexing WAL", total=None)
 
         def report(done: int, total: int) -> None:

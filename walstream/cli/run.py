@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from walstream.cli.arguments import LISTEN
 from walstream.config import DEFAULT_SLOT, RunConfig
 
 
@@ -40,7 +41,7 @@ from walstream.config import DEFAULT_SLOT, RunConfig
 @click.option("--synchronous", is_flag=True, help="Flush WAL as soon as it arrives.")
 @click.option("-n", "--no-loop", is_flag=True, help="End when the connection is lost.")
 @click.option("--no-sandbox", is_flag=True, help="Run redo children without their sandbox.")
-@click.option("--metrics", metavar="HOST:PORT", help="Serve Prometheus metrics there.")
+@click.option("--metrics", metavar="HOST:PORT", type=LISTEN, help="Serve Prometheus metrics there.")
 @click.option(
     "--group-access",
     is_flag=True,

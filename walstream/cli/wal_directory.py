@@ -50,6 +50,8 @@ class LockedWalDirectory:
         self.system_id: int | None = None
         self.status_path: Path | None = None
         self.file_mode: int | None = None
+        if directory.exists() and not directory.is_dir():
+            raise StoreError(f"{directory} is not a directory")
         if not directory.is_dir():
             raise StoreError(f"directory {directory} does not exist; create it")
         self.path = wal_path(directory.absolute())

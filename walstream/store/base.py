@@ -17,20 +17,23 @@ import shutil
 import sys
 import tarfile
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, TypeVar
 
 import crc32c
 
-from walstream.errors import ReplicationProtocolError, StoreError
+from walstream.errors import NoSpace, ReplicationProtocolError, StoreError
 from walstream.store.file_layer import FileLayer, set_mode, storage_error, write_durably
 from walstream.store.manifest import MANIFEST, parse_manifest
 from walstream.wal.model import format_lsn, parse_lsn
 
 _DESCRIPTION = re.compile(r"[0-9A-F]{16}\.toml")
 _UNFINISHED = re.compile(r"[0-9A-F]{16}\.(?:toml\.)?tmp")
+T = TypeVar("T")
+
 _TAR_BLOCK = 512
 _CHECKPOINT = re.compile(rb"^CHECKPOINT LOCATION: ([0-9A-F]+/[0-9A-F]+)$", re.MULTILINE)
 
@@ -116,11 +119,24 @@ class BackupWriter:
     """Writes one backup; a ``BackupTarget`` of ``replication/backup.py``. Synchronous.
 
     ``result`` is set when ``finish`` has returned.
+
+    Args:
+        base_path: where backups are kept.
+        files: what makes the system calls that must be durable.
+        file_mode: of the files; directories are open to the group where they are.
+        wait_for_space: called with what was to be written when the disk is full; when it returns,
+            that is tried again. None: a full disk is an error.
     """
 
     def __init__(
-        self, base_path: Path, files: FileLayer | None = None, *, file_mode: int = 0o600
+        self,
+        base_path: Path,
+        files: FileLayer | None = None,
+        *,
+        file_mode: int = 0o600,
+        wait_for_space: Callable[[NoSpace], None] | None = None,
     ) -> None:
+        self._wait_for_space = wait_for_space
         self._file_mode = file_mode
         self._directory_mode = 0o750 if file_mode & 0o040 else 0o700
         self.result: BaseBackup | None = None
@@ -203,7 +219,7 @@ class BackupWriter:
         if found is None:
             raise StoreError(f"{self._path / 'backup_label'}: no CHECKPOINT LOCATION")
         checkpoint_lsn = parse_lsn(found[1].decode("ascii"))
-        write_durably(self._layer, self._path / MANIFEST, manifest, self._file_mode)
+        self._write_durably(self._path / MANIFEST, manifest)
         final = self._path.with_suffix("")
         description = (
             f'start_lsn = "{format_lsn(self._start_lsn)}"\n'
@@ -229,9 +245,7 @@ class BackupWriter:
             self._layer.fsync_directory(self._base)
         except OSError as exc:
             raise storage_error("finish", final, exc) from exc
-        write_durably(
-            self._layer, final.with_suffix(".toml"), description.encode(), self._file_mode
-        )
+        self._write_durably(final.with_suffix(".toml"), description.encode())
         self.result = BaseBackup(
             final,
             self._start_lsn,
@@ -240,6 +254,9 @@ class BackupWriter:
             self._timeline,
             dict(self._tablespaces),
         )
+
+    def _write_durably(self, path: Path, content: bytes) -> None:
+        self._with_space(path, partial(write_durably, self._layer, path, content, self._file_mode))
 
     def abandon(self) -> None:
         """Removes an unfinished backup."""
@@ -257,7 +274,9 @@ class BackupWriter:
             self._tar = None
 
     def _make_directory(self, path: Path) -> None:
-        path.mkdir(parents=True, exist_ok=True, mode=self._directory_mode)
+        self._with_space(
+            path, partial(path.mkdir, parents=True, exist_ok=True, mode=self._directory_mode)
+        )
         set_mode(path, self._directory_mode)
         self._directories |= {path, path.parent}
 
@@ -280,8 +299,10 @@ class BackupWriter:
         self._sha, self._crc, self._size = hashlib.sha256(), 0, 0
         if path.parent not in self._directories:
             self._make_directory(path.parent)
-        self._file = path.open("xb", buffering=0)
-        os.fchmod(self._file.fileno(), self._file_mode)
+        # Where there is no space for its name, it is not there: it can be made again.
+        file: BinaryIO = self._with_space(path, lambda: path.open("xb", buffering=0))
+        self._file = file
+        os.fchmod(file.fileno(), self._file_mode)
 
     def member_data(self, data: memoryview) -> None:
         assert self._file is not None
@@ -291,7 +312,19 @@ class BackupWriter:
         self.bytes_written += len(data)
         done = 0
         while done < len(data):
-            done += self._file.write(data[done:]) or 0
+            write = partial(self._file.write, data[done:])
+            done += self._with_space(self._path / self._name, write) or 0
+
+    def _with_space(self, path: Path, call: Callable[[], T]) -> T:
+        """Returns what ``call`` does, which is tried again for as long as the disk is full."""
+        while True:
+            try:
+                return call()
+            except (NoSpace, OSError) as exc:
+                full = exc if isinstance(exc, NoSpace) else storage_error("write", path, exc)
+                if self._wait_for_space is None or not isinstance(full, NoSpace):
+                    raise
+                self._wait_for_space(full)
 
     def end_member(self) -> None:
         if self._file is None:
