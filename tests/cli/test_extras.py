@@ -83,7 +83,7 @@ def test_kernels_that_were_not_compiled_are_told_on_stderr(
     note = tmp_path / "kernels_failed.txt"
     note.write_text("command 'cc' failed\n")
     monkeypatch.setattr(walstream.cli, "KERNELS_NOTE", note)
-    for arguments, told in ((["--version"], True), (["restore-wal", "--help"], False)):
+    for arguments, told in ((["--version"], True), (["archive-push", "--help"], False)):
         monkeypatch.setattr(sys, "argv", ["walstream", *arguments])
         with pytest.raises(SystemExit) as ended:
             walstream.cli.main()
