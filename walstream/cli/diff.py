@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from walstream.cli.arguments import MOMENT, STORE
-from walstream.index.moment import MomentText
 
 if TYPE_CHECKING:
+    from walstream.index.moment import MomentText
     from walstream.rows.diff import RowChange, TableDiff
 
 SIGNS = {"inserted": "+", "deleted": "-", "updated": "~"}

@@ -9,7 +9,6 @@ from pathlib import Path
 import click
 
 from walstream.cli.arguments import STORE
-from walstream.index.moment import format_moment_time, parse_moment
 from walstream.wal.model import format_lsn
 
 
@@ -31,6 +30,7 @@ def command(
 
     from walstream.app import open_cluster
     from walstream.cli.exit_codes import NO_ROWS
+    from walstream.index.moment import format_moment_time, parse_moment
     from walstream.rows.finding import DROPPED, TRUNCATED, TableEvent, find_table_events
 
     if (dropped is None) == (truncated is None):

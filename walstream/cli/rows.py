@@ -5,13 +5,15 @@ from __future__ import annotations
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 from zoneinfo import ZoneInfo
 
 import click
 
 from walstream.cli.arguments import MOMENT, STORE, ZONE
-from walstream.index.moment import MomentText
+
+if TYPE_CHECKING:
+    from walstream.index.moment import MomentText
 
 FORMATS = ("table", "csv", "copy", "json", "insert", "parquet", "arrow")
 DAMAGE_SHOWN = 10

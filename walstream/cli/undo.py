@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from walstream.cli.arguments import MOMENT, STORE
-from walstream.index.moment import MomentText
+
+if TYPE_CHECKING:
+    from walstream.index.moment import MomentText
 
 # What the text of values depends on.
 SETTINGS = "SET LOCAL datestyle = 'ISO, YMD'; SET LOCAL intervalstyle = postgres; "
