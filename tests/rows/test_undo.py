@@ -54,6 +54,8 @@ def past(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[PostgresSer
         server.execute("INSERT INTO gone VALUES ('kept')")
         server.execute("VACUUM FULL gone")
         moments["last"] = server.insert_lsn()
+        # A record behind that moment, on disk: it can be asked for when it has been indexed.
+        server.execute("CREATE TABLE behind (id int)")
         changed = Changed(server, backup, tmp_path_factory.mktemp("store"))
         changed.moments = moments
         changed.before = {one.table: one.texts["text"] for one in before}
