@@ -13,7 +13,9 @@ import trio.testing
 from trio_util import AsyncValue
 
 from tests.walgen import SEGMENT, WalWriter
-from walstream import app, progress
+from walstream import progress
+from walstream.app import open as opening
+from walstream.app import prepare, reindex, run
 from walstream.config import RunConfig
 from walstream.errors import RecordError, StorageError, StoreError
 from walstream.index.page_index import Batch, PageIndex
@@ -47,10 +49,10 @@ def test_a_reindex_that_fails_keeps_the_old_index(
     wal.data[wrong.start_lsn - SEGMENT + 60] ^= 1
     (store.wal_path / "000000010000000000000001").write_bytes(wal.close())
     backup = SimpleNamespace(start_lsn=SEGMENT, path=store.path)
-    monkeypatch.setattr(app, "list_base_backups", lambda _: [backup])
-    monkeypatch.setattr(app, "base_pages", lambda *_: SimpleNamespace(sizes=dict))
+    monkeypatch.setattr(reindex, "list_base_backups", lambda _: [backup])
+    monkeypatch.setattr(reindex, "base_pages", lambda *_: SimpleNamespace(sizes=dict))
     with pytest.raises(RecordError, match="checksum"):
-        app.reindex(store.path, lambda done, total: None)
+        reindex.reindex(store.path, lambda done, total: None)
     assert not (store.path / "index.new").exists()
     old = PageIndex(store.index_path)
     assert old.meta("old") == b"yes"
@@ -63,9 +65,9 @@ async def test_a_store_that_cannot_be_prepared_is_not_locked(
     def unreadable(path: Path) -> None:
         raise StorageError(f"cannot read {path}", str(path))
 
-    monkeypatch.setattr(app, "list_base_backups", unreadable)
+    monkeypatch.setattr(prepare, "list_base_backups", unreadable)
     with pytest.raises(StorageError) as caught:
-        await app.prepare_store(RunConfig(conninfo="", store=store.path))
+        await prepare.prepare_store(RunConfig(conninfo="", store=store.path))
     assert caught.value.path == str(store.base_path)
     Store.open(store.path).close()
 
@@ -75,12 +77,12 @@ async def test_open_pages_gives_back_what_it_opened_and_raises_bare_errors(
 ) -> None:
     PageIndex(store.index_path).close()
     (store.wal_path / "000000010000000000000001").write_bytes(bytes(SEGMENT))
-    monkeypatch.setattr(app, "list_base_backups", lambda _: [])
+    monkeypatch.setattr(opening, "list_base_backups", lambda _: [])
     with pytest.raises(StoreError, match="no base backup"):
-        async with app.open_pages(store.path):
+        async with opening.open_pages(store.path):
             raise AssertionError
     backup = BaseBackup(store.path, SEGMENT, SEGMENT, SEGMENT, 1)
-    monkeypatch.setattr(app, "list_base_backups", lambda _: [backup])
+    monkeypatch.setattr(opening, "list_base_backups", lambda _: [backup])
     opened: list[WalArchive] = []
 
     class Watched(WalArchive):
@@ -88,16 +90,16 @@ async def test_open_pages_gives_back_what_it_opened_and_raises_bare_errors(
             super().__init__(path, segment_size)
             opened.append(self)
 
-    monkeypatch.setattr(app, "WalArchive", Watched)
+    monkeypatch.setattr(opening, "WalArchive", Watched)
     with pytest.raises(ZeroDivisionError):
-        async with app.open_pages(store.path, sandbox=False):
+        async with opening.open_pages(store.path, sandbox=False):
             opened[0].read(SEGMENT, 8)
             held = [path for path in open_files() if path.startswith(str(store.path))]
             assert held
             raise ZeroDivisionError
     assert not [path for path in open_files() if path.startswith(str(store.path))]
     with trio.move_on_after(0):  # a cancellation stays one
-        async with app.open_pages(store.path, sandbox=False):
+        async with opening.open_pages(store.path, sandbox=False):
             await trio.sleep_forever()
 
 
@@ -110,7 +112,7 @@ def open_files() -> list[str]:
 
 
 def test_the_watermarks_are_the_same_before_and_during_a_run(tmp_path: Path) -> None:
-    application = app.Application(RunConfig(conninfo="", store=tmp_path))
+    application = run.Application(RunConfig(conninfo="", store=tmp_path))
     writer = Writer(tmp_path, flushed=application.flushed)
     assert writer.flushed is application.flushed
 

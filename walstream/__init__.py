@@ -12,8 +12,8 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from walstream.app import Application as Application
-    from walstream.app import open_pages as open_pages
+    from walstream.app.open import open_pages as open_pages
+    from walstream.app.run import Application as Application
     from walstream.config import RunConfig as RunConfig
     from walstream.errors import WalstreamError as WalstreamError
     from walstream.inspect.table import WalScan as WalScan
@@ -39,7 +39,7 @@ if not os.path.exists(f"{__path__[0]}/_cython{_imp.extension_suffixes()[0]}"):  
     uncompiled.provide()
 
 _MODULES = {
-    "Application": "walstream.app",
+    "Application": "walstream.app.run",
     "BlockChange": "walstream.pages.service",
     "BufferTag": "walstream.wal.model",
     "PageService": "walstream.pages.service",
@@ -52,7 +52,7 @@ _MODULES = {
     "decode_wal_record": "walstream.wal.record",
     "describe": "walstream.rmgr",
     "format_lsn": "walstream.wal.model",
-    "open_pages": "walstream.app",
+    "open_pages": "walstream.app.open",
     "parse_lsn": "walstream.wal.model",
     "parse_relation": "walstream.wal.relpath",
     "scan": "walstream.inspect.table",

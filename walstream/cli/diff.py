@@ -40,7 +40,7 @@ def command(
     """
     import trio
 
-    from walstream.app import diff_moments
+    from walstream.app.open import diff_moments
     from walstream.cli.exit_codes import DIFFERENT, ROWS_LOST
 
     found = trio.run(diff_moments, store, table, database, before, after)

@@ -28,7 +28,7 @@ def command(
     """
     import trio
 
-    from walstream.app import open_cluster
+    from walstream.app.open import open_cluster
     from walstream.cli.exit_codes import NO_ROWS
     from walstream.index.moment import format_moment_time, parse_moment
     from walstream.rows.finding import DROPPED, TRUNCATED, TableEvent, find_table_events

@@ -38,7 +38,7 @@ def command(
     """
     import trio
 
-    from walstream.app import find_relation, open_pages
+    from walstream.app.open import find_relation, open_pages
 
     if isinstance(relation, str):
         relation = trio.run(find_relation, store, relation, to_lsn)

@@ -65,7 +65,7 @@ def command(
     """
     import trio
 
-    from walstream.app import open_past
+    from walstream.app.open import open_past
     from walstream.cli.file_progress import show_files
     from walstream.datadir.materialize import Progress, Target, default_jobs, materialize
     from walstream.wal.model import format_lsn

@@ -41,7 +41,7 @@ def command(
     """
     import trio
 
-    from walstream.app import find_relation, open_pages
+    from walstream.app.open import find_relation, open_pages
     from walstream.pages.text import hex_lines, page_json, page_lines
 
     if isinstance(relation, str):

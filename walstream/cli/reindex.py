@@ -20,7 +20,7 @@ def command(store: Path) -> None:
     from rich.console import Console
     from rich.progress import Progress
 
-    from walstream.app import reindex
+    from walstream.app.reindex import reindex
     from walstream.wal.model import format_lsn
 
     console = Console(stderr=True)

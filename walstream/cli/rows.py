@@ -68,7 +68,7 @@ def command(
     """
     import trio
 
-    from walstream.app import OpenCluster, open_cluster
+    from walstream.app.open import OpenCluster, open_cluster
     from walstream.cli.exit_codes import ROWS_LOST
     from walstream.rows.export import ExportRequest, export_rows
 

@@ -74,7 +74,7 @@ def command(
 
     import trio
 
-    from walstream.app import Application, run_until_signalled
+    from walstream.app.run import Application, run_until_signalled
 
     # Modes are given where files are made; this keeps them from being cut down or widened.
     os.umask(0o027)

@@ -38,7 +38,7 @@ def command(
     """
     import trio
 
-    from walstream.app import open_cluster
+    from walstream.app.open import open_cluster
     from walstream.rows.listing import describe_tables
 
     async def main() -> None:

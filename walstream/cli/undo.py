@@ -49,7 +49,7 @@ def command(
     """
     import trio
 
-    from walstream.app import diff_moments
+    from walstream.app.open import diff_moments
     from walstream.cli.exit_codes import ROWS_LOST
     from walstream.index.moment import parse_moment
     from walstream.rows.diff import UndoWriter

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.live import Live
 from trio_util import periodic
 
-from walstream.app import Application
+from walstream.app.run import Application
 from walstream.config import RunConfig
 from walstream.demo.server import DemoServer, demo_server
 from walstream.demo.show import (

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from rich.table import Table
 
-from walstream.app import Application
+from walstream.app.run import Application
 from walstream.pages.compare import Comparison
 from walstream.pages.items import HeapTuple, Item, heap_tuple, page_header, page_items
 from walstream.pages.service import BlockChange

@@ -1,0 +1,159 @@
+"""Opens a store for reading: its pages, its moments, its tables."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass
+from datetime import tzinfo
+from pathlib import Path
+
+import trio
+
+from walstream.app.page_service import page_service
+from walstream.datadir.past import Past
+from walstream.errors import (
+    NameNotFound,
+    StoreError,
+    WalstreamError,
+)
+from walstream.index.moment import Moment, MomentText, parse_moment
+from walstream.index.page_index import PageIndex
+from walstream.pages.service import PageService
+from walstream.redo.manager import RedoConfig, RedoManager
+from walstream.rows.cluster import ClusterAt
+from walstream.rows.diff import TableDiff, diff_tables
+from walstream.state.cluster import StateSource, cluster_state
+from walstream.store.archive import WalArchive
+from walstream.store.base import list_base_backups
+from walstream.store.directory import Store
+from walstream.tasks.supervise import single_error
+from walstream.wal.model import RelFileLocator, format_lsn
+
+log = logging.getLogger("walstream")
+
+
+@asynccontextmanager
+async def open_pages(path: Path, *, sandbox: bool = True) -> AsyncIterator[PageService]:
+    """Opens a store for reading, next to a ``walstream run`` that may write to it.
+
+    What it sees of the index is what was there when it was opened.
+
+    Raises:
+        StoreError: no store, or one without a base backup.
+
+    What is raised in the context leaves as it is, not in a group.
+
+    Cancellation: the redo children are killed and reaped.
+    """
+    store = Store.open(path, lock=False)
+    backups = list_base_backups(store.base_path)
+    if not backups:
+        raise StoreError(f"store {path} has no base backup yet: let walstream run finish one")
+    redo = RedoManager(
+        RedoConfig(sandbox=sandbox, warm_spare=False, dump_directory=store.dumps_path)
+    )
+    with (
+        closing(PageIndex(store.index_path, read_only=True)) as index,
+        closing(WalArchive(store.wal_path, store.identity.segment_size)) as archive,
+    ):
+        try:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(redo.run)
+                yield page_service(store, index, redo, backups, archive)
+                redo.shutdown()
+        except BaseExceptionGroup as group:
+            raise single_error(group) from group
+
+
+@asynccontextmanager
+async def open_past(path: Path, *, sandbox: bool = True) -> AsyncIterator[Past]:
+    """Opens a store for its moments, next to a ``walstream run`` that may write to it.
+
+    Raises:
+        StoreError: no store, or one without a base backup.
+
+    Cancellation: the redo children are killed and reaped.
+    """
+    async with open_pages(path, sandbox=sandbox) as pages:
+        yield Past(pages, list_base_backups(Store.open(path, lock=False).base_path))
+
+
+@dataclass(frozen=True, slots=True)
+class OpenCluster:
+    """A cluster as of a moment and its page service.
+
+    ``first_source``: what is beside the pages, from the oldest backup on.
+    """
+
+    cluster: ClusterAt
+    moment: Moment
+    pages: PageService
+    first_source: StateSource
+
+
+@asynccontextmanager
+async def open_cluster(
+    path: Path, asked: MomentText, *, zone: tzinfo | None = None, sandbox: bool = True
+) -> AsyncIterator[OpenCluster]:
+    """Opens a store as of a moment: the databases, tables and rows of then.
+
+    ``zone`` is what timestamps with time zone are printed in; None is UTC.
+
+    Raises:
+        StoreError: no store, or one without a base backup.
+        LsnNotAvailable: the store does not have that moment.
+        WalError, StorageError: what is beside the pages cannot be read.
+
+    Cancellation: the redo children are killed and reaped.
+    """
+    failed: WalstreamError | None = None
+    async with open_past(path, sandbox=sandbox) as past:
+        # What is wrong with the question leaves when the redo children have ended in good order.
+        try:
+            moment = await past.moment(asked)
+            source = past.source(moment.lsn)
+            state = await trio.to_thread.run_sync(cluster_state, source, moment.lsn)
+            maps = state.relation_maps
+            cluster = ClusterAt(past.pages, moment.lsn, state.transactions, maps, zone)
+            yield OpenCluster(cluster, moment, past.pages, past.source(past.backups[0].stop_lsn))
+        except WalstreamError as error:
+            failed = error
+    if failed is not None:
+        raise failed
+
+
+async def diff_moments(
+    path: Path, table: str, database: str | None, before: MomentText, after: MomentText
+) -> TableDiff:
+    """Returns what changed in a table from one moment to another.
+
+    Raises:
+        NameNotFound, NoRows: there is no such table at one of them, or its columns differ.
+        WalstreamError: see ``open_cluster``.
+
+    Cancellation: as ``open_cluster``.
+    """
+    async with open_cluster(path, before) as old, open_cluster(path, after) as new:
+        first = await old.cluster.table(table, database)
+        second = await new.cluster.table(table, database)
+        return await diff_tables(first, second)
+
+
+async def find_relation(path: Path, name: str, at_lsn: int | None) -> tuple[RelFileLocator, int]:
+    """Returns the file and fork of ``[db.]schema.name`` as of an LSN, default the newest.
+
+    Raises:
+        NameNotFound: no such relation then, or it has no file.
+        WalstreamError: see ``open_cluster``.
+
+    Cancellation: as ``open_cluster``.
+    """
+    asked = "latest" if at_lsn is None else format_lsn(at_lsn)
+    async with open_cluster(path, parse_moment(asked)) as opened:
+        found = await opened.cluster.find(name)
+        locator = found.catalog.locator(found.relation)
+        if locator is None:
+            raise NameNotFound(f"{name} has no file of its own")
+        return locator, 0

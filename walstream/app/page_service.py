@@ -1,0 +1,37 @@
+"""The page service of an opened store, put together from what the store has."""
+
+from __future__ import annotations
+
+from walstream.index.page_index import PageIndex
+from walstream.pages.service import Base, ClusterFacts, PageService
+from walstream.redo.manager import RedoManager
+from walstream.store.archive import WalArchive
+from walstream.store.base import BaseBackup
+from walstream.store.base_pages import BasePages
+from walstream.store.directory import Store
+from walstream.tasks.watermark import Watermark
+
+
+def base_pages(store: Store, backup: BaseBackup) -> BasePages:
+    """Returns the pages of a backup of a store."""
+    return BasePages(backup.path, checksums=store.identity.checksums, needs_manifest=True)
+
+
+def page_service(
+    store: Store,
+    index: PageIndex,
+    redo: RedoManager,
+    backups: list[BaseBackup],
+    archive: WalArchive,
+    last_valid: Watermark | None = None,
+) -> PageService:
+    """Returns the page service of an opened store; ``archive`` is the caller's to close."""
+    identity = store.identity
+    return PageService(
+        index,
+        archive,
+        [Base(backup.start_lsn, backup.stop_lsn, base_pages(store, backup)) for backup in backups],
+        ClusterFacts(identity.version, identity.stamp_hints, identity.checksums),
+        redo,
+        last_valid,
+    )
