@@ -14,10 +14,10 @@ from trio_util import AsyncValue
 
 from tests.walgen import SEGMENT, WalWriter
 from walstream import progress
+from walstream.app import full_disk, prepare, reindex, run
 from walstream.app import open as opening
-from walstream.app import prepare, reindex, run
 from walstream.config import RunConfig
-from walstream.errors import RecordError, StorageError, StoreError
+from walstream.errors import NoSpace, RecordError, StorageError, StoreError
 from walstream.index.page_index import Batch, PageIndex
 from walstream.replication.receiver import Receiver
 from walstream.store.archive import WalArchive
@@ -115,6 +115,40 @@ def test_the_watermarks_are_the_same_before_and_during_a_run(tmp_path: Path) -> 
     application = run.Application(RunConfig(conninfo="", store=tmp_path))
     writer = Writer(tmp_path, flushed=application.flushed)
     assert writer.flushed is application.flushed
+
+
+class FullDisk:
+    """What is written finds no space so many times."""
+
+    def __init__(self, times: int) -> None:
+        self.left = times
+
+    def write(self) -> str:
+        self.left -= 1
+        if self.left >= 0:
+            raise NoSpace("write index: No space left on device", "index")
+        return "written"
+
+
+async def test_a_full_disk_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(full_disk, "RETRY_S", 0.01)
+    assert await full_disk.with_space(FullDisk(3).write) == "written"
+    (message,) = caplog.messages
+    assert message.startswith("write index: No space left on device")
+    assert message.endswith("waiting for space")
+    with pytest.raises(ZeroDivisionError):  # any other failure is one
+        await full_disk.with_space(lambda: str(1 // 0))
+
+
+async def test_who_waits_for_space_can_be_cancelled() -> None:
+    disk = FullDisk(1_000_000)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(full_disk.with_space, disk.write)
+        while disk.left == 1_000_000:
+            await trio.sleep(0.01)
+        nursery.cancel_scope.cancel()
 
 
 class HangingFile:

@@ -16,7 +16,6 @@ from walstream.datadir.past import Past
 from walstream.errors import (
     NameNotFound,
     StoreError,
-    WalstreamError,
 )
 from walstream.index.moment import Moment, MomentText, parse_moment
 from walstream.index.page_index import PageIndex
@@ -108,20 +107,12 @@ async def open_cluster(
 
     Cancellation: the redo children are killed and reaped.
     """
-    failed: WalstreamError | None = None
     async with open_past(path, sandbox=sandbox) as past:
-        # What is wrong with the question leaves when the redo children have ended in good order.
-        try:
-            moment = await past.moment(asked)
-            source = past.source(moment.lsn)
-            state = await trio.to_thread.run_sync(cluster_state, source, moment.lsn)
-            maps = state.relation_maps
-            cluster = ClusterAt(past.pages, moment.lsn, state.transactions, maps, zone)
-            yield OpenCluster(cluster, moment, past.pages, past.source(past.backups[0].stop_lsn))
-        except WalstreamError as error:
-            failed = error
-    if failed is not None:
-        raise failed
+        moment = await past.moment(asked)
+        source = past.source(moment.lsn)
+        state = await trio.to_thread.run_sync(cluster_state, source, moment.lsn)
+        cluster = ClusterAt(past.pages, moment.lsn, state.transactions, state.relation_maps, zone)
+        yield OpenCluster(cluster, moment, past.pages, past.source(past.backups[0].stop_lsn))
 
 
 async def diff_moments(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from contextlib import ExitStack
+from functools import partial
 
 import trio
 
+from walstream.app.full_disk import WaitForSpace, with_space
 from walstream.config import RunConfig
 from walstream.errors import (
-    NoSpace,
     ServerRefused,
 )
 from walstream.progress import show_backup
@@ -18,14 +19,12 @@ from walstream.replication.libpq import ReplicationConnection, connect
 from walstream.replication.upstream import read_upstream
 from walstream.store.base import BackupWriter, BaseBackup, list_base_backups, remove_unfinished
 from walstream.store.directory import Store, StoreIdentity
-from walstream.store.file_layer import free_space
 from walstream.tasks.supervise import single_error
 from walstream.terminal import StatusLine
 from walstream.wal.model import BLCKSZ
 
 log = logging.getLogger("walstream")
 
-FULL_DISK_RETRY_S = 1.0
 WAL_LEVELS = ("replica", "logical")
 
 
@@ -80,9 +79,9 @@ async def prepare_store(config: RunConfig) -> tuple[Store, list[BaseBackup]]:
         ) as connection:
             identity = await server_identity(connection)
             if store is None:
-                store = Store.create(
-                    config.store, identity, group_access=await _group_access(config, connection)
-                )
+                group_access = await _group_access(config, connection)
+                create = partial(Store.create, config.store, identity, group_access=group_access)
+                store = await with_space(create)
                 unfinished.callback(store.close)
             else:
                 store.check(identity)
@@ -91,25 +90,12 @@ async def prepare_store(config: RunConfig) -> tuple[Store, list[BaseBackup]]:
                 await connection.create_physical_slot(config.slot, if_not_exists=True)
             log.info("taking a base backup into %s", store.base_path)
             writer = BackupWriter(
-                store.base_path, file_mode=store.file_mode, wait_for_space=_WaitForSpace()
+                store.base_path, file_mode=store.file_mode, wait_for_space=WaitForSpace()
             )
             await _take_backup(connection, writer, config.show_progress)
         backups = list_base_backups(store.base_path)
         unfinished.pop_all()
         return store, backups
-
-
-class _WaitForSpace:
-    """Waits a moment in a thread of Trio's; says once that it does. Cancelled with its task."""
-
-    def __init__(self) -> None:
-        self._said = False
-
-    def __call__(self, error: NoSpace) -> None:
-        if not self._said:
-            self._said = True
-            log.warning("%s, %s; waiting for space", error, free_space(error.path))
-        trio.from_thread.run(trio.sleep, FULL_DISK_RETRY_S)
 
 
 async def _take_backup(

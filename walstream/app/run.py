@@ -13,6 +13,7 @@ from typing import Any
 import trio
 from trio_util import AsyncValue, periodic
 
+from walstream.app.full_disk import with_space
 from walstream.app.page_service import base_pages, page_service
 from walstream.app.prepare import prepare_store
 from walstream.config import RunConfig
@@ -41,6 +42,17 @@ log = logging.getLogger("walstream")
 
 FLUSH_INTERVAL_S = 0.5
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def _open_index(store: Store, first: BaseBackup) -> PageIndex:
+    """Returns the index of a store, begun at its first base backup. Blocks."""
+    index = PageIndex(store.index_path)
+    try:
+        begin_index(index, first.start_lsn, base_pages(store, first).sizes().items())
+    except BaseException:
+        index.close()
+        raise
+    return index
 
 
 class Application:
@@ -88,18 +100,22 @@ class Application:
 
         Cancellation: what the kernel has is flushed; ingest goes on from the index next time.
         """
-        prepared = None
-        with self._preparing:
-            prepared = await prepare_store(self.config)
-        if prepared is None:
-            return
-        store, backups = prepared
-        with (
-            store,
-            closing(PageIndex(store.index_path)) as index,
-            closing(WalArchive(store.wal_path, store.identity.segment_size)) as archive,
-            closing(WalArchive(store.wal_path, store.identity.segment_size)) as source,
-        ):
+        with ExitStack() as opened:
+            index = None
+            with self._preparing:
+                store, backups = await prepare_store(self.config)
+                opened.enter_context(store)
+                index = await with_space(partial(_open_index, store, backups[0]))
+                opened.enter_context(closing(index))
+            if index is None:
+                return
+            # Pages and ingest each read with an archive of their own, in threads of their own.
+            archive, source = (
+                opened.enter_context(
+                    closing(WalArchive(store.wal_path, store.identity.segment_size))
+                )
+                for _ in range(2)
+            )
             try:
                 await self._run(store, index, backups, archive, source, task_status)
             except BaseExceptionGroup as group:
@@ -123,7 +139,6 @@ class Application:
         task_status: trio.TaskStatus[None],
     ) -> None:
         config, identity, first = self.config, store.identity, backups[0]
-        begin_index(index, first.start_lsn, base_pages(store, first).sizes().items())
         self.writer = Writer(
             store.wal_path,
             start=StartPoint(first.timeline, first.start_lsn),
