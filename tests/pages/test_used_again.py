@@ -38,6 +38,16 @@ def base_of(backup: Path) -> Base:
     return Base(start_lsn, start_lsn, BasePages(backup))
 
 
+def fill(server: PostgresServer, policies: int) -> None:
+    """Fill a catalog that is empty in every new database: its file has the same number in each."""
+    server.execute("CREATE TABLE t AS SELECT 1 AS one", dbname="again")
+    server.execute(
+        f"DO $$ BEGIN FOR i IN 1..{policies} LOOP EXECUTE format('CREATE POLICY p%s ON t', i); "
+        "END LOOP; END $$",
+        dbname="again",
+    )
+
+
 @pytest.fixture(scope="module")
 def twice(pg_version: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twice]:
     with PostgresServer(pg_version, config=CONFIG) as server:
@@ -50,13 +60,14 @@ def twice(pg_version: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         server.execute("VACUUM kept")  # sets again the bits that the update cleared
         for strategy in ("wal_log", "file_copy"):
             server.execute(AGAIN.format(strategy))
-            server.execute("CREATE TABLE t AS SELECT 1 AS one", dbname="again")
+            fill(server, 300)
             server.execute("VACUUM (FREEZE)", dbname="again")  # a visibility map for every table
             server.execute("DROP DATABASE again")
         second = server.base_backup(path / "second")
         server.execute("UPDATE kept SET note = 'last' WHERE id = 3000")
         server.execute(AGAIN.format("wal_log"))
-        server.execute("CREATE TABLE t AS SELECT 2 AS two", dbname="again")
+        fill(server, 1)
+        server.execute("VACUUM (FREEZE) pg_policy", dbname="again")
         end_lsn = parse_lsn(str(server.execute("SELECT pg_create_restore_point('end')")[0][0]))
         server.stop()
         service = build_service(server, first, tmp_path_factory.mktemp("store"))
