@@ -36,7 +36,7 @@ from tests.walgen import SYSTEM_IDENTIFIER, record_bytes
 from walstream import rmgr
 from walstream.errors import RecordError, WalError
 from walstream.index.ingest import Ingest
-from walstream.index.page_index import Batch, PageIndex
+from walstream.index.page_index import Batch, DatabaseChange, PageIndex, SizeChange
 from walstream.inspect import lines
 from walstream.wal import scan, stream
 from walstream.wal.columns import RecordColumns
@@ -387,7 +387,19 @@ class Memory:
     def meta(self, name: str) -> bytes | None:
         return str(self.case.start_lsn).encode() if name == "last_record_end" else None
 
+    def taken_back_to(self) -> int | None:
+        return None
+
     def size_at(self, _locator: RelFileLocator, _fork: int) -> int | None:
+        return None
+
+    def sizes(self, _locator: RelFileLocator, _fork: int) -> Iterator[SizeChange]:
+        return iter(())
+
+    def forks(self, _locator: RelFileLocator) -> Iterator[int]:
+        return iter(())
+
+    def database_replaced(self, _spc_oid: int, _db_oid: int) -> DatabaseChange | None:
         return None
 
     def write(self, batch: Batch) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -36,11 +38,11 @@ try:
 except KeyboardInterrupt:
     pass
 """,
-    "interrupt in SQL": """
-threading.Timer(0.05, lambda: signal.raise_signal(signal.SIGINT)).start()
+    "interrupted in SQL": """
+threading.Timer(0.05, duck.interrupt).start()
 try:
     duck.execute('SELECT count(*) FROM records a, records b, records c').fetchall()
-except (KeyboardInterrupt, RuntimeError, duckdb.Error):
+except duckdb.Error:
     pass
 """,
     "raised": "next(iter(scan.batches())); done = False\nsys.exit(0)",
@@ -83,3 +85,30 @@ def test_the_command_ends(form: str, wal: Path) -> None:
         result = subprocess.run(command, capture_output=True, timeout=120, check=False)
         assert result.returncode == 0, result.stderr
         assert b"Fatal" not in result.stderr
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 0.3, 2.0])
+def test_ctrl_c_ends_the_command(wal: Path, delay_s: float) -> None:
+    """Before DuckDB is at work, while it reads WAL, and in the middle of a join without end."""
+    query = "SELECT count(*) FROM records a, records b, records c, records d"
+    command = [sys.executable, "-m", "walstream", "sql", str(wal), query]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            wait_for_threads(process.pid)
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(delay_s)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=120)
+        finally:
+            process.kill()
+    assert process.returncode == 1
+    assert out == b""
+    assert err.strip() == b"Aborted!"
+
+
+def wait_for_threads(pid: int) -> None:
+    """Waits until a process has a thread beside its first: DuckDB is loaded."""
+    deadline = time.monotonic() + 120
+    while len(list(Path(f"/proc/{pid}/task").iterdir())) < 2:
+        assert time.monotonic() < deadline, "no thread of DuckDB appeared"
+        time.sleep(0.01)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +72,21 @@ def run(connection: duckdb.DuckDBPyConnection, statement: str, form: str) -> Non
                 click.echo("\t".join("" if cell is None else str(cell) for cell in row))
 
 
+def run_interruptible(connection: duckdb.DuckDBPyConnection, query: str, form: str) -> None:
+    """Runs a statement in a thread, so that Ctrl-C ends it whatever it is at.
+
+    In the main thread DuckDB keeps Python from handling the signal for as long as one of its tasks
+    lasts, which for a join may be for ever.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(run, connection, query, form)
+        try:
+            done.result()
+        except KeyboardInterrupt:
+            connection.interrupt()
+            raise
+
+
 def first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
 
@@ -111,7 +127,7 @@ def command(
     click.get_current_context().call_on_close(connection.close)
     if query is not None:
         try:
-            run(connection, query, form)
+            run_interruptible(connection, query, form)
         except duckdb.Error as error:
             if scan.failure is not None:
                 raise scan.failure from None
@@ -137,7 +153,11 @@ def command(
         if ";" not in statement:
             continue
         try:
-            run(connection, statement, form)
+            run_interruptible(connection, statement, form)
+        except KeyboardInterrupt:
+            if not interactive:
+                raise
+            click.echo("interrupted", err=True)
         except duckdb.Error as error:
             click.echo(f"error: {scan.failure or first_line(error)}", err=True)
             failed = True
