@@ -39,7 +39,8 @@ SHARED = "walstream._cython"
 
 # Compiled with -O1, in two thirds of the time: what is not in any hot loop.
 COLD = {
-    SHARED,
+    "walstream.inspect.objects",
+    "walstream.inspect.totals",
     "walstream.redo.rules.brin",
     "walstream.redo.rules.generic",
     "walstream.redo.rules.gin",
@@ -68,7 +69,8 @@ DIRECTIVES = {
 
 
 def extension(name: str, sources: list[str]) -> Extension:
-    level = "-O1" if name in COLD else "-O2"
+    # What is shared makes memoryviews and the like, a few times a run.
+    level = "-O0" if name == SHARED else "-O1" if name in COLD else "-O2"
     return Extension(
         name,
         sources,
