@@ -13,11 +13,11 @@ from tests.index.test_ingest import RELATIONS, Memory, contents, wal_of_few_bloc
 from tests.walgen import SEGMENT, Block, WalWriter, record_body
 from walstream.errors import StorageError, StoreError, WalError
 from walstream.index import page_index
-from walstream.index.ingest import Ingest, begin_index, common_end
+from walstream.index.ingest import Ingest, begin_index
 from walstream.index.page_index import PageIndex
 from walstream.tasks.watermark import Watermark
 from walstream.wal.model import BufferTag
-from walstream.wal.timeline import TimelineHistory, parse_history
+from walstream.wal.timeline import TimelineHistory, fork_lsn, parse_history
 
 TAG = BufferTag(*RELATIONS[0], 0, 1)
 
@@ -182,4 +182,4 @@ def history(*parts: tuple[int, int]) -> TimelineHistory:
 def test_where_two_histories_part(
     old: TimelineHistory, new: TimelineHistory, end: int, expected: int
 ) -> None:
-    assert common_end(old, new, end) == expected
+    assert min(fork_lsn(old, new), end) == expected

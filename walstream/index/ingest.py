@@ -22,7 +22,7 @@ from walstream.wal.columns import RecordColumns
 from walstream.wal.model import RelFileLocator, format_lsn
 from walstream.wal.record import RecordReader
 from walstream.wal.scan import WalScanner
-from walstream.wal.timeline import TimelineHistory, TimelinePart
+from walstream.wal.timeline import TimelineHistory, TimelinePart, fork_lsn
 
 log = logging.getLogger("walstream.index")
 
@@ -76,18 +76,6 @@ def encode_history(history: TimelineHistory) -> bytes:
 def decode_history(stored: bytes) -> TimelineHistory:
     """Returns a history from what ``encode_history`` made of it."""
     return TimelineHistory(tuple(TimelinePart(*part) for part in json.loads(stored)))
-
-
-def common_end(old: TimelineHistory, new: TimelineHistory, end_lsn: int) -> int:
-    """Returns up to where WAL that was read by ``old``, to ``end_lsn``, is also that of ``new``."""
-    common = 0
-    for ours, theirs in zip(old.parts, new.parts, strict=False):
-        if ours.timeline != theirs.timeline:
-            break
-        common = min(ours.end, theirs.end)
-        if ours.end != theirs.end:
-            break
-    return min(common, end_lsn)
 
 
 class Ingest:
@@ -157,7 +145,7 @@ class Ingest:
         stored = self._index.meta("history")
         if self._history is None or stored is None:
             return None
-        lsn = common_end(decode_history(stored), self._history(), self.last_record_end)
+        lsn = min(fork_lsn(decode_history(stored), self._history()), self.last_record_end)
         if lsn >= self.last_record_end:
             return None
         self._index.take_back(lsn)

@@ -91,7 +91,7 @@ class WalInput:
             system_identifier or 0,
             timeline,
         )
-        self.pending: deque[tuple[int, Bytes]] = deque()
+        self.pending: deque[tuple[int, memoryview]] = deque()
         self.piece = NOTHING
         self.end = 0
         self.feed_lsn = start_lsn
@@ -157,10 +157,12 @@ class WalInput:
                 f"got them at {format_lsn(lsn)}",
                 self.feed_lsn,
             )
-        bytes_of(data)
-        length = len(data)
+        # Held as a view, nobody can resize it while a thread walks over it without the lock.
+        view = memoryview(data)
+        bytes_of(view)
+        length = len(view)
         if length:
-            self.pending.append((length, data))
+            self.pending.append((length, view))
             self.feed_lsn += length
 
     def next_piece(self) -> bool:
@@ -169,7 +171,7 @@ class WalInput:
             if not self.pending:
                 return False
             length, data = self.pending.popleft()
-            self.piece = memoryview(data)  # held: nobody can resize it meanwhile
+            self.piece = data
             self.end = length
             self.walker.at = 0
         return True
