@@ -18,7 +18,8 @@
     ├── StorageError                 a write, fsync or rename failed; fatal
     │   └── NoSpace                  the disk or quota is full; whoever writes waits
     ├── StoreError                   the directory is not what was asked for
-    │   └── WrongCluster             WAL or a store of another cluster
+    │   ├── WrongCluster             WAL or a store of another cluster
+    │   └── BackupDamaged            a file of a base backup is not what was backed up
     ├── RedoError
     │   ├── RedoProcessDied
     │   ├── RedoTimeout
@@ -140,6 +141,16 @@ class StoreError(WalstreamError):
 
 class WrongCluster(StoreError):
     """WAL, a store or a server belongs to another cluster (system identifier differs)."""
+
+
+class BackupDamaged(StoreError):
+    """A file of a base backup differs from what its manifest says. ``path`` names the file."""
+
+    def __init__(self, message: str, path: str, expected: str, got: str) -> None:
+        super().__init__(message)
+        self.path = path
+        self.expected = expected
+        self.got = got
 
 
 class RedoError(WalstreamError):

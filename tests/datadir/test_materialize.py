@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import subprocess
@@ -15,7 +16,7 @@ from tests.datadir.compare import counters, differences
 from tests.datadir.story import CONFIG, Story, recovered, told
 from tests.servers import PostgresServer
 from walstream.datadir.materialize import Target, materialize
-from walstream.errors import LsnNotAvailable, RedoError, SegmentMissing, StoreError
+from walstream.errors import BackupDamaged, LsnNotAvailable, RedoError, SegmentMissing, StoreError
 from walstream.wal.model import format_lsn
 
 
@@ -143,3 +144,26 @@ async def test_an_interrupted_run_is_gone_on_with(
     resumed = await materialized(story, end_lsn, tmp_path)
     assert differences(resumed, whole) == []
     assert not (tmp_path / "data.partial").exists()
+
+
+@pytest.mark.pg_versions(18)
+@pytest.mark.parametrize("how", ["flipped", "cut", "missing"])
+@pytest.mark.parametrize("name", ["pg_xact/0000", "global/pg_filenode.map", "base/1/1255"])
+async def test_a_damaged_file_of_the_base_backup_is_not_copied(
+    story: Story, tmp_path: Path, name: str, how: str
+) -> None:
+    path = story.past.backups[0].path / name
+    content, changed = path.read_bytes(), path.stat().st_mtime_ns
+    try:
+        if how == "missing":
+            path.unlink()
+        else:
+            half = len(content) // 2
+            flipped = content[:half] + bytes([content[half] ^ 1]) + content[half + 1 :]
+            path.write_bytes(flipped if how == "flipped" else content[:-512])
+        with pytest.raises(BackupDamaged, match=name):
+            await materialized(story, story.records[-1][1], tmp_path)
+    finally:
+        path.write_bytes(content)
+        os.utime(path, ns=(changed, changed))
+    assert not (tmp_path / "data").exists()

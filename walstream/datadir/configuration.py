@@ -108,7 +108,7 @@ def neutral_file(text: str, version: int, parameters: Parameters) -> str:
     """
     gone = {name for name, _ in overrides(version, parameters)} | set(OUTSIDE)
     lines = []
-    for line in text.splitlines():
+    for line in text.removesuffix("\n").split("\n") if text else ():
         found = _SETTING.match(line)
         name = found[1].lower() if found else ""
         if found and name in _INCLUDES:

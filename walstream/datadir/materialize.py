@@ -19,7 +19,7 @@ import trio
 
 from walstream.datadir.configuration import AUTO_CONF, HBA, auto_conf, neutral_file
 from walstream.datadir.relations import RelationFork, RelationTable
-from walstream.datadir.start import Identity, Start, history_text, make_start
+from walstream.datadir.start import Identity, Start, history_content, make_start
 from walstream.datadir.work import WorkDirectory, copy_range
 from walstream.errors import LsnNotAvailable, SegmentMissing, StoreError
 from walstream.pages.service import PageService
@@ -33,9 +33,11 @@ from walstream.state.cluster import (
 )
 from walstream.state.origins import encode_origins
 from walstream.state.transactions import XACTS_PER_PAGE
+from walstream.store.backup_files import BackupFiles, reported
 from walstream.store.file_layer import storage_error
 from walstream.store.manifest import MANIFEST
 from walstream.tasks.supervise import leaves
+from walstream.text import decode, encode
 from walstream.wal.crc import crc32c
 from walstream.wal.model import BLCKSZ, BufferTag, format_lsn
 from walstream.wal.relpath import (
@@ -130,7 +132,7 @@ class _Plan(NamedTuple):
     state: ClusterState
     forks: list[RelationFork]
     start: Start
-    history: str
+    history: bytes
     identity: Identity
     tablespaces: dict[int, Path]
 
@@ -195,8 +197,9 @@ def _plan(source: StateSource, at_lsn: int, target: Target) -> _Plan:
     forks = list(table.forks(state.directories))
     start = make_start(state, source.version, archive.segment_size, identity)
     parents = archive.path / history_file_name(state.timeline)
-    text = parents.read_text() if parents.exists() else ""
-    history = history_text(text, state.timeline, format_lsn(state.lsn))
+    with reported(parents):
+        content = parents.read_bytes() if parents.exists() else b""
+    history = history_content(content, state.timeline, format_lsn(state.lsn))
     places = tablespace_places(target, state.tablespaces)
     return _Plan(state, forks, start, history, identity, places)
 
@@ -265,7 +268,7 @@ async def materialize(
             progress.bytes += file.base_blocks * BLCKSZ
     if planned is not None:
         planned(progress)
-    await _relation_files(pages, source, at_lsn, work, files, jobs, progress)
+    await _relation_files(pages, plan.state.files, at_lsn, work, files, jobs, progress)
     count = await trio.to_thread.run_sync(_other_files, source, plan, work)
     await trio.to_thread.run_sync(work.finish)
     return Materialized(
@@ -313,7 +316,7 @@ def _segments(forks: Sequence[RelationFork], version: int) -> Iterator[_SegmentF
 
 async def _relation_files(
     pages: PageService,
-    source: StateSource,
+    base: BackupFiles,
     at_lsn: int,
     work: WorkDirectory,
     files: Sequence[_SegmentFile],
@@ -325,7 +328,7 @@ async def _relation_files(
     async def make_files() -> None:
         for file in waiting:
             if not await trio.to_thread.run_sync(work.has, file.name):
-                await _make_file(pages, source.backup.path, at_lsn, work, file, progress)
+                await _make_file(pages, base, at_lsn, work, file, progress)
 
     try:
         async with trio.open_nursery() as nursery:
@@ -337,7 +340,7 @@ async def _relation_files(
 
 async def _make_file(
     pages: PageService,
-    base: Path,
+    base: BackupFiles,
     at_lsn: int,
     work: WorkDirectory,
     file: _SegmentFile,
@@ -364,13 +367,17 @@ async def _make_file(
     await trio.to_thread.run_sync(work.done, file.name, file.blocks * BLCKSZ)
 
 
-def _begin_file(base: Path, work: WorkDirectory, file: _SegmentFile) -> int:
+def _begin_file(base: BackupFiles, work: WorkDirectory, file: _SegmentFile) -> int:
     """Returns the descriptor of a file of the right length that has what the base has."""
+    # What was made since the backup, such as a visibility map, has no file in it.
+    in_base = file.base_blocks > 0 and base.has(file.source)
+    if in_base:
+        # Most of its blocks are copied as they are: nobody looks at them again.
+        base.prove(file.source)
     fd = work.open(file.name)
     try:
-        path = base / file.source
-        if file.base_blocks and path.exists():
-            copy_range(path, fd, file.base_blocks * BLCKSZ)
+        if in_base:
+            copy_range(base.path / file.source, fd, file.base_blocks * BLCKSZ)
         os.ftruncate(fd, file.blocks * BLCKSZ)
     except OSError as exc:
         os.close(fd)
@@ -403,7 +410,7 @@ def _write_pages(
 
 def _other_files(source: StateSource, plan: _Plan, work: WorkDirectory) -> int:
     """Writes everything that is no relation file; returns how many files."""
-    state, version, base = plan.state, source.version, source.backup.path
+    state, version = plan.state, source.version
     for name in DIRECTORIES:
         work.directory(name)
     if version >= 17:
@@ -428,49 +435,48 @@ def _other_files(source: StateSource, plan: _Plan, work: WorkDirectory) -> int:
         name = two_phase_name(xid, state.next_xid, version)
         files[f"pg_twophase/{name}"] = data + crc32c(data).to_bytes(4, "little")
     files["pg_logical/replorigin_checkpoint"] = encode_origins(state.origins)
-    files.update(_configuration(base, version, state))
+    files.update(_configuration(version, state))
     timeline = plan.identity.timeline
-    files[f"pg_wal/{history_file_name(timeline)}"] = plan.history.encode()
+    files[f"pg_wal/{history_file_name(timeline)}"] = plan.history
     for name, data in files.items():
         work.write(name, data)
     head = plan.start.segment_head
     work.write(f"pg_wal/{plan.start.segment_name}", head, source.archive.segment_size)
-    count = len(files) + 2 + _root_files(base, work)
+    count = len(files) + 2 + _root_files(state.files, work)
     # Last: without it nothing starts.
     work.write("global/pg_control", plan.start.control)
     return count
 
 
-def _configuration(base: Path, version: int, state: ClusterState) -> dict[str, bytes]:
+def _configuration(version: int, state: ClusterState) -> dict[str, bytes]:
     found = {"postgresql.conf": b"", "pg_hba.conf": HBA.encode(), "pg_ident.conf": b""}
-    for path in (*base.glob("*.conf"), *base.glob("*/*.conf")):
-        name = path.relative_to(base).as_posix()
-        if name in NEVER_COPIED or name.split("/")[0] in (*DIRECTORIES, "pg_log", "log"):
+    for name, _ in state.files.sizes():
+        directory, _, last = name.rpartition("/")
+        if not last.endswith(".conf") or name in NEVER_COPIED or "/" in directory:
             continue
-        text = _text(path)
+        if directory in (*DIRECTORIES, "pg_log", "log"):
+            continue
+        text = _text(state.files, name)
         if name not in ("pg_hba.conf", "pg_ident.conf"):
             text = neutral_file(text, version, state.parameters)
-        found[name] = text.encode("utf-8", "surrogateescape")
-    auto = base / AUTO_CONF
-    text = auto_conf(_text(auto) if auto.exists() else "", version, state.parameters)
-    found[AUTO_CONF] = text.encode("utf-8", "surrogateescape")
+        found[name] = encode(text)
+    text = _text(state.files, AUTO_CONF) if state.files.has(AUTO_CONF) else ""
+    text = auto_conf(text, version, state.parameters)
+    found[AUTO_CONF] = encode(text)
     return found
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text("utf-8", "surrogateescape")
-    except OSError as exc:
-        raise storage_error("read", path, exc) from exc
+def _text(files: BackupFiles, name: str) -> str:
+    return decode(files.read(name))
 
 
-def _root_files(base: Path, work: WorkDirectory) -> int:
+def _root_files(files: BackupFiles, work: WorkDirectory) -> int:
     """Copies what else lies in the backup's root, but for its configuration; returns how many."""
     count = 0
-    for path in base.iterdir():
-        skip = path.name in NEVER_COPIED or path.suffix == ".conf"
-        if path.is_file() and not path.is_symlink() and not skip:
-            work.copy(path, path.name)
+    for name, _ in files.sizes():
+        if "/" not in name and name not in NEVER_COPIED and not name.endswith(".conf"):
+            files.prove(name)
+            work.copy(files.path / name, name)
             count += 1
     return count
 

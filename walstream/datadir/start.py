@@ -93,11 +93,12 @@ def shutdown_checkpoint_record(point: CheckPoint) -> bytes:
     return head + struct.pack("<I", crc32c(head, crc32c(data))) + data
 
 
-def history_text(parents: str, timeline: int, switch_lsn: str) -> str:
+def history_content(parents: bytes, timeline: int, switch_lsn: str) -> bytes:
     """Returns the history file of a branch that leaves ``timeline`` at ``switch_lsn``.
 
-    ``parents``: the text of that timeline's own history file, "" for timeline 1.
+    ``parents``: the content of that timeline's own history file, in whatever encoding; empty for
+    timeline 1.
     """
-    if parents and not parents.endswith("\n"):
-        parents += "\n"
-    return f"{parents}{timeline}\t{switch_lsn}\tmaterialized by walstream\n"
+    if parents and not parents.endswith(b"\n"):
+        parents += b"\n"
+    return parents + f"{timeline}\t{switch_lsn}\tmaterialized by walstream\n".encode()

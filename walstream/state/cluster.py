@@ -7,12 +7,11 @@ PostgreSQL's recovery does. Costs one pass over the events between the backup an
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-from walstream.errors import LsnNotAvailable, StorageError, StoreError
+from walstream.errors import LsnNotAvailable
 from walstream.index.page_index import Event, PageIndex
 from walstream.rmgr import database, storage, tablespace, xact, xlog
 from walstream.rmgr.layout import Cursor
@@ -28,6 +27,7 @@ from walstream.state.transactions import (
     base_areas,
 )
 from walstream.store.archive import WalArchive
+from walstream.store.backup_files import BackupFiles, reported
 from walstream.store.base import BaseBackup
 from walstream.wal.layout import RM_MIN_CUSTOM_ID, rmgr_name
 from walstream.wal.model import format_lsn
@@ -43,7 +43,11 @@ MAP_FILE = "pg_filenode.map"
 # (tablespace, database) of the shared catalogs.
 SHARED = (GLOBAL_TABLESPACE, 0)
 
-_TWO_PHASE_NAME = re.compile(r"(?:[0-9A-F]{8})?([0-9A-F]{8})")
+_TWO_PHASE_NAME = re.compile(r"pg_twophase/(?:[0-9A-F]{8})?([0-9A-F]{8})")
+_OID = re.compile(r"[1-9][0-9]{0,9}")
+_IN_DATABASE = re.compile(
+    r"(?P<path>(?:base|pg_tblspc/(?P<spc>[1-9][0-9]{0,9})/PG_[^/]+)/(?P<db>[1-9][0-9]{0,9}))/"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,8 @@ class ClusterState:
         backup = source.backup
         self._version = source.version
         self._bodies = BodyReader(source.archive, source.version)
-        control = ControlFile.parse(_read(backup.path / "global/pg_control"))
+        files = self.files = BackupFiles(backup.path)
+        control = ControlFile.parse(files.read("global/pg_control"))
         self.control = control
         self.parameters: Parameters = control.parameters
         body = self._bodies.body(backup.checkpoint_lsn)
@@ -81,7 +86,7 @@ class ClusterState:
         self.timeline = point.timeline
         self.full_page_writes = point.full_page_writes
         self.transactions = TransactionLog(
-            base_areas(backup.path),
+            base_areas(files),
             source.version,
             tracked=self.parameters.track_commit_timestamp,
             next_multi=point.next_multi,
@@ -93,20 +98,20 @@ class ClusterState:
         )
         self.directories: dict[tuple[int, int], bool] = {}
         self.relation_maps: dict[tuple[int, int], bytes] = {}
-        self._read_directories(backup.path)
-        self.tablespaces = {**_base_tablespaces(backup.path), **backup.tablespaces}
-        self.two_phase = _base_two_phase(backup.path)
-        self.origins = _base_origins(backup.path)
+        self._read_directories()
+        self.tablespaces = {**_base_tablespaces(files), **backup.tablespaces}
+        self.two_phase = _base_two_phase(files)
+        self.origins = _base_origins(files)
         self.lsn = self.last_start = backup.start_lsn
         # The last record before which no xid is at or above its next xid.
         self._anchor: Event | None = None
 
-    def _read_directories(self, path: Path) -> None:
-        for key, directory in base_directories(path):
-            self.directories[key] = (directory / "PG_VERSION").exists()
-            if (directory / MAP_FILE).exists():
-                self.relation_maps[key] = _read(directory / MAP_FILE)
-        self.relation_maps[SHARED] = _read(path / "global" / MAP_FILE)
+    def _read_directories(self) -> None:
+        for key, directory in base_directories(self.files):
+            self.directories[key] = self.files.has(f"{directory}/PG_VERSION")
+            if self.files.has(f"{directory}/{MAP_FILE}"):
+                self.relation_maps[key] = self.files.read(f"{directory}/{MAP_FILE}")
+        self.relation_maps[SHARED] = self.files.read(f"global/{MAP_FILE}")
 
     # -- applying records
 
@@ -317,54 +322,43 @@ def transaction_log(source: StateSource, at_lsn: int) -> TransactionLog:
 # -- what a base backup has
 
 
-def base_directories(path: Path) -> Iterator[tuple[tuple[int, int], Path]]:
-    """Yields (tablespace, database) and path of each database directory of a backup."""
-    places = [(DEFAULT_TABLESPACE, path / "base")]
-    spaces = path / "pg_tblspc"
-    for space in sorted(spaces.iterdir()) if spaces.is_dir() else ():
-        if space.name.isdecimal():
-            places += [(int(space.name), found) for found in space.glob("PG_*")]
-    for spc_oid, place in places:
-        for directory in sorted(place.iterdir()) if place.is_dir() else ():
-            if directory.name.isdecimal() and directory.is_dir():
-                yield (spc_oid, int(directory.name)), directory
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise StoreError(f"the base backup is not complete: {path} is missing") from None
-    except OSError as exc:
-        raise StorageError(f"cannot read {path}: {exc.strerror}", str(path)) from exc
-
-
-def _base_tablespaces(path: Path) -> dict[int, str]:
-    spaces = path / "pg_tblspc"
+def base_directories(files: BackupFiles) -> list[tuple[tuple[int, int], str]]:
+    """Returns (tablespace, database) and path of each database directory that has a file."""
     found = {}
-    for space in spaces.iterdir() if spaces.is_dir() else ():
-        if space.name.isdecimal():
-            found[int(space.name)] = ""
-    if (path / "tablespace_map").exists():
-        text = _read(path / "tablespace_map").decode("utf-8", "surrogateescape")
+    for name, _ in files.sizes():
+        match = _IN_DATABASE.match(name)
+        if match is not None:
+            found[int(match["spc"] or DEFAULT_TABLESPACE), int(match["db"])] = match["path"]
+    return sorted(found.items())
+
+
+def _base_tablespaces(files: BackupFiles) -> dict[int, str]:
+    found = {}
+    # An empty one has no file: its directory tells.
+    spaces = files.path / "pg_tblspc"
+    with reported(spaces):
+        for space in spaces.iterdir() if spaces.is_dir() else ():
+            if _OID.fullmatch(space.name):
+                found[int(space.name)] = ""
+    if files.has("tablespace_map"):
+        text = os.fsdecode(files.read("tablespace_map"))
         # A backslash protects a line end within a path.
         for line in re.findall(r"((?:\\.|[^\\\n])+)", text, re.DOTALL):
             oid, _, place = line.partition(" ")
-            if oid.isdecimal():
+            if _OID.fullmatch(oid):
                 found[int(oid)] = re.sub(r"\\(.)", r"\1", place, flags=re.DOTALL)
     return found
 
 
-def _base_two_phase(path: Path) -> dict[int, bytes]:
+def _base_two_phase(files: BackupFiles) -> dict[int, bytes]:
     found = {}
-    directory = path / "pg_twophase"
-    for file in directory.iterdir() if directory.is_dir() else ():
-        name = _TWO_PHASE_NAME.fullmatch(file.name)
+    for path, _ in files.sizes():
+        name = _TWO_PHASE_NAME.fullmatch(path)
         if name is not None:
-            found[int(name[1], 16)] = _read(file)[:-4]
+            found[int(name[1], 16)] = files.read(path)[:-4]
     return found
 
 
-def _base_origins(path: Path) -> dict[int, int]:
-    file = path / "pg_logical/replorigin_checkpoint"
-    return parse_origins(_read(file)) if file.exists() else {}
+def _base_origins(files: BackupFiles) -> dict[int, int]:
+    name = "pg_logical/replorigin_checkpoint"
+    return parse_origins(files.read(name)) if files.has(name) else {}

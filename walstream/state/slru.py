@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Protocol
 
-from walstream.errors import StorageError
+from walstream.store.backup_files import BackupFiles, reported
 from walstream.wal.model import BLCKSZ
 
 PAGES_PER_FILE = 32
@@ -31,38 +30,33 @@ class SlruFiles(Protocol):
         """Returns bytes of a file; fewer where it ends."""
 
 
-class DirectoryFiles:
-    """The files of one area, in a directory; a directory that is not there has none.
+class BackupArea:
+    """The files of one area in a base backup, proven before they are read.
 
     Raises:
-        StorageError: a file cannot be read; from every method.
+        BackupDamaged: a file is not what was backed up.
+        StorageError: a file cannot be read; both from every method.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, files: BackupFiles, directory: str) -> None:
+        self._files = files
+        self._directory = directory
 
     def sizes(self) -> Mapping[int, int]:
-        try:
-            return {
-                int(path.name, 16): path.stat().st_size
-                for path in self._path.iterdir()
-                if _NAME.fullmatch(path.name)
-            }
-        except FileNotFoundError:
-            return {}
-        except OSError as exc:
-            raise StorageError(
-                f"cannot read {self._path}: {exc.strerror}", str(self._path)
-            ) from exc
+        found = {}
+        for name, size in self._files.sizes():
+            directory, _, last = name.rpartition("/")
+            if directory == self._directory and _NAME.fullmatch(last):
+                found[int(last, 16)] = size
+        return found
 
     def read(self, number: int, offset: int, length: int) -> bytes:
-        path = self._path / slru_file_name(number)
-        try:
-            with path.open("rb") as file:
-                file.seek(offset)
-                return file.read(length)
-        except OSError as exc:
-            raise StorageError(f"cannot read {path}: {exc.strerror}", str(path)) from exc
+        name = f"{self._directory}/{slru_file_name(number)}"
+        self._files.prove(name)
+        path = self._files.path / name
+        with reported(path), path.open("rb") as file:
+            file.seek(offset)
+            return file.read(length)
 
 
 def slru_file_name(number: int) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from enum import IntEnum
-from pathlib import Path
 from typing import NamedTuple
 
 from walstream.errors import RecordError
@@ -18,13 +17,14 @@ from walstream.rmgr import xact
 from walstream.rmgr.layout import Cursor
 from walstream.state.slru import (
     PAGES_PER_FILE,
-    DirectoryFiles,
+    BackupArea,
     Slru,
     SlruFiles,
     multi_precedes,
     page_order,
     xid_precedes,
 )
+from walstream.store.backup_files import BackupFiles
 
 RM_XACT, RM_CLOG, RM_MULTIXACT, RM_COMMIT_TS = 1, 3, 6, 18
 RMGRS = frozenset((RM_XACT, RM_CLOG, RM_MULTIXACT, RM_COMMIT_TS))
@@ -377,6 +377,6 @@ def member_place(offset: int) -> tuple[int, int]:
     return group + at, group + MEMBERS_PER_GROUP + 4 * at
 
 
-def base_areas(path: Path) -> dict[str, SlruFiles]:
-    """Returns the four areas of a base backup directory."""
-    return {name: DirectoryFiles(path / name) for name in AREAS}
+def base_areas(files: BackupFiles) -> dict[str, SlruFiles]:
+    """Returns the four areas of a base backup."""
+    return {name: BackupArea(files, name) for name in AREAS}
