@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from walstream.text import readable, to_json
+from walstream.text import ERRORS, decode, encode, readable, to_json
 
 
 def test_bytes_that_are_not_utf8_become_escapes() -> None:
@@ -34,3 +35,18 @@ def test_a_name_that_the_terminal_cannot_show_is_one_line(tmp_path: Path, encodi
         assert done.returncode not in (0, 1), done.stderr
         assert b"Traceback" not in done.stderr
         assert b"caf\\xe9" in done.stderr, done.stderr
+
+
+def test_a_stream_writes_what_it_cannot_show_as_an_escape() -> None:
+    kept = decode(b"caf\xe9 \xc3\xa9 \xe2\x82\xac")
+    assert encode(kept) == b"caf\xe9 \xc3\xa9 \xe2\x82\xac"
+    for encoding, expected in (
+        ("utf-8", b"caf\\xe9 \xc3\xa9 \xe2\x82\xac"),
+        ("ascii", b"caf\\xe9 \\xe9 \\u20ac"),
+        ("latin-1", b"caf\\xe9 \xe9 \\u20ac"),
+    ):
+        written = io.BytesIO()
+        stream = io.TextIOWrapper(written, encoding, errors=ERRORS)
+        stream.write(kept)
+        stream.flush()
+        assert written.getvalue() == expected

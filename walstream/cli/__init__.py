@@ -20,7 +20,7 @@ import click
 from walstream import __version__
 from walstream.errors import WalstreamError
 from walstream.restore_command import is_restore_command, run_as_restore_command
-from walstream.text import readable
+from walstream.text import ERRORS, readable
 
 # name -> (module, first line of help)
 COMMANDS = {
@@ -122,7 +122,7 @@ def _main() -> None:
     for stream in (sys.stdout, sys.stderr):
         # What the terminal's encoding has no sign for is written as an escape, never an error.
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors=ERRORS)
     command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
     if KERNELS_NOTE.exists() and command not in QUIET:
         with contextlib.suppress(OSError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from walstream.cli.arguments import MOMENT, STORE
+from walstream.text import to_json
 
 if TYPE_CHECKING:
     from walstream.index.moment import MomentText
@@ -89,4 +89,4 @@ def _json(diff: TableDiff, change: RowChange) -> str:
         values = [None if text is None else _shown(text) for text in texts]
         return dict(zip(names, values, strict=True))
 
-    return json.dumps({"kind": change.kind, "old": row(change.old), "new": row(change.new)})
+    return to_json({"kind": change.kind, "old": row(change.old), "new": row(change.new)})

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
 import click
 
 from walstream.cli.arguments import STORE
+from walstream.text import to_json
 from walstream.wal.model import format_lsn
 
 
@@ -58,7 +58,7 @@ def command(
                 "lsn": format_lsn(event.end_lsn),
                 "before": before,
             }
-            click.echo(json.dumps(shown))
+            click.echo(to_json(shown))
         else:
             click.echo(
                 f"{event.name} was {event.kind} at {time} by transaction {event.xid}, which ends "

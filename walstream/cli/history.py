@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
 from walstream.cli.arguments import BLOCK, FORK, LSN, RELATION, STORE, buffer_tag
+from walstream.text import to_json
 from walstream.wal.model import RelFileLocator, format_lsn
 
 
@@ -49,7 +49,7 @@ def command(
             for change in await pages.read_history(tag, from_lsn, to_lsn, limit):
                 if as_json:
                     click.echo(
-                        json.dumps(
+                        to_json(
                             {
                                 "start_lsn": format_lsn(change.start_lsn),
                                 "end_lsn": format_lsn(change.end_lsn),

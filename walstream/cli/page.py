@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
 import click
 
 from walstream.cli.arguments import BLOCK, FORK, LSN, RELATION, STORE, buffer_tag
+from walstream.text import to_json
 from walstream.wal.model import RelFileLocator
 
 FORMATS = ("items", "json", "hex", "raw")
@@ -57,7 +57,7 @@ def command(
         sys.stdout.buffer.write(page)
         return
     if output == "json":
-        click.echo(json.dumps(page_json(page, tag.fork, tag.block)))
+        click.echo(to_json(page_json(page, tag.fork, tag.block)))
         return
     lines = page_lines(page, tag.fork, tag.block) if output == "items" else hex_lines(page)
     for line in lines:

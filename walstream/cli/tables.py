@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from walstream.cli.arguments import MOMENT, STORE
+from walstream.text import to_json
 
 if TYPE_CHECKING:
     from walstream.index.moment import MomentText
@@ -46,7 +46,7 @@ def command(
             found = await describe_tables(opened.cluster, database, everything)
             if as_json:
                 for one in found:
-                    click.echo(json.dumps(one.as_json(verbose)))
+                    click.echo(to_json(one.as_json(verbose)))
                 return
             click.echo(f"at {opened.moment}", err=True)
             width = max((len(one.full_name) for one in found), default=0)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from walstream.cli.arguments import MOMENT, STORE
+from walstream.text import encode
 
 if TYPE_CHECKING:
     from walstream.index.moment import MomentText
@@ -66,13 +67,13 @@ def command(
             click.echo(f"walstream: rows lost: {damage}", err=True)
         click.echo("walstream: no SQL is made of rows that are not whole", err=True)
         sys.exit(ROWS_LOST)
+    # All of them before the first is printed: half of them would be worse than none.
+    statements = list(UndoWriter(found).statements())
     out = sys.stdout.buffer
     out.write(f"BEGIN; {SETTINGS}\n".encode())
-    count = 0
-    for statement in UndoWriter(found).statements():
-        out.write(statement.encode("utf-8", "surrogateescape") + b"\n")
-        count += 1
+    for statement in statements:
+        out.write(encode(statement) + b"\n")
     out.write(b"COMMIT;\n")
     out.flush()
     key = "its primary key" if found.has_key else "whole rows: it has no primary key"
-    click.echo(f"{count} statements for {found.name} by {key}", err=True)
+    click.echo(f"{len(statements)} statements for {found.name} by {key}", err=True)

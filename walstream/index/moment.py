@@ -27,6 +27,7 @@ from typing import NamedTuple
 from walstream.errors import LsnNotAvailable
 from walstream.index.changes import TimeKind
 from walstream.index.page_index import PageIndex, TimePoint
+from walstream.text import decode
 from walstream.wal.model import format_lsn, parse_lsn
 
 POSTGRES_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
@@ -246,7 +247,7 @@ def _lsn_of_name(index: PageIndex, name: str, read_record: Callable[[int], bytes
     for point in index.times():
         if point.kind == TimeKind.RESTORE_POINT:
             body = read_record(point.start_lsn)[-_RESTORE_POINT_BODY:]
-            known = body[8:].split(b"\0")[0].decode("utf-8", "replace")
+            known = decode(body[8:].split(b"\0")[0])
             names.append(known)
             if known == name:
                 found = max(found, point.end_lsn)

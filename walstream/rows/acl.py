@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable
 from struct import Struct
 
+from walstream.text import encode
+
 LETTERS = "arwdDxtXUCTcsAm"
 # 15 added s and A, 17 m; bits in the order of the letters.
 _OLD, _NEW = Struct("<III"), Struct("<IIQ")
@@ -34,6 +36,6 @@ def acl_out(version: int, roles: dict[int, str]) -> Callable[[bytes], bytes]:
                 text += letter
                 if bits >> (half + number) & 1:
                     text += "*"
-        return f"{text}/{role(grantor)}".encode()
+        return encode(f"{text}/{role(grantor)}")
 
     return output

@@ -21,6 +21,7 @@ from walstream.rows.pages import RelationPages
 from walstream.rows.relmap import mapped_files
 from walstream.rows.varlena import is_external, payload
 from walstream.rows.visibility import Visibility
+from walstream.text import decode
 from walstream.wal.model import RelFileLocator
 from walstream.wal.relpath import GLOBAL_TABLESPACE
 
@@ -38,11 +39,11 @@ _I16, _I32, _U32, _F32 = Struct("<h"), Struct("<i"), Struct("<I"), Struct("<f")
 
 
 def _text(stored: bytes) -> Any:
-    return None if is_external(stored) else payload(stored).decode("utf-8", "replace")
+    return None if is_external(stored) else decode(payload(stored))
 
 
 def _name(stored: bytes) -> str:
-    return stored.split(b"\0", 1)[0].decode("utf-8", "replace")
+    return decode(stored.split(b"\0", 1)[0])
 
 
 def _vector(form: str) -> Callable[[bytes], tuple[int, ...]]:

@@ -21,6 +21,7 @@ from walstream.rows.pages import PAGE_ERRORS
 from walstream.rows.table import DECODING_ERRORS, Damage, Row, Table, scan_table
 from walstream.rows.tabular import TableWriter
 from walstream.rows.where import Comparison, Filter, parse_where
+from walstream.text import encode
 
 
 class ExportRequest(NamedTuple):
@@ -71,7 +72,7 @@ def make_writer(table: Table, out: BinaryIO, request: ExportRequest) -> Writer:
         return ArrowWriter(table, out, kind)
     if kind == "csv":
         if request.header:
-            out.write(csv_line([column.name.encode() for column in table.columns]))
+            out.write(csv_line([encode(column.name) for column in table.columns]))
         return LineWriter(table, out, csv_line)
     if kind == "json":
         return LineWriter(table, out, json_line(table.columns))

@@ -7,9 +7,10 @@ import re
 from collections.abc import Callable, Sequence
 from typing import BinaryIO
 
-from walstream.errors import RowDamaged
+from walstream.errors import NoRows, RowDamaged
 from walstream.rows.names import quote_identifier
 from walstream.rows.table import DECODING_ERRORS, Column, Row, Table
+from walstream.text import decode, encode, readable
 
 _COPY_SPECIAL = re.compile(rb"[\\\b\f\n\r\t\v]")
 _COPY_ESCAPES = {
@@ -78,13 +79,13 @@ def csv_line(texts: Texts) -> bytes:
 
 def json_line(columns: Sequence[Column]) -> Callable[[Texts], bytes]:
     """Returns what makes one JSON object of a row."""
-    keys = [json.dumps(column.name, ensure_ascii=False) for column in columns]
+    keys = [json.dumps(readable(column.name), ensure_ascii=False) for column in columns]
 
     def line(texts: Texts) -> bytes:
         parts = []
         for key, column, text in zip(keys, columns, texts, strict=True):
             parts.append(f"{key}: {_json_value(column, text)}")
-        return ("{" + ", ".join(parts) + "}\n").encode("utf-8", "surrogateescape")
+        return encode("{" + ", ".join(parts) + "}\n")
 
     return line
 
@@ -106,11 +107,25 @@ def _json_value(column: Column, text: bytes | None) -> str:
     return json.dumps(shown, ensure_ascii=False)
 
 
+def check_literal(column: Column) -> None:
+    """Raises NoRows where a literal would be something else than the column held."""
+    if not column.known:
+        raise NoRows(
+            f"no SQL can be made of column {column.name}: only an extension can print its type; "
+            "leave it out (--columns), or have walstream materialize open that moment"
+        )
+
+
 def sql_literal(column: Column, text: bytes | None) -> str:
-    """Returns a value as a literal of SQL that any session reads alike."""
+    """Returns a value as a literal of SQL that any session reads alike.
+
+    Raises:
+        NoRows: see ``check_literal``.
+    """
     if text is None:
         return "NULL"
-    shown = text.decode("utf-8", "surrogateescape")
+    check_literal(column)
+    shown = decode(text)
     if column.function in UNQUOTED and text not in NOT_FINITE and not text.startswith(b"-"):
         return shown
     if column.function == "boolout":
@@ -124,21 +139,27 @@ def sql_literal(column: Column, text: bytes | None) -> str:
 
 
 def insert_line(table: Table) -> Callable[[Texts], bytes]:
-    """Returns what makes an INSERT statement of a row."""
+    """Returns what makes an INSERT statement of a row.
+
+    Raises:
+        NoRows: of a column no literal can be made.
+    """
     version = table.catalog.version
+    for column in table.columns:
+        check_literal(column)
     names = ", ".join(quote_identifier(column.name, version) for column in table.columns)
     always = any(column.identity == "a" for column in table.columns)
     overriding = " OVERRIDING SYSTEM VALUE" if always else ""
     start = f"INSERT INTO {table.name} ({names}){overriding} VALUES ("
     if not table.columns:
         start = f"INSERT INTO {table.name} DEFAULT VALUES;\n"
-        return lambda _texts: start.encode()
+        return lambda _texts: encode(start)
 
     def line(texts: Texts) -> bytes:
         values = [
             sql_literal(column, text) for column, text in zip(table.columns, texts, strict=True)
         ]
-        return f"{start}{', '.join(values)});\n".encode("utf-8", "surrogateescape")
+        return encode(f"{start}{', '.join(values)});\n")
 
     return line
 

@@ -11,6 +11,7 @@ from struct import Struct
 from typing import Any
 
 from walstream.rows.catalog import PG_AUTHID_OID, Catalog
+from walstream.text import encode
 
 _U32 = Struct("<I")
 _PLAIN = re.compile(r"[a-z_][a-z0-9_]*")
@@ -199,7 +200,7 @@ class RegOutputs:
 
         def output(value: bytes) -> bytes:
             oid = _U32.unpack(value)[0]
-            return chosen(oid).encode() if oid else of_zero
+            return encode(chosen(oid)) if oid else of_zero
 
         return output
 

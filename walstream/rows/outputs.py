@@ -20,6 +20,7 @@ from walstream.rows.types import containers, geometry, numbers, strings, times
 from walstream.rows.types.json import jsonb_out
 from walstream.rows.types.jsonpath import jsonpath_out
 from walstream.rows.types.textsearch import tsquery_out, tsvector_out
+from walstream.text import encode
 
 Output = Callable[[bytes], bytes]
 
@@ -154,7 +155,7 @@ BUILTIN = {
 
 
 class ColumnOutput(NamedTuple):
-    """How a column is printed; ``known`` is false where it comes as marked bytea."""
+    """How a column is printed; ``known`` is false where it, or a part of it, is marked bytea."""
 
     output: Output
     known: bool
@@ -203,7 +204,7 @@ class TypeOutputs:
         names = {BUILTIN.get(function) for function in functions}
         if "enum_out" in names:
             rows = await catalog.rows_of(PG_ENUM_OID, ("oid", "enumlabel"))
-            self._labels = {row["oid"]: row["enumlabel"].encode() for row in rows}
+            self._labels = {row["oid"]: encode(row["enumlabel"]) for row in rows}
         unknown = [function for function in functions if function not in BUILTIN]
         if unknown:
             rows = await catalog.rows_of(1255, ("oid", "prolang", "prosrc"))
@@ -239,7 +240,20 @@ class TypeOutputs:
         output = self._output(name)
         if output is None:
             return ColumnOutput(strings.bytea_out, False, name)
-        return ColumnOutput(output, True, name)
+        # Until its parts are known a type counts as unknown: damaged catalogs may have circles.
+        self._known[type_oid] = ColumnOutput(output, False, name)
+        return ColumnOutput(output, all(self.column(oid).known for oid in self._parts(found)), name)
+
+    def _parts(self, found: Type) -> list[int]:
+        """Returns the types that values of a type are put together from."""
+        if found.base:
+            return [found.base]
+        if found.relation:
+            attributes = self._catalog.attributes.get(found.relation, [])
+            return [one.type_oid for one in attributes if not one.dropped]
+        if found.oid in self._subtypes:
+            return [self._subtypes[found.oid]]
+        return [found.element] if BUILTIN.get(found.output) == "array_out" else []
 
     def _output(self, name: str) -> Output | None:
         if name in PLAIN:
@@ -281,7 +295,7 @@ class TypeOutputs:
                 found.length,
                 found.alignment,
                 self.column(oid).output,
-                found.delimiter.encode(),
+                encode(found.delimiter),
             )
         return element
 

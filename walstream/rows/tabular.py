@@ -9,6 +9,7 @@ from typing import BinaryIO
 from walstream.errors import RowDamaged
 from walstream.rows.formats import row_texts
 from walstream.rows.table import Row, Table
+from walstream.text import encode
 
 # The first rows decide how wide the columns are; what comes later and is wider stands out.
 MEASURED_ROWS = 1000
@@ -78,7 +79,7 @@ class TableWriter:
             self._widths = [max(map(shown_width, cells)) for cells in zip(*lines, strict=True)]
             centred = [f"{name:^{width}}" for name, width in zip(names, self._widths, strict=True)]
             rule = "+".join("-" * (width + 2) for width in self._widths)
-            self._out.write(f" {' | '.join(centred)} \n{rule}\n".encode())
+            self._out.write(encode(f" {' | '.join(centred)} \n{rule}\n"))
         for cells in self._waiting:
             self._out.write(self._line(cells, self._widths))
         self._waiting.clear()
@@ -88,7 +89,7 @@ class TableWriter:
         for cell, width, right in zip(cells, widths, self._right, strict=True):
             blanks = " " * (width - shown_width(cell))
             padded.append(blanks + cell if right else cell + blanks)
-        return f" {' | '.join(padded)}".rstrip(" ").encode("utf-8", "surrogateescape") + b"\n"
+        return encode(f" {' | '.join(padded)}".rstrip(" ")) + b"\n"
 
     def finish(self) -> None:
         """Writes what is left, and how many rows there were."""

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from walstream.errors import InvalidFilter, RowDamaged
 from walstream.rows.table import DECODING_ERRORS, Column
+from walstream.text import encode
 
 _TOKEN = re.compile(
     r"""\s*(?:
@@ -175,14 +176,10 @@ def _order(column: Column) -> _Order:
     if column.function == "boolout":
         return _Order(lambda value: value != b"\0", _boolean)
     if column.function == "bpcharout":
-        return _Order(lambda value: value.rstrip(b" "), lambda text: _encoded(text.rstrip(" ")))
+        return _Order(lambda value: value.rstrip(b" "), lambda text: encode(text.rstrip(" ")))
     if column.function == "uuid_out":
-        return _Order(output, lambda text: text.lower().encode())
-    return _Order(output, _encoded)
-
-
-def _encoded(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
+        return _Order(output, lambda text: encode(text.lower()))
+    return _Order(output, encode)
 
 
 def _boolean(text: str) -> bool:
