@@ -11,10 +11,13 @@ from hypothesis import strategies as st
 
 from tests.index.test_ingest import RELATIONS, Memory, contents, wal_of_few_blocks
 from tests.walgen import SEGMENT, Block, WalWriter, record_body
-from walstream.errors import StorageError, StoreError, WalError
+from walstream.errors import LsnNotAvailable, StorageError, StoreError, WalError
 from walstream.index import page_index
-from walstream.index.ingest import Ingest, begin_index
+from walstream.index.ingest import Ingest, begin_index, branch_end
 from walstream.index.page_index import PageIndex
+from walstream.pages.service import ClusterFacts, PageService
+from walstream.redo.protocol import RedoRequest
+from walstream.store.archive import WalArchive
 from walstream.tasks.watermark import Watermark
 from walstream.wal.model import BufferTag
 from walstream.wal.timeline import TimelineHistory, fork_lsn, parse_history
@@ -152,6 +155,34 @@ async def test_ingest_leaves_a_dead_branch_before_it_reads_on(tmp_path: Path) ->
     expected = [(record.end_lsn, record.start_lsn) for record in reversed(live.records)]
     assert [(entry.end_lsn, entry.start_lsn) for entry in index.entries(TAG)] == expected
     index.close()
+
+
+def test_readers_stop_where_the_server_left_what_was_indexed(tmp_path: Path) -> None:
+    """Until run has taken the index back: what comes after is of no branch that there is."""
+    common = branch(5, 1)
+    dead = branch(300, 1, common)
+    index = begun(tmp_path / "index", SEGMENT)
+    one = parse_history(1, b"")
+    old = Ingest(index, Memory(SEGMENT, bytes(dead.data)), 18, SEGMENT, None, lambda: one)
+    while old.read_lsn < dead.lsn:
+        old.advance(dead.lsn)
+    assert branch_end(index, one) is None
+    two = parse_history(2, f"1\t0/{common.lsn:X}\tno recovery target\n".encode())
+    left = branch_end(index, two)
+    assert left == common.lsn
+    archive = WalArchive(tmp_path, SEGMENT)
+    facts = ClusterFacts(18, False, False)
+    pages = PageService(index, archive, [], facts, NoRedo(), branch_end=left)
+    assert pages.last_record_lsn == pages.last_valid_lsn == common.lsn
+    assert pages.check_lsn(None) == common.lsn
+    with pytest.raises(LsnNotAvailable, match=f"of a branch that the server left at 0/{left:X}"):
+        pages.check_lsn(dead.lsn)
+    index.close()
+
+
+class NoRedo:
+    async def redo(self, request: RedoRequest, *, version: int, stamp_hints: bool) -> bytes:
+        raise AssertionError("nothing is rebuilt here")
 
 
 def test_an_index_that_begins_on_the_dead_branch_is_refused(tmp_path: Path) -> None:

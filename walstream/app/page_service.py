@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from walstream.index.page_index import PageIndex
+from walstream.index.ingest import branch_end
+from walstream.index.page_index import MAX_LSN, PageIndex
 from walstream.pages.service import Base, ClusterFacts, PageService
 from walstream.redo.manager import RedoManager
 from walstream.store.archive import WalArchive
@@ -25,8 +26,19 @@ def page_service(
     archive: WalArchive,
     last_valid: Watermark | None = None,
 ) -> PageService:
-    """Returns the page service of an opened store; ``archive`` is the caller's to close."""
+    """Returns the page service of an opened store; ``archive`` is the caller's to close.
+
+    ``last_valid``: of the ingest in this process, which takes the index back itself where the
+    server has left what was indexed.
+
+    Raises:
+        StoreError: the base backup is of a branch that the server has left.
+        WalError, StorageError: index or history cannot be read.
+    """
     identity = store.identity
+    left = branch_end(index, archive.current_history()) if last_valid is None else None
+    if left is not None:
+        index.check_branch(left)
     return PageService(
         index,
         archive,
@@ -34,4 +46,5 @@ def page_service(
         ClusterFacts(identity.version, identity.stamp_hints, identity.checksums),
         redo,
         last_valid,
+        MAX_LSN if left is None else left,
     )

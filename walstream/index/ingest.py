@@ -78,6 +78,18 @@ def decode_history(stored: bytes) -> TimelineHistory:
     return TimelineHistory(tuple(TimelinePart(*part) for part in json.loads(stored)))
 
 
+def branch_end(index: PageIndex, history: TimelineHistory) -> int | None:
+    """Returns where ``history`` has left what was indexed; None where all of it is of that history.
+
+    The index keeps with its end by which history it came there.
+    """
+    stored, end = index.meta("history"), int(index.meta("last_record_end") or 0)
+    if stored is None:
+        return None
+    lsn = fork_lsn(decode_history(stored), history)
+    return lsn if lsn < end else None
+
+
 class Ingest:
     """Feeds WAL to the scanner and its records to the index. One owner, in one task.
 
@@ -135,18 +147,14 @@ class Ingest:
     def leave_dead_branch(self) -> int | None:
         """Takes the index back to where the history of WAL has left what was indexed. Blocks.
 
-        Returns that LSN, None where all that was indexed is still of the history. The index keeps
-        with its end by which history it came there.
+        Returns that LSN, None where all that was indexed is still of the history.
 
         Raises:
             StoreError: the index cannot be taken back: the base backup is of the dead branch.
             StorageError: the index cannot be read or written.
         """
-        stored = self._index.meta("history")
-        if self._history is None or stored is None:
-            return None
-        lsn = min(fork_lsn(decode_history(stored), self._history()), self.last_record_end)
-        if lsn >= self.last_record_end:
+        lsn = None if self._history is None else branch_end(self._index, self._history())
+        if lsn is None:
             return None
         self._index.take_back(lsn)
         self._resume()

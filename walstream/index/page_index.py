@@ -333,6 +333,21 @@ class PageIndex:
         stored = self.meta("take_back")
         return None if stored is None else int(stored)
 
+    def check_branch(self, lsn: int) -> int:
+        """Returns where the index begins, which is on the branch that the server left at ``lsn``.
+
+        Raises:
+            StoreError: it begins after that.
+        """
+        begun = int(self.meta("start_lsn") or 0)
+        if lsn < begun:
+            raise StoreError(
+                f"the index {self.path} begins at {format_lsn(begun)}, after "
+                f"{format_lsn(lsn)}, where the server's timeline left what was indexed: the base "
+                "backup is of a dead branch; make a new store"
+            )
+        return begun
+
     def take_back(self, lsn: int) -> None:
         """Removes all that the index knows of records that end after ``lsn``. Blocks.
 
@@ -343,13 +358,7 @@ class PageIndex:
             StoreError: the index begins after ``lsn``.
             StorageError: it could not be read or written.
         """
-        begun = int(self.meta("start_lsn") or 0)
-        if lsn < begun:
-            raise StoreError(
-                f"the index {self.path} begins at {format_lsn(begun)}, after "
-                f"{format_lsn(lsn)}, where the server's timeline left what was indexed: the base "
-                "backup is of a dead branch; make a new store"
-            )
+        begun = self.check_branch(lsn)
         with self._reported():
             self._db[b"mtake_back"] = str(lsn).encode()
         newest = (begun, 0)

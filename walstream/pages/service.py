@@ -116,6 +116,7 @@ class PageService:
         facts: see there.
         redo: who rebuilds pages.
         last_valid: up to where ingest in this process has read; None without one.
+        branch_end: what the index has from there on is of a branch that the server has left.
     """
 
     def __init__(
@@ -126,6 +127,7 @@ class PageService:
         facts: ClusterFacts,
         redo: Redo,
         last_valid: Watermark | None = None,
+        branch_end: int = MAX_LSN,
     ) -> None:
         self.index = index
         self.archive = archive
@@ -133,6 +135,7 @@ class PageService:
         self.facts = facts
         self._redo = redo
         self._last_valid = last_valid
+        self._branch_end = branch_end
         # The archive and the bases serve one thread at a time.
         self._limiter = trio.CapacityLimiter(1)
 
@@ -143,9 +146,9 @@ class PageService:
 
     @property
     def last_record_lsn(self) -> int:
-        """End of the newest record in the index."""
+        """End of the newest record in the index, or of the branch that it is of."""
         stored = self.index.meta("last_record_end")
-        return int(stored) if stored is not None else 0
+        return min(int(stored), self._branch_end) if stored is not None else 0
 
     @property
     def last_valid_lsn(self) -> int:
@@ -186,6 +189,11 @@ class PageService:
             raise LsnNotAvailable(
                 f"LSN {format_lsn(at_lsn)} is before the store begins: "
                 f"the earliest is {format_lsn(self.first_lsn)}"
+            )
+        if at_lsn > self._branch_end:
+            raise LsnNotAvailable(
+                f"LSN {format_lsn(at_lsn)} is of a branch that the server left at "
+                f"{format_lsn(self._branch_end)}: walstream run takes the index back and goes on"
             )
         if at_lsn > self.last_valid_lsn:
             raise LsnNotAvailable(
@@ -378,7 +386,7 @@ class PageService:
         """
         if next(iter(self.index.entries(tag, MAX_LSN)), None) is None:
             self._check_existed(tag)
-        upto = MAX_LSN if to_lsn is None else to_lsn
+        upto = self._branch_end if to_lsn is None else min(to_lsn, self._branch_end)
         newest_first = takewhile(
             lambda entry: entry.end_lsn > from_lsn, self.index.entries(tag, upto)
         )
