@@ -66,6 +66,7 @@ def test_a_moment_of_a_store_with_tablespaces(pg_version: int, place: Path) -> N
             assert branch.execute("SELECT count(*) FROM b") == [(1000,)]
             assert branch.execute("SHOW archive_mode") == [("off",)]
 
+        ask_for_what_is_not_there(store)
         again = walstream("materialize", store, "--at", "latest", "-D", target)
         assert again.returncode == exit_codes.STORE
         assert "exists and is not empty" in again.stderr
@@ -81,3 +82,37 @@ def test_a_moment_of_a_store_with_tablespaces(pg_version: int, place: Path) -> N
         assert f"there are: {early}" in unknown.stderr
         assert not (place / "other").exists()
         shutil.rmtree(place / "mapped")
+
+
+def ask_for_what_is_not_there(store: Path) -> None:
+    """Every command that reads a store: one line that says what is wrong, and the right code."""
+    page, usage, no_rows = exit_codes.PAGE, exit_codes.USAGE, exit_codes.NO_ROWS
+    for arguments, code, said in (
+        ("page {} 1663/5/999999 0", page, "does not exist"),
+        ("page {} pg_class 99999", page, "beyond the end"),
+        ("page {} no_such_table 0", no_rows, "there is no no_such_table"),
+        ("page {} pg_class 0 --at FF/0", page, "has not been reached"),
+        ("page {} pg_class 0 --at 0/1", page, "is before the store begins"),
+        ("history {} 1663/5/999999 0", page, "there never was a relation"),
+        ("history {} pg_class 99999", page, "never had a block"),
+        ("history {} no_such_table 0", no_rows, "there is no no_such_table"),
+        ("rows {} no_such_table", no_rows, "there is no no_such_table"),
+        ("rows {} nowhere.public.t", no_rows, "nowhere"),
+        ("rows {} pg_class --columns nothing", no_rows, "no column 'nothing'"),
+        ("rows {} pg_class --where nothing=1", no_rows, "no column 'nothing'"),
+        ("rows {} pg_class --where relname==", usage, "filter"),
+        ("rows {} pg_class --at xid:4000000000", page, "xid:4000000000"),
+        ("rows {} pg_class --at name:nothing", page, "no restore point"),
+        ("rows {} pg_class --at 1999-01-01T00:00Z", page, "before the store begins"),
+        ("tables {} --db nowhere", no_rows, "nowhere"),
+        ("find {} --dropped nothing", no_rows, "no nothing was dropped"),
+        ("diff {} no_such_table 0/1 latest", page, "before the store begins"),
+        ("diff {} no_such_table latest latest", no_rows, "there is no no_such_table"),
+        ("undo {} --table no_such_table --from latest", no_rows, "there is no no_such_table"),
+        ("undo {} --table pg_class --xid 4000000000", page, "xid:4000000000"),
+        ("materialize {} --at FF/0 -D /nowhere/at/all", page, "has not been reached"),
+    ):
+        done = walstream(*arguments.format(store).split(" "))
+        assert done.returncode == code, (arguments, done.stderr)
+        assert said in done.stderr, (arguments, done.stderr)
+        assert len(done.stderr.splitlines()) == 1, (arguments, done.stderr)

@@ -24,6 +24,11 @@ class Death:
     dump: str | None = None
 
     @property
+    def wanted(self) -> bool:
+        """Whether we ended the process because it was not needed any more."""
+        return self.cause in ("closed", "killed")
+
+    @property
     def at_head(self) -> bool:
         """Whether only the first request in flight can have been the reason.
 

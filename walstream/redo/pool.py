@@ -240,7 +240,7 @@ class Pool:
             self.alone = None
         if process.answered > 1:  # more than its first ping
             self.failures = 0
-        elif process.death.cause not in ("closed", "killed"):
+        elif not process.death.wanted:
             self._failed(process.death.describe(), hopeless=False)
         if not self.processes and self.spare is not None:
             self._add()

@@ -245,9 +245,9 @@ class RedoProcess:
             await self._stderr_ended.wait()
         death.stderr = tuple(self._lines.tail)
         death.in_flight = self._pipeline.in_flight
-        if self._dump is not None and death.in_flight and death.cause not in ("closed", "killed"):
+        if self._dump is not None and death.in_flight and not death.wanted:
             death.dump = await trio.to_thread.run_sync(self._dump, death.in_flight)
-        if death.cause != "closed":
+        if not death.wanted:
             logger.warning("redo process %d: %s", process.pid, death.describe())
         self._pipeline.fail_all(death)
 
