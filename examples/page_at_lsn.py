@@ -16,9 +16,9 @@ async def main(store: str, relation: str, block: str, lsn: str) -> None:
     locator, fork = parse_relation(relation)
     tag = BufferTag(*locator, fork, int(block))
     async with open_pages(Path(store)) as pages:
-        for change in pages.history(tag, to_lsn=parse_lsn(lsn)):
+        for change in await pages.read_history(tag, to_lsn=parse_lsn(lsn)):
             print(f"{change.rmgr}/{change.op} by {change.xid}: {change.description}")
-        for line in page_lines(await pages.get_page(tag, parse_lsn(lsn))):
+        for line in page_lines(await pages.get_page(tag, parse_lsn(lsn)), fork, tag.block):
             print(line)
 
 
