@@ -143,11 +143,15 @@ async def test_a_full_disk_is_waited_for(
 
 
 async def test_who_waits_for_space_can_be_cancelled() -> None:
-    disk = FullDisk(1_000_000)
+    begun = trio.Event()
+
+    def full() -> None:
+        trio.from_thread.run_sync(begun.set)
+        raise NoSpace("write index: No space left on device", "index")
+
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(full_disk.with_space, disk.write)
-        while disk.left == 1_000_000:
-            await trio.sleep(0.01)
+        nursery.start_soon(full_disk.with_space, full)
+        await begun.wait()
         nursery.cancel_scope.cancel()
 
 
