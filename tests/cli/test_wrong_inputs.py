@@ -56,7 +56,7 @@ CASES = [
     ("page {tmp} 1663/5/1 -1", USAGE),
     ("page {tmp} 1663/5/1 4294967295", USAGE),
     ("page {tmp} 1663/5/1 0 --fork other", USAGE),
-    ("page {tmp} 1663/5/1 0 --at 5", USAGE),
+    ("page {tmp} 1663/5/1 0 --at nonsense", USAGE),
     ("history {tmp} 1663/5/1 0", STORE),
     ("history {tmp} 1663/5/1 x", USAGE),
     ("history {tmp} 1663/5/1 0 -n 0", USAGE),

@@ -95,6 +95,7 @@ def ask_for_what_is_not_there(store: Path) -> None:
         ("page {} pg_class 0 --at 0/1", page, "is before the store begins"),
         ("history {} 1663/5/999999 0", page, "there never was a relation"),
         ("history {} pg_class 99999", page, "never had a block"),
+        ("history {} pg_class 0 --to xid:4000000000", page, "xid:4000000000"),
         ("history {} no_such_table 0", no_rows, "there is no no_such_table"),
         ("rows {} no_such_table", no_rows, "there is no no_such_table"),
         ("rows {} nowhere.public.t", no_rows, "nowhere"),

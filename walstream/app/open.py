@@ -17,7 +17,7 @@ from walstream.errors import (
     NameNotFound,
     StoreError,
 )
-from walstream.index.moment import Moment, MomentText, parse_moment
+from walstream.index.moment import Moment, MomentKind, MomentText, parse_moment
 from walstream.index.page_index import PageIndex
 from walstream.pages.service import PageService
 from walstream.redo.manager import RedoConfig, RedoManager
@@ -109,10 +109,13 @@ async def open_cluster(
     """
     async with open_past(path, sandbox=sandbox) as past:
         moment = await past.moment(asked)
-        source = past.source(moment.lsn)
-        state = await trio.to_thread.run_sync(cluster_state, source, moment.lsn)
-        cluster = ClusterAt(past.pages, moment.lsn, state.transactions, state.relation_maps, zone)
+        cluster = await _cluster_at(past, moment.lsn, zone)
         yield OpenCluster(cluster, moment, past.pages, past.source(past.backups[0].stop_lsn))
+
+
+async def _cluster_at(past: Past, lsn: int, zone: tzinfo | None = None) -> ClusterAt:
+    state = await trio.to_thread.run_sync(cluster_state, past.source(lsn), lsn)
+    return ClusterAt(past.pages, lsn, state.transactions, state.relation_maps, zone)
 
 
 async def diff_moments(
@@ -132,19 +135,33 @@ async def diff_moments(
         return await diff_tables(first, second)
 
 
-async def find_relation(path: Path, name: str, at_lsn: int | None) -> tuple[RelFileLocator, int]:
+async def find_lsn(past: Past, asked: MomentText | None) -> int | None:
+    """Returns the LSN of a moment; one that was given stays as it is, None is the newest.
+
+    Raises:
+        LsnNotAvailable: there is no such moment, or it cannot be had.
+        WalError, StorageError: the index or WAL cannot be read.
+
+    Cancellation: nothing is left behind.
+    """
+    if asked is None or asked.kind == MomentKind.LSN:
+        return None if asked is None else asked.value
+    return (await past.moment(asked)).lsn
+
+
+async def find_relation(past: Past, name: str, at_lsn: int | None) -> tuple[RelFileLocator, int]:
     """Returns the file and fork of ``[db.]schema.name`` as of an LSN, default the newest.
 
     Raises:
         NameNotFound: no such relation then, or it has no file.
         WalstreamError: see ``open_cluster``.
 
-    Cancellation: as ``open_cluster``.
+    Cancellation: nothing is left behind.
     """
     asked = "latest" if at_lsn is None else format_lsn(at_lsn)
-    async with open_cluster(path, parse_moment(asked)) as opened:
-        found = await opened.cluster.find(name)
-        locator = found.catalog.locator(found.relation)
-        if locator is None:
-            raise NameNotFound(f"{name} has no file of its own")
-        return locator, 0
+    cluster = await _cluster_at(past, (await past.moment(parse_moment(asked))).lsn)
+    found = await cluster.find(name)
+    locator = found.catalog.locator(found.relation)
+    if locator is None:
+        raise NameNotFound(f"{name} has no file of its own")
+    return locator, 0

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from walstream.cli.arguments import BLOCK, FORK, LSN, RELATION, STORE, buffer_tag
+from walstream.cli.arguments import BLOCK, FORK, MOMENT, RELATION, STORE, buffer_tag
 from walstream.text import to_json
 from walstream.wal.model import RelFileLocator, format_lsn
+
+if TYPE_CHECKING:
+    from walstream.index.moment import MomentText
 
 
 @click.command()
@@ -16,8 +20,8 @@ from walstream.wal.model import RelFileLocator, format_lsn
 @click.argument("relation", metavar="REL", type=RELATION)
 @click.argument("block", type=BLOCK)
 @click.option("--fork", type=FORK, help="Fork of the relation [default: main, or the path's].")
-@click.option("--from", "from_lsn", type=LSN, default=0, help="Only records that end after this.")
-@click.option("--to", "to_lsn", type=LSN, help="Only records that end at or before this.")
+@click.option("--from", "after", type=MOMENT, metavar="WHEN", help="Only records that end after.")
+@click.option("--to", "upto", type=MOMENT, metavar="WHEN", help="Only those that end by then.")
 @click.option("-n", "--limit", type=click.IntRange(1), help="Only the newest N records.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def command(
@@ -25,8 +29,8 @@ def command(
     relation: tuple[RelFileLocator, int] | str,
     block: int,
     fork: str | None,
-    from_lsn: int,
-    to_lsn: int | None,
+    after: MomentText | None,
+    upto: MomentText | None,
     limit: int | None,
     as_json: bool,
 ) -> None:
@@ -35,18 +39,20 @@ def command(
     REL is a name, [db.]schema.table, as of --to, or tablespace/database/relfilenode, or a path
     below the data directory such as base/5/16384. A star marks records that make the page by
     themselves; implicit changes (a heap record that clears visibility map bits) are listed too.
+    WHEN is an LSN, a time with its zone, '5 minutes ago', xid:N, 'before xid:N' or name:NAME.
     """
     import trio
 
-    from walstream.app.open import find_relation, open_pages
-
-    if isinstance(relation, str):
-        relation = trio.run(find_relation, store, relation, to_lsn)
-    tag = buffer_tag(relation, fork, block)
+    from walstream.app.open import find_lsn, find_relation, open_past
 
     async def main() -> None:
-        async with open_pages(store) as pages:
-            for change in await pages.read_history(tag, from_lsn, to_lsn, limit):
+        async with open_past(store) as past:
+            from_lsn, to_lsn = await find_lsn(past, after) or 0, await find_lsn(past, upto)
+            place = relation
+            if isinstance(place, str):
+                place = await find_relation(past, place, to_lsn)
+            tag = buffer_tag(place, fork, block)
+            for change in await past.pages.read_history(tag, from_lsn, to_lsn, limit):
                 if as_json:
                     click.echo(
                         to_json(

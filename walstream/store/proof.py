@@ -93,6 +93,17 @@ def prove(
     return Proof(end, prev, None, decoder)
 
 
+def segment_decoder(header: LongHeader) -> WalStreamDecoder:
+    """Returns a decoder for a segment by its own header; it begins at the first whole record."""
+    return WalStreamDecoder(
+        header.version,
+        header.segment_size,
+        header.page_lsn,
+        find_record=True,
+        system_identifier=header.system_id,
+    )
+
+
 def goes_on(path: Path, header: LongHeader) -> bool:
     """Returns whether a whole record follows the first place in a segment where WAL breaks off.
 
@@ -101,13 +112,7 @@ def goes_on(path: Path, header: LongHeader) -> bool:
     Raises:
         StorageError: the file cannot be read.
     """
-    decoder = WalStreamDecoder(
-        header.version,
-        header.segment_size,
-        header.page_lsn,
-        find_record=True,
-        system_identifier=header.system_id,
-    )
+    decoder = segment_decoder(header)
     damaged = False
     for lsn, piece in _pieces(path, header.page_lsn, header.segment_size):
         decoder.feed_bytes(lsn, piece)

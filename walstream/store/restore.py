@@ -13,7 +13,7 @@ from typing import NamedTuple
 from walstream.errors import SegmentMissing, StorageError, StoreError, WalError
 from walstream.store.compressed import read_segment
 from walstream.store.placement import replace_whole
-from walstream.store.proof import goes_on
+from walstream.store.proof import goes_on, segment_decoder
 from walstream.store.stored import (
     COMPLETE,
     OTHER_NAME,
@@ -28,7 +28,6 @@ from walstream.store.unfinished import Flushed, Unfinished, read_unfinished
 from walstream.store.verify import LongHeader
 from walstream.wal.record import COMPILED
 from walstream.wal.segment import parse_segment_file_name, segment_file_name
-from walstream.wal.stream import WalStreamDecoder
 
 
 class Restored(NamedTuple):
@@ -143,13 +142,7 @@ def _check_records(directory: Path, name: str, source: Path, header: LongHeader)
     Recovery would end there, and promote. The newest segment of a server that is gone, copied
     from its ``pg_wal``, ends anywhere: that is handed out as it is.
     """
-    decoder = WalStreamDecoder(
-        header.version,
-        header.segment_size,
-        header.page_lsn,
-        find_record=True,
-        system_identifier=header.system_id,
-    )
+    decoder = segment_decoder(header)
     try:
         for piece in exactly(source, header.segment_size):
             decoder.verify_bytes(decoder.feed_lsn, [piece])
