@@ -14,9 +14,12 @@ from walstream.text import encode
 if TYPE_CHECKING:
     from walstream.index.moment import MomentText
 
-# What the text of values depends on.
-SETTINGS = "SET LOCAL datestyle = 'ISO, YMD'; SET LOCAL intervalstyle = postgres; "
-SETTINGS += "SET LOCAL timezone = 'UTC';"
+# What the text of values depends on; names and texts are in the encoding of the database.
+SETTINGS = (
+    "SET LOCAL datestyle = 'ISO, YMD'; SET LOCAL intervalstyle = postgres; "
+    "SET LOCAL timezone = 'UTC'; DO $$ BEGIN PERFORM "
+    "set_config('client_encoding', getdatabaseencoding(), true); END $$;"
+)
 
 
 @click.command()
