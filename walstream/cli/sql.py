@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -72,19 +76,51 @@ def run(connection: duckdb.DuckDBPyConnection, statement: str, form: str) -> Non
                 click.echo("\t".join("" if cell is None else str(cell) for cell in row))
 
 
-def run_interruptible(connection: duckdb.DuckDBPyConnection, query: str, form: str) -> None:
-    """Runs a statement in a thread, so that Ctrl-C ends it whatever it is at.
+class Interrupts:
+    """Ctrl-C as a flag: an extension module may swallow the exception that Python makes of it."""
 
-    In the main thread DuckDB keeps Python from handling the signal for as long as one of its tasks
-    lasts, which for a join may be for ever.
-    """
-    with ThreadPoolExecutor(1) as pool:
-        done = pool.submit(run, connection, query, form)
+    def __init__(self) -> None:
+        self.came = False
+        self._held = False
+        signal.signal(signal.SIGINT, self._handle)
+
+    def _handle(self, _number: int, _frame: FrameType | None) -> None:
+        self.came = True
+        if not self._held:
+            raise KeyboardInterrupt
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keeps one that comes meanwhile until the end of the block."""
+        self._held = True
         try:
+            yield
+        finally:
+            self._held = False
+            if self.came:
+                raise KeyboardInterrupt
+
+    def run(self, connection: duckdb.DuckDBPyConnection, query: str, form: str) -> None:
+        """Runs a statement in a thread, so that Ctrl-C ends it whatever it is at.
+
+        In the main thread DuckDB keeps Python from handling the signal for as long as one of its
+        tasks lasts, which for a join may be for ever.
+        """
+        with ThreadPoolExecutor(1) as pool:
+            done = pool.submit(run, connection, query, form)
+            try:
+                while not self.came and not done.done():
+                    wait([done], 0.1)
+            except KeyboardInterrupt:
+                pass
+            if self.came:
+                self.came = False
+                while not done.done():
+                    # Again: one that comes before DuckDB has begun is forgotten.
+                    connection.interrupt()
+                    wait([done], 0.1)
+                raise KeyboardInterrupt
             done.result()
-        except KeyboardInterrupt:
-            connection.interrupt()
-            raise
 
 
 def first_line(error: Exception) -> str:
@@ -110,11 +146,14 @@ def command(
     \b
     walstream sql wal/ "SELECT rel, count(*) FROM blocks GROUP BY 1 ORDER BY 2 DESC LIMIT 5"
     """
+    interrupts = Interrupts()
     try:
-        import duckdb
+        # DuckDB and Arrow make of an interrupted import one that failed.
+        with interrupts.held():
+            import duckdb
 
-        from walstream.inspect.runs import open_source
-        from walstream.inspect.table import WalScan
+            from walstream.inspect.runs import open_source
+            from walstream.inspect.table import WalScan
     except ImportError as error:
         raise click.ClickException(
             f"{error.name} is not installed: pip install 'walstream[sql]'"
@@ -123,11 +162,12 @@ def command(
     # What is wrong with PATH is said in our words, before DuckDB wraps it in its own.
     open_source(path, timeline).close()
     scan = WalScan(path, start, end, timeline=timeline)
-    connection = scan.to_duckdb()
+    with interrupts.held():
+        connection = scan.to_duckdb()
     click.get_current_context().call_on_close(connection.close)
     if query is not None:
         try:
-            run_interruptible(connection, query, form)
+            interrupts.run(connection, query, form)
         except duckdb.Error as error:
             if scan.failure is not None:
                 raise scan.failure from None
@@ -153,7 +193,7 @@ def command(
         if ";" not in statement:
             continue
         try:
-            run_interruptible(connection, statement, form)
+            interrupts.run(connection, statement, form)
         except KeyboardInterrupt:
             if not interactive:
                 raise
