@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench.scan import make_wal
-from tests.binaries import find_binaries
+from tests.support.binaries import find_binaries
 
 OURS = [sys.executable, "-m", "walstream", "dump"]
 JSON_RECORDS = 1_000_000

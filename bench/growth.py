@@ -21,7 +21,7 @@ from struct import pack
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from tests.walgen import SEGMENT, Block, WalWriter, record_body
+from tests.support.walgen import SEGMENT, Block, WalWriter, record_body
 from walstream.index.ingest import Ingest, begin_index
 from walstream.index.page_index import Batch, PageIndex, SizeChange, SizeKind
 from walstream.index.postings import PostingLists

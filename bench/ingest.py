@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from tests.servers import PostgresServer
+from tests.support.servers import PostgresServer
 from walstream.errors import WalError
 from walstream.index import postings
 from walstream.index.ingest import Ingest, begin_index

@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from tests.servers import PostgresServer, Setting
+from tests.support.servers import PostgresServer, Setting
 from walstream.wal.model import format_lsn
 
 MB = 1 << 20

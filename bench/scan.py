@@ -20,7 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.servers import PostgresServer
+from tests.support.servers import PostgresServer
 from walstream.inspect.runs import RunScan, open_source, plan_runs
 
 MB = 1 << 20

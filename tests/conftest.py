@@ -3,7 +3,7 @@
 A test that takes ``pg_version`` (or ``pg_server``) runs once for each major version;
 ``@pytest.mark.pg_versions(15, 18)`` narrows it, and so does a ``parametrize`` of its own over
 ``pg_version``. Under CI all of these run; elsewhere those of a version whose binaries are not on
-the machine are deselected (``python -m tests.binaries`` fetches them).
+the machine are deselected (``python -m tests.support.binaries`` fetches them).
 """
 
 import contextlib
@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.binaries import VERSIONS, available_versions
-from tests.servers import PostgresServer
+from tests.support.binaries import VERSIONS, available_versions
+from tests.support.servers import PostgresServer
 
 # How long an example or its making takes says something of the machine, not of the code.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.binaries import available_versions, wheel_client
-from tests.receiving import Receive, receive_until, wait_until
-from tests.servers import PostgresServer, Setting
+from tests.support.binaries import available_versions, wheel_client
+from tests.support.receiving import Receive, receive_until, wait_until
+from tests.support.servers import PostgresServer, Setting
 from walstream.wal.model import format_lsn
 from walstream.wal.segment import segment_file_name
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.receiving import Receive, receive_until
-from tests.servers import PostgresServer
+from tests.support.receiving import Receive, receive_until
+from tests.support.servers import PostgresServer
 from walstream.cli import exit_codes
 from walstream.wal.segment import segment_file_name
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.binaries import available_versions, identity_arguments, server_user
-from tests.clusters import directory_for_server, roomy_directory
-from tests.receiving import wait_until
-from tests.server_commands import walstream_for_servers
-from tests.servers import PostgresServer
+from tests.support.binaries import available_versions, identity_arguments, server_user
+from tests.support.clusters import directory_for_server, roomy_directory
+from tests.support.receiving import wait_until
+from tests.support.server_commands import walstream_for_servers
+from tests.support.servers import PostgresServer
 from walstream.cli.wal_directory import flushed_of
 
 MB = 1 << 20

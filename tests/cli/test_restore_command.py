@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.receiving import wait_until
-from tests.walgen import SEGMENT, WalWriter
+from tests.support.receiving import wait_until
+from tests.support.walgen import SEGMENT, WalWriter
 from walstream.cli import exit_codes
 from walstream.restore_command import restore_exit_code
 from walstream.wal.segment import segment_file_name

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.binaries import available_versions
-from tests.clusters import directory_for_server, give_to_server, roomy_directory
-from tests.receiving import receive_until, wait_until
-from tests.server_commands import walstream_for_servers
-from tests.servers import PostgresServer
+from tests.support.binaries import available_versions
+from tests.support.clusters import directory_for_server, give_to_server, roomy_directory
+from tests.support.receiving import receive_until, wait_until
+from tests.support.server_commands import walstream_for_servers
+from tests.support.servers import PostgresServer
 from walstream.wal.segment import segment_file_name
 
 MB = 1 << 20

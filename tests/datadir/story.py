@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.pages.test_service import InProcessRedo
-from tests.servers import PostgresServer, Setting
-from tests.waldump import decoded
-from tests.workload import WORKLOAD_CONFIG, make_multixacts, run_workload, use_databases
+from tests.support.servers import PostgresServer, Setting
+from tests.support.waldump import decoded
+from tests.support.workload import WORKLOAD_CONFIG, make_multixacts, run_workload, use_databases
 from walstream.datadir.past import Past
 from walstream.errors import WalError
 from walstream.index.ingest import Ingest, begin_index

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.binaries import wheel_client
 from tests.datadir.compare import counters, differences
 from tests.datadir.story import CONFIG, Story, recovered, told
-from tests.servers import PostgresServer
+from tests.support.binaries import wheel_client
+from tests.support.servers import PostgresServer
 from walstream.datadir.materialize import Target, materialize
 from walstream.errors import BackupDamaged, LsnNotAvailable, RedoError, SegmentMissing, StoreError
 from walstream.wal.model import format_lsn

@@ -27,12 +27,12 @@ from tests.fuzz.inputs import (
 )
 from tests.rmgr.test_bodies import PARSERS
 from tests.rmgr.test_describe import PURE_LINES
+from tests.support.walgen import SYSTEM_IDENTIFIER, record_bytes
 from tests.wal.builds import RECORDS, SCANS, STREAMS
 from tests.wal.reading import decode, pieces, said, scan_batches
 from tests.wal.test_image import BUILDS as IMAGES
 from tests.wal.test_scan import check as check_columns
 from tests.wal.test_scan import fits
-from tests.walgen import SYSTEM_IDENTIFIER, record_bytes
 from walstream import rmgr
 from walstream.errors import RecordError, WalError
 from walstream.index.ingest import Ingest

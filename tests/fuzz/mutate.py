@@ -16,7 +16,7 @@ from typing import NamedTuple
 import crc32c
 
 from tests.fuzz.inputs import FIND_RECORD, PAGE, Case, ImageCase, RecordCase, WalCase, unpack
-from tests.walgen import Block, WalWriter, record_body, record_bytes
+from tests.support.walgen import Block, WalWriter, record_body, record_bytes
 from walstream.errors import RecordError
 from walstream.rmgr.table import operations
 from walstream.wal.layout import VERSIONS

@@ -10,10 +10,10 @@ import lz4.block
 import zstandard
 
 from tests.fuzz.inputs import PAGE, SEGMENT_SIZES, Case, ImageCase, RecordCase, WalCase
-from tests.pglz import pglz_compress
 from tests.redo.rules.test_mutations import messages_of
 from tests.redo.vectors import redo_cases
-from tests.walgen import OVERWRITE, Block, WalWriter, record_body, record_bytes
+from tests.support.pglz import pglz_compress
+from tests.support.walgen import OVERWRITE, Block, WalWriter, record_body, record_bytes
 from walstream.rmgr.layout import KINDS, Layout
 from walstream.rmgr.table import operations
 from walstream.wal.layout import VERSIONS

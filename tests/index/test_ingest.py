@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.index.reference import Reference, said
-from tests.pure import pure
-from tests.servers import PostgresServer
-from tests.strategies import versions
-from tests.walgen import SEGMENT, Block, WalWriter, record_body
-from tests.workload import WORKLOAD_CONFIG, run_workload
+from tests.support.pure import pure
+from tests.support.servers import PostgresServer
+from tests.support.strategies import versions
+from tests.support.walgen import SEGMENT, Block, WalWriter, record_body
+from tests.support.workload import WORKLOAD_CONFIG, run_workload
 from walstream.errors import RecordError, WalError
 from walstream.index import changes, ingest, postings
 from walstream.index.page_index import Entry, PageIndex

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.index.test_ingest import RELATIONS, Memory, contents, wal_of_few_blocks
-from tests.walgen import SEGMENT, Block, WalWriter, record_body
+from tests.support.walgen import SEGMENT, Block, WalWriter, record_body
 from walstream.errors import LsnNotAvailable, StorageError, StoreError, WalError
 from walstream.index import page_index
 from walstream.index.ingest import Ingest, begin_index, branch_end

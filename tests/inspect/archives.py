@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
-from tests.walgen import SEGMENT, Block, WalWriter, record_body
+from tests.support.walgen import SEGMENT, Block, WalWriter, record_body
 from walstream.wal.model import BufferTag, PageImage
 from walstream.wal.segment import segment_file_name
 

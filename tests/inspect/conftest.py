@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.inspect.dumping import SEGMENT, is_zero
-from tests.servers import PostgresServer
-from tests.workload import WORKLOAD_CONFIG, run_sql_files
+from tests.support.servers import PostgresServer
+from tests.support.workload import WORKLOAD_CONFIG, run_sql_files
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.binaries import find_binaries
+from tests.support.binaries import find_binaries
 
 SEGMENT = 1 << 20
 

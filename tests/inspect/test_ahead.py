@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.inspect.archives import mixed_wal, write_segments
-from tests.walgen import SEGMENT
+from tests.support.walgen import SEGMENT
 from walstream.inspect import ahead
 from walstream.inspect.ending import Ending, EndKind
 from walstream.inspect.files import DirectoryFiles

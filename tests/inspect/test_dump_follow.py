@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.inspect.dumping import COMMAND, SEGMENT, is_zero, ours, segments, theirs
-from tests.servers import PostgresServer
+from tests.support.servers import PostgresServer
 from walstream.cli.exit_codes import (
     CONNECTION,
 )

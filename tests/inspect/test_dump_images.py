@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.inspect.dumping import SEGMENT, is_zero, lsn_in, ours, theirs
-from tests.servers import PostgresServer
-from tests.workload import WORKLOAD_CONFIG, run_sql_files
+from tests.support.servers import PostgresServer
+from tests.support.workload import WORKLOAD_CONFIG, run_sql_files
 from walstream.cli.exit_codes import (
     STORAGE,
 )

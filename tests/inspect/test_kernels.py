@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import walstream.inspect.totals
-from tests.pure import pure
+from tests.support.pure import pure
 from walstream.inspect.statstable import stats_table
 from walstream.wal.columns import RecordColumns
 

@@ -12,10 +12,10 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.pure import load
 from tests.rmgr.test_describe import OPERATIONS, PRUNE_DATA, bodies, record_bytes
-from tests.walgen import Block, record_body
-from tests.walgen import record_bytes as whole_record
+from tests.support.pure import load
+from tests.support.walgen import Block, record_body
+from tests.support.walgen import record_bytes as whole_record
 from walstream import rmgr
 from walstream.errors import RecordError
 from walstream.inspect import lines, objects

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from tests.inspect.archives import mixed_wal, write_segments
-from tests.walgen import SEGMENT, WalWriter, record_body
+from tests.support.walgen import SEGMENT, WalWriter, record_body
 from walstream.cli.stats import command
 from walstream.inspect.counting import count_records
 from walstream.inspect.report import curve

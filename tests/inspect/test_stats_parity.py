@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from tests.binaries import find_binaries
-from tests.servers import PostgresServer
-from tests.workload import WORKLOAD_CONFIG, run_workload
+from tests.support.binaries import find_binaries
+from tests.support.servers import PostgresServer
+from tests.support.workload import WORKLOAD_CONFIG, run_workload
 from walstream.cli.stats import command
 
 

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 import walstream
 from tests.inspect.archives import mixed_wal, write_segments
-from tests.walgen import SEGMENT, WalWriter
+from tests.support.walgen import SEGMENT, WalWriter
 from walstream.cli.sql import command
 from walstream.inspect import table
 from walstream.wal.record import decode_wal_record

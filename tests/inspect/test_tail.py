@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 import walstream
 from tests.inspect.archives import mixed_wal, write_segments
-from tests.walgen import PAGE, SEGMENT, WalWriter
+from tests.support.walgen import PAGE, SEGMENT, WalWriter
 from walstream.cli.dump import command as dump
 from walstream.cli.exit_codes import SEGMENT_MISSING, WAL_DAMAGED, WAL_TRUNCATED
 from walstream.cli.sql import command as sql

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from tests.inspect.archives import mixed_wal, write_segments
-from tests.walgen import SEGMENT, WalWriter
+from tests.support.walgen import SEGMENT, WalWriter
 from walstream.cli.verify import command
 from walstream.inspect.runs import open_source
 from walstream.inspect.verify import Report, Verdict, verify

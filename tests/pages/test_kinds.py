@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.servers import PostgresServer
+from tests.support.servers import PostgresServer
 from walstream.pages.kinds import UNKNOWN, page_view
 from walstream.pages.text import page_json, page_lines
 

@@ -14,9 +14,9 @@ from typing import NamedTuple
 import pytest
 
 from tests.pages.test_service import build_service
-from tests.servers import PostgresServer
-from tests.waldump import decoded
-from tests.workload import WORKLOAD_CONFIG, run_workload
+from tests.support.servers import PostgresServer
+from tests.support.waldump import decoded
+from tests.support.workload import WORKLOAD_CONFIG, run_workload
 from walstream.pages.compare import compare_with_directory
 from walstream.pages.service import PageService
 from walstream.wal.model import RawRecord, format_lsn

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.servers import PostgresServer
-from tests.workload import WORKLOAD_CONFIG, run_workload
+from tests.support.servers import PostgresServer
+from tests.support.workload import WORKLOAD_CONFIG, run_workload
 from walstream.errors import LsnNotAvailable, NoBaseImage, PageNotFound, RecordError, WalError
 from walstream.index.ingest import Ingest, begin_index
 from walstream.index.page_index import Batch, Entry, PageIndex, SizeChange, SizeKind

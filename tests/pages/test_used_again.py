@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.pages.test_service import build_service
-from tests.servers import PostgresServer
+from tests.support.servers import PostgresServer
 from walstream.pages.compare import compare_with_directory
 from walstream.pages.service import Base, PageService
 from walstream.store.base_pages import BasePages

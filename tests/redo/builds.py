@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import walstream.redo.rules.engine
-from tests.pure import load
+from tests.support.pure import load
 
 INSTALLED = walstream.redo.rules.engine
 UNCOMPILED = load("walstream.redo.rules.engine", {})

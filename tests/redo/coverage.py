@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.binaries import VERSIONS
 from tests.redo.oracle import Finding, Oracle, records_of, with_lsn
-from tests.servers import PostgresServer, Setting
-from tests.workload import WORKLOAD_CONFIG, run_workload
+from tests.support.binaries import VERSIONS
+from tests.support.servers import PostgresServer, Setting
+from tests.support.workload import WORKLOAD_CONFIG, run_workload
 from walstream.wal.layout import RMGR_NAMES
 from walstream.wal.model import BLCKSZ, FORK_NAMES, BlockRef, BufferTag, XLogRecord
 
@@ -188,8 +188,8 @@ def _sort_key(operation: str) -> tuple[int, str, int]:
 _HEAD = """# Redo, checked record by record
 
 `wal_consistency_checking = all` makes a server add to each record the image of every block that
-the record changed. The table counts, for one run of `tests/workload.py`, the records whose redo was
-compared with that image under PostgreSQL's own mask, and heap pages also under a stricter one.
+the record changed. The table counts, for one run of `tests/support/workload.py`, the records whose
+redo was compared with that image under PostgreSQL's own mask, heap pages also under a stricter one.
 *image*: the record always carries an image that is restored, so there is nothing to compute.
 
 Made by `python -m tests.redo.coverage docs/coverage.md`.

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.redo.coverage import Coverage, check_version, table
-from tests.servers import Setting
+from tests.support.servers import Setting
 
 # What the workload must reach, so that "no disagreement" keeps its meaning. Block ids that the
 # server leaves out at will, and operations that restore an image always, are not in here.

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.pure import pure
+from tests.support.pure import pure
 from walstream.errors import RedoProtocolError
 from walstream.redo import protocol
 from walstream.redo.protocol import (

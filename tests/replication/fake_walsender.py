@@ -1,7 +1,7 @@
 """A walsender of the tests' own: says what it is told to, fails or falls silent where it is told.
 
 It speaks as much of the protocol as a receiver needs: trust authentication, the commands of
-physical replication, COPY in both directions, over WAL of ``tests/walgen.py``.
+physical replication, COPY in both directions, over WAL of ``tests/support/walgen.py``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import trio
 
-from tests.walgen import SEGMENT, SYSTEM_IDENTIFIER
+from tests.support.walgen import SEGMENT, SYSTEM_IDENTIFIER
 from walstream.replication.messages import encode_keepalive, encode_xlog_data
 from walstream.wal.model import format_lsn, parse_lsn
 

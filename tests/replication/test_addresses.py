@@ -9,7 +9,7 @@ import pytest
 import trio
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from tests.servers import PostgresServer
+from tests.support.servers import PostgresServer
 from walstream.errors import ConnectionLost, ServerRefused
 from walstream.replication.addresses import resolve
 from walstream.replication.libpq import connect

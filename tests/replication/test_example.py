@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.servers import PostgresServer
+from tests.support.servers import PostgresServer
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "stream_to_directory.py"
 

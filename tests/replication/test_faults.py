@@ -18,7 +18,7 @@ import trio
 from psycopg.conninfo import make_conninfo
 from trio_util import AsyncValue
 
-from tests.servers import PostgresServer
+from tests.support.servers import PostgresServer
 from walstream.errors import ConnectionLost, NoSpace, StorageError
 from walstream.replication.libpq import connect
 from walstream.replication.receiver import Receiver

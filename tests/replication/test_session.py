@@ -12,7 +12,7 @@ import pytest
 import trio
 from trio_util import AsyncValue
 
-from tests.servers import PostgresServer
+from tests.support.servers import PostgresServer
 from walstream.replication.backup import take_base_backup
 from walstream.replication.libpq import connect
 from walstream.replication.receiver import Receiver

@@ -13,7 +13,7 @@ import trio
 from trio_util import AsyncValue
 
 from tests.replication.fake_walsender import SILENT, FakeWalsender
-from tests.walgen import SEGMENT, WalWriter, record_body
+from tests.support.walgen import SEGMENT, WalWriter, record_body
 from walstream.errors import (
     ConnectionLost,
     ServerRefused,

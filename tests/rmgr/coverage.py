@@ -11,16 +11,16 @@ from collections import Counter
 from pathlib import Path
 
 from tests.rmgr.test_parity import NAME, compare
-from tests.servers import PostgresServer
-from tests.workload import WORKLOAD_CONFIG, run_workload
+from tests.support.servers import PostgresServer
+from tests.support.workload import WORKLOAD_CONFIG, run_workload
 from walstream.rmgr.table import operations
 from walstream.wal.layout import VERSIONS, rmgr_name
 
 HEAD = """# Descriptions, compared with pg_waldump
 
-For one run of `tests/workload.py`: how many lines of each operation were the same as those that
-pg_waldump of that major version prints, short and with `--bkp-details`. 14 is compared with the
-pg_waldump of 15, on WAL rewritten to its page magic and image flags (`tests/rmgr/translate.py`);
+For one run of `tests/support/workload.py`: how many lines of each operation were the same as those
+that pg_waldump of that major version prints, short and with `--bkp-details`. 14 is compared with
+the pg_waldump of 15, on WAL rewritten to its page magic and flags (`tests/rmgr/translate.py`);
 PREPARE of 14, whose body differs, is not. Empty: the version has no such operation. 0: the workload
 does not write it.
 

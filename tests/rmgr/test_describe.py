@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import walstream.inspect.lines
 import walstream.wal.record
-from tests.pure import pure
+from tests.support.pure import pure
 from walstream import rmgr
 from walstream.errors import RecordError
 from walstream.rmgr.layout import Layout

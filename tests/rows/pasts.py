@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import psycopg
 
-from tests.binaries import wheel_client
 from tests.pages.test_service import build_service
-from tests.servers import PostgresServer
+from tests.support.binaries import wheel_client
+from tests.support.servers import PostgresServer
 from walstream.pages.service import PageService
 from walstream.rows.cluster import ClusterAt
 from walstream.state.cluster import StateSource, cluster_state

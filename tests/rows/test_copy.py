@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.rows.pasts import CONFIG, Copied, Past, copied, run_file
-from tests.servers import PostgresServer
+from tests.support.servers import PostgresServer
 from walstream.errors import NameNotFound, NoRows
 from walstream.rows.cluster import ClusterAt
 from walstream.rows.export import ExportRequest, ExportResult, export_rows

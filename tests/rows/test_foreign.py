@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.rows.pasts import CONFIG, Past, copied
-from tests.servers import PostgresServer
+from tests.support.servers import PostgresServer
 from walstream.errors import NoRows
 from walstream.rows.diff import UndoWriter, diff_tables
 from walstream.rows.export import ExportRequest, export_rows

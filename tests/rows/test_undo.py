@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.rows.pasts import CONFIG, Past, copied
-from tests.servers import PostgresServer
+from tests.support.servers import PostgresServer
 from walstream.errors import NoRows
 from walstream.rows.diff import DELETED, INSERTED, UPDATED, TableDiff, UndoWriter, diff_tables
 from walstream.rows.finding import DROPPED, REWRITTEN, TRUNCATED, find_table_events

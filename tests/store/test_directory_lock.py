@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.walgen import SEGMENT
+from tests.support.walgen import SEGMENT
 from walstream.cli.wal_directory import LockedWalDirectory
 from walstream.errors import StoreError
 from walstream.store.directory import Store, StoreIdentity

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.receiving import wait_until
-from tests.walgen import PAGE, SEGMENT, WalWriter
+from tests.support.receiving import wait_until
+from tests.support.walgen import PAGE, SEGMENT, WalWriter
 from walstream.errors import StorageError, StoreError, WalError, WrongCluster
 from walstream.store import hard_link
 from walstream.store.file_layer import DirectoryLock, FileLayer

@@ -11,7 +11,7 @@ import lz4.frame
 import pytest
 import zstandard
 
-from tests.walgen import PAGE, SEGMENT, WalWriter
+from tests.support.walgen import PAGE, SEGMENT, WalWriter
 from walstream.errors import SegmentMissing, StorageError, StoreError, WalError, WrongCluster
 from walstream.store.compressed import CompressedSegment, Compression
 from walstream.store.file_layer import FileLayer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from tests.pure import load
+from tests.support.pure import load
 from walstream.wal import record, scan, stream
 
 PURE: dict[str, ModuleType] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import crc32c as package
 import pytest
 
-from tests.pure import pure
+from tests.support.pure import pure
 from walstream.wal import crc
 
 # Around where the three lanes begin and end.

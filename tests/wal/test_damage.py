@@ -13,9 +13,17 @@ from typing import Any
 
 import pytest
 
+from tests.support.walgen import (
+    CONTRECORD,
+    OVERWRITE,
+    PAGE,
+    SEGMENT,
+    WalWriter,
+    record_body,
+    record_bytes,
+)
 from tests.wal.builds import IDS, PURE, STREAMS
 from tests.wal.reading import decode
-from tests.walgen import CONTRECORD, OVERWRITE, PAGE, SEGMENT, WalWriter, record_body, record_bytes
 from walstream.wal.layout import MAGIC_OF_VERSION
 from walstream.wal.reason import Reason
 

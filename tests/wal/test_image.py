@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import walstream.wal.image
-from tests.pglz import pglz_compress
-from tests.pure import pure
+from tests.support.pglz import pglz_compress
+from tests.support.pure import pure
 from walstream.errors import RecordError
 from walstream.wal.model import BLCKSZ, PageImage
 

@@ -19,10 +19,10 @@ from typing import NamedTuple
 import pytest
 from click.testing import CliRunner
 
-from tests.receiving import receive_until
-from tests.servers import PostgresServer
+from tests.support.receiving import receive_until
+from tests.support.servers import PostgresServer
+from tests.support.waldump import decoded, entry_of, first_segment, wal_pieces, waldump_entries
 from tests.wal.reading import scan_batches
-from tests.waldump import decoded, entry_of, first_segment, wal_pieces, waldump_entries
 from walstream.cli import exit_codes
 from walstream.cli.verify import command as verify_command
 from walstream.wal import scan

@@ -5,15 +5,15 @@ from itertools import zip_longest
 
 import pytest
 
-from tests.servers import PostgresServer, Setting
-from tests.waldump import (
+from tests.support.servers import PostgresServer, Setting
+from tests.support.waldump import (
     decoded,
     entry_of,
     wal_pieces,
     waldump_entries,
     walinspect_entries,
 )
-from tests.workload import WORKLOAD_CONFIG, run_sql_files, run_workload
+from tests.support.workload import WORKLOAD_CONFIG, run_sql_files, run_workload
 from walstream.wal.image import restore_image
 from walstream.wal.model import format_lsn
 from walstream.wal.record import decode_wal_record

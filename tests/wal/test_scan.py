@@ -14,10 +14,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tests.strategies import cuts, written_wal
+from tests.support.strategies import cuts, written_wal
+from tests.support.walgen import SEGMENT, Block, WalWriter, record_body
 from tests.wal.builds import IDS, SCANS, STREAMS
 from tests.wal.reading import decode, pieces, scan_batches
-from tests.walgen import SEGMENT, Block, WalWriter, record_body
 from walstream.errors import WalError
 from walstream.wal.columns import RecordColumns
 from walstream.wal.match import RecordMatch

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.strategies import cuts, versions, written_wal
+from tests.support.strategies import cuts, versions, written_wal
+from tests.support.walgen import SEGMENT, SYSTEM_IDENTIFIER, WalWriter, record_bytes
 from tests.wal.builds import IDS, STREAMS
 from tests.wal.reading import decode, pieces
-from tests.walgen import SEGMENT, SYSTEM_IDENTIFIER, WalWriter, record_bytes
 from walstream.errors import PageHeaderError, RecordError, WalError, WalGapError
 from walstream.wal.model import RawRecord
 from walstream.wal.reason import Reason

@@ -8,7 +8,7 @@ from types import ModuleType
 from hypothesis import strategies as st
 
 from tests.redo.vectors import RedoCase
-from tests.walgen import Block, record_body, record_bytes
+from tests.support.walgen import Block, record_body, record_bytes
 from walstream.wal.model import BufferTag
 
 END_LSN = 0x0000_0001_0000_2000

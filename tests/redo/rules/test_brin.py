@@ -9,7 +9,7 @@ import pytest
 
 from tests.redo.rules.pages import empty_page, page_lsn
 from tests.redo.rules.requests import END_LSN, redo, tag
-from tests.walgen import Block
+from tests.support.walgen import Block
 from walstream.errors import RedoError, UnsupportedRecord
 
 BRIN = 17

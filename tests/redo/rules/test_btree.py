@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.redo.rules.pages import empty_page, items_of, page_lsn, page_of
 from tests.redo.rules.requests import END_LSN, redo, tag
-from tests.walgen import Block
+from tests.support.walgen import Block
 from walstream.errors import RedoError, UnsupportedRecord
 
 BTREE = 11

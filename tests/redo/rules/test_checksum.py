@@ -7,8 +7,8 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.pure import pure
-from tests.servers import PostgresServer
+from tests.support.pure import pure
+from tests.support.servers import PostgresServer
 from walstream.redo.rules.checksum import page_checksum, with_checksum
 
 PURE = pure("walstream.redo.rules.checksum")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.redo.builds import INSTALLED, UNCOMPILED
 from tests.redo.rules.pages import empty_page
 from tests.redo.rules.requests import redo, tag
-from tests.walgen import Block
+from tests.support.walgen import Block
 from walstream.errors import RedoError, UnsupportedRecord
 
 GIN = 13

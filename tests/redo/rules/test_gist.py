@@ -9,7 +9,7 @@ import pytest
 
 from tests.redo.rules.pages import items_of, page_lsn, page_of
 from tests.redo.rules.requests import END_LSN, redo, tag
-from tests.walgen import Block
+from tests.support.walgen import Block
 from walstream.errors import RedoError, UnsupportedRecord
 from walstream.wal.model import PageImage
 

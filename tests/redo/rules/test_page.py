@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.pure import load
+from tests.support.pure import load
 from walstream.errors import RedoError
 
 PAGE: Any = load("walstream.redo.rules.page", {})

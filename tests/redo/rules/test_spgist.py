@@ -9,7 +9,7 @@ import pytest
 
 from tests.redo.rules.pages import items_of, page_of
 from tests.redo.rules.requests import redo, tag
-from tests.walgen import Block
+from tests.support.walgen import Block
 from walstream.errors import RedoError, UnsupportedRecord
 
 SPGIST = 16

@@ -1,6 +1,6 @@
 """A small workload that makes a server write nearly every kind of WAL record there is.
 
-What one session can do is in ``tests/workloads/*.sql``; what needs several sessions, databases,
+What one session can do is in ``workloads/*.sql``; what needs several sessions, databases,
 tablespaces or restarts is here. :func:`run_workload` runs all of it in a few seconds, on a server
 that was started with :data:`WORKLOAD_CONFIG`, and leaves it running and idle.
 """
@@ -12,7 +12,7 @@ from typing import Any
 
 import psycopg
 
-from tests.servers import PostgresServer, Setting
+from tests.support.servers import PostgresServer, Setting
 
 WORKLOADS = Path(__file__).parent / "workloads"
 
@@ -54,7 +54,7 @@ def run_script(session: psycopg.Connection[Any], script: str) -> None:
 
 
 def run_sql_files(server: PostgresServer, *names: str) -> None:
-    """Run files of ``tests/workloads`` (all of them unless named), each in a session of its own."""
+    """Run files of ``workloads`` (all of them unless named), each in a session of its own."""
     for path in sorted(WORKLOADS.glob("*.sql")):
         if not names or path.stem in names:
             with server.connect() as session:

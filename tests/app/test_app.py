@@ -12,7 +12,7 @@ import trio
 import trio.testing
 from trio_util import AsyncValue
 
-from tests.walgen import SEGMENT, WalWriter
+from tests.support.walgen import SEGMENT, WalWriter
 from walstream import progress
 from walstream.app import full_disk, prepare, reindex, run
 from walstream.app import open as opening

@@ -8,8 +8,8 @@
 A cluster lives in a directory of its own, is a copy of a cached template made by initdb, listens
 on a unix socket and on 127.0.0.1, and is killed and removed when the context ends, however it
 ends. Servers run as an unprivileged user when the tests run as root. Where the binaries come
-from is the business of ``tests/binaries.py``, what a cluster is made of that of
-``tests/clusters.py``.
+from is the business of ``tests/support/binaries.py``, what a cluster is made of that of
+``tests/support/clusters.py``.
 """
 
 import contextlib
@@ -27,8 +27,8 @@ from typing import IO, Any, Literal, Self
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from tests.binaries import Binaries, find_binaries, identity_arguments, wheel_client
-from tests.clusters import (
+from tests.support.binaries import Binaries, find_binaries, identity_arguments, wheel_client
+from tests.support.clusters import (
     SUPERUSER,
     ServerFailed,
     copy_tree,

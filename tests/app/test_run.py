@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from tests.servers import PostgresServer, Setting
+from tests.support.servers import PostgresServer, Setting
 from walstream.cli import exit_codes
 
 WALSTREAM = [sys.executable, "-m", "walstream"]

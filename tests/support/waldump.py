@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.servers import PostgresServer
+from tests.support.servers import PostgresServer
 from walstream.wal.layout import COMPRESSION_NAMES, rmgr_name
 from walstream.wal.model import (
     BLCKSZ,

@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import walstream
-from tests.binaries import identity_arguments
-from tests.clusters import directory_for_server, roomy_directory
+from tests.support.binaries import identity_arguments
+from tests.support.clusters import directory_for_server, roomy_directory
 
 _ASK = """
 import sys, importlib

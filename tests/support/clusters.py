@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tests.binaries import (
+from tests.support.binaries import (
     Binaries,
     cache_directory,
     exclusive,

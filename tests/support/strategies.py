@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from tests.walgen import Block, WalWriter, record_body
+from tests.support.walgen import Block, WalWriter, record_body
 from walstream.wal.layout import VERSIONS
 from walstream.wal.model import BLCKSZ, BufferTag, PageImage
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.clusters import ServerFailed
-from tests.servers import PostgresServer
+from tests.support.clusters import ServerFailed
+from tests.support.servers import PostgresServer
 
 StartServer = Callable[..., PostgresServer]
 
