@@ -21,6 +21,7 @@ FLOORS = {
     "wal": 1,
     "rmgr": 2,
     "redo.rules": 2,
+    "segments": 2,
     "tasks": 2,
     "replication": 3,
     "store": 3,

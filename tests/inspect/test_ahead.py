@@ -15,11 +15,11 @@ from tests.inspect.archives import mixed_wal, write_segments
 from tests.support.walgen import SEGMENT
 from walstream.inspect import ahead
 from walstream.inspect.ending import Ending, EndKind
-from walstream.inspect.files import DirectoryFiles
 from walstream.inspect.reading import Reading
-from walstream.inspect.source import SegmentSource
 from walstream.inspect.totals import RecordTotals
 from walstream.inspect.workers import in_order
+from walstream.segments.files import DirectoryFiles
+from walstream.segments.source import SegmentSource
 from walstream.wal.match import RecordMatch
 from walstream.wal.model import RawRecord
 

@@ -17,7 +17,7 @@ from walstream.cli.arguments import POSTGRES, PostgresCommand, version_option
 if TYPE_CHECKING:
     from walstream.inspect.dump import Dumper, Sink
     from walstream.inspect.reading import Batch, Reading, Wait
-    from walstream.inspect.source import SegmentSource
+    from walstream.segments.source import SegmentSource
 
 IDLE_S = 1.0
 
@@ -104,7 +104,7 @@ def find_directory(path: Path | None, name: str | None) -> Path:
     and $PGDATA.
     """
     from walstream.errors import StorageError
-    from walstream.inspect.source import parse_name
+    from walstream.segments.source import parse_name
 
     roots = [path] if path is not None else [Path()]
     if path is None and "PGDATA" in os.environ:
@@ -136,8 +136,8 @@ def open_source(
         StorageError: nothing is there.
         click.UsageError: the arguments contradict one another.
     """
-    from walstream.inspect.files import DirectoryFiles, TarFiles, is_tar
-    from walstream.inspect.source import SegmentSource, parse_name
+    from walstream.segments.files import DirectoryFiles, TarFiles, is_tar
+    from walstream.segments.source import SegmentSource, parse_name
     from walstream.wal.model import format_lsn
 
     first = Path(segments[0]) if segments else None

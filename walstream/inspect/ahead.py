@@ -14,9 +14,9 @@ from collections.abc import Callable, Generator, Iterator
 from typing import NamedTuple
 
 from walstream.errors import StorageError, WalError
-from walstream.inspect.files import DirectoryFiles
-from walstream.inspect.source import PIECE, SegmentSource
 from walstream.inspect.workers import in_order
+from walstream.segments.files import DirectoryFiles
+from walstream.segments.source import PIECE, SegmentSource
 from walstream.wal.columns import RecordColumns
 from walstream.wal.match import RecordMatch
 from walstream.wal.scan import WalScanner

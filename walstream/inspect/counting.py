@@ -15,9 +15,9 @@ from walstream.errors import WalError, WrongCluster
 from walstream.inspect.ending import Ending
 from walstream.inspect.join import RunJoin
 from walstream.inspect.runs import Run, RunEnd, RunScan, plan_runs
-from walstream.inspect.source import SegmentSource
 from walstream.inspect.totals import RecordTotals
 from walstream.inspect.workers import in_order
+from walstream.segments.source import SegmentSource
 
 _CELLS = 4096
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from walstream.errors import WalError
 from walstream.inspect.ending import Ending, EndKind, raise_ending
 from walstream.inspect.runs import RunEnd
-from walstream.inspect.source import SegmentSource
 from walstream.inspect.tail import PAGE, Position, tail_of
+from walstream.segments.source import SegmentSource
 
 
 class RunJoin:

@@ -15,9 +15,6 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 from walstream.errors import StorageError, WalError
 from walstream.inspect.ahead import ReadAhead
 from walstream.inspect.ending import Ending, EndKind
-from walstream.inspect.files import CHUNK, read_some
-from walstream.inspect.pipe import read_pipe_head
-from walstream.inspect.source import PIECE, SegmentSource
 from walstream.inspect.tail import (
     damage_kind,
     is_wal_page,
@@ -29,6 +26,9 @@ from walstream.inspect.tail import (
     tail_of,
     unwritten_ending,
 )
+from walstream.segments.files import CHUNK, read_some
+from walstream.segments.pipe import read_pipe_head
+from walstream.segments.source import PIECE, SegmentSource
 from walstream.wal.columns import RecordColumns
 from walstream.wal.match import RecordMatch
 from walstream.wal.scan import WalScanner

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from walstream.errors import StorageError, WalError
-from walstream.inspect.files import DirectoryFiles, TarFiles, is_tar
-from walstream.inspect.source import PIECE, SegmentSource
 from walstream.inspect.tail import Position, is_wal_page
+from walstream.segments.files import DirectoryFiles, TarFiles, is_tar
+from walstream.segments.source import PIECE, SegmentSource
 from walstream.wal.input import LostWal
 from walstream.wal.scan import WalScanner
 from walstream.wal.segment import segment_file_name

@@ -14,9 +14,9 @@ from walstream.errors import WalError, WrongCluster
 from walstream.inspect.ending import Ending
 from walstream.inspect.join import RunJoin
 from walstream.inspect.runs import Batch, RunScan, plan_runs
-from walstream.inspect.source import SegmentSource
 from walstream.inspect.totals import RecordTotals
 from walstream.rmgr import operation_name
+from walstream.segments.source import SegmentSource
 from walstream.wal.columns import IMAGE_APPLY
 from walstream.wal.layout import rmgr_name
 from walstream.wal.model import format_lsn

@@ -24,7 +24,6 @@ from walstream.inspect.arrow import (
     column,
     record_batch,
 )
-from walstream.inspect.files import DirectoryFiles
 from walstream.inspect.join import RunJoin
 from walstream.inspect.runs import (
     Batch,
@@ -37,6 +36,7 @@ from walstream.inspect.runs import (
 )
 from walstream.inspect.stats import EPOCH_2000
 from walstream.inspect.workers import in_order
+from walstream.segments.files import DirectoryFiles
 from walstream.wal.layout import COMPRESSION_NAMES
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from typing import NamedTuple
 
 from walstream.errors import WalError
 from walstream.inspect.ending import Ending, EndKind
-from walstream.inspect.files import read_some
-from walstream.inspect.source import PIECE, SegmentSource
+from walstream.segments.files import read_some
+from walstream.segments.source import PIECE, SegmentSource
 from walstream.wal.layout import MAGIC_OF_VERSION, PAGE_MAGICS
 from walstream.wal.model import format_lsn
 from walstream.wal.reason import Reason

@@ -16,9 +16,9 @@ from typing import Any
 from walstream.errors import WalError
 from walstream.inspect.ending import EndKind
 from walstream.inspect.runs import Run, RunEnd, RunScan, name_of, plan_runs, stored_numbers
-from walstream.inspect.source import SegmentSource
 from walstream.inspect.tail import Position, tail_of
 from walstream.inspect.workers import in_order
+from walstream.segments.source import SegmentSource
 from walstream.wal.model import format_lsn
 from walstream.wal.reason import Reason
 

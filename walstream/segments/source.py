@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import IO, NamedTuple
 
 from walstream.errors import StorageError
-from walstream.inspect.files import Files, decompressed, read_into, read_some
+from walstream.segments.files import Files, decompressed, read_into, read_some
 from walstream.wal.segment import (
     DEFAULT_SEGMENT_SIZE,
     is_valid_segment_size,

@@ -6,7 +6,7 @@ import struct
 from typing import IO, NamedTuple
 
 from walstream.errors import PageHeaderError, WalError
-from walstream.inspect.files import read_some
+from walstream.segments.files import read_some
 from walstream.wal.layout import PAGE_MAGICS, XLP_LONG_HEADER
 from walstream.wal.segment import is_valid_segment_size
 

@@ -1,4 +1,4 @@
-"""Named files to inspect: those of a directory, or the members of a tar archive; plain bytes out.
+"""Named files that hold WAL, of a directory or the members of a tar archive; plain bytes out.
 
 Knows compressed files (.gz, .lz4, .zst), but not what is in any of them.
 """
