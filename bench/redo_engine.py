@@ -19,7 +19,7 @@ ROUNDS = 7
 ROUND_S = 0.25
 BATCH = 256 << 10
 # PostgreSQL 15's own C code in a redo child, saturated, pipes included: child CPU us a request,
-# for chains of such records (measured once, on the machine of docs/performance.md).
+# for chains of such records (measured once, on the machine of docs/evidence/performance.md).
 PEER = {
     "ping": 0.88,
     "neon short": 3.0,

@@ -1,4 +1,4 @@
-"""The package is a house: imports go down its floors only (docs/architecture.md)."""
+"""The package is a house: imports go down its floors only (docs/explanation/architecture.md)."""
 
 from __future__ import annotations
 

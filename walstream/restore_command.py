@@ -29,7 +29,7 @@ def is_restore_command() -> bool:
 
 
 def restore_exit_code(code: object) -> int:
-    """Returns what an exit code of the other commands becomes (docs/exit-codes.md)."""
+    """Returns what an exit code of the other commands becomes (docs/reference/exit-codes.md)."""
     if code in (None, 0):
         return 0
     if code == _SEGMENT_MISSING:

@@ -7,7 +7,7 @@ from pathlib import Path
 from walstream import errors
 from walstream.cli import exit_codes
 
-PAGE = Path(__file__).parents[2] / "docs" / "exit-codes.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "exit-codes.md"
 
 
 def test_the_page_lists_every_code() -> None:

@@ -1,4 +1,4 @@
-"""The recovery of docs/operating.md, word by word: from a store, with tablespaces, by its group."""
+"""The recovery of docs/how-to/run.md, word by word: from a store, tablespaces, by its group."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.servers import PostgresServer
 from walstream.cli.wal_directory import flushed_of
 
 MB = 1 << 20
-OPERATING = Path(__file__).parents[2] / "docs" / "operating.md"
+OPERATING = Path(__file__).parents[2] / "docs" / "how-to" / "run.md"
 VERSIONS = [version for version in available_versions() if version in (15, 18)]
 
 

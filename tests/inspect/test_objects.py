@@ -44,7 +44,7 @@ def written(build: ModuleType, data: bytes, version: int) -> Any:
 
 
 def expected_object(record: XLogRecord, version: int) -> dict[str, Any]:
-    """Returns the object of a record as docs/dump.md describes it."""
+    """Returns the object of a record as docs/reference/dump.md describes it."""
     blocks = []
     for ref in record.blocks:
         fork = ref.tag.fork

@@ -2,7 +2,7 @@
 
 :func:`check_version` runs the whole workload on a real server with images of every changed block
 in its WAL, and follows that WAL with :class:`tests.redo.oracle.Oracle`.
-``python -m tests.redo.coverage FILE`` does so for 14 to 18 and writes docs/coverage.md.
+``python -m tests.redo.coverage FILE`` does so for 14 to 18 and writes docs/evidence/coverage.md.
 """
 
 import re
@@ -192,7 +192,7 @@ the record changed. The table counts, for one run of `tests/support/workload.py`
 redo was compared with that image under PostgreSQL's own mask, heap pages also under a stricter one.
 *image*: the record always carries an image that is restored, so there is nothing to compute.
 
-Made by `python -m tests.redo.coverage docs/coverage.md`.
+Made by `python -m tests.redo.coverage docs/evidence/coverage.md`.
 """
 
 

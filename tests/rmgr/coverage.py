@@ -1,6 +1,6 @@
-"""Writes docs/descriptions.md: which operations were compared with pg_waldump, line by line.
+"""Writes docs/evidence/descriptions.md: which operations were compared with pg_waldump by line.
 
-python -m tests.rmgr.coverage docs/descriptions.md
+python -m tests.rmgr.coverage docs/evidence/descriptions.md
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ the pg_waldump of 15, on WAL rewritten to its page magic and flags (`tests/rmgr/
 PREPARE of 14, whose body differs, is not. Empty: the version has no such operation. 0: the workload
 does not write it.
 
-Made by `python -m tests.rmgr.coverage docs/descriptions.md`.
+Made by `python -m tests.rmgr.coverage docs/evidence/descriptions.md`.
 
 Lines compared: {lines}. Differences: 0.
 

@@ -106,7 +106,7 @@ def uncompiled_kernels() -> str:
 def cli() -> None:
     """PostgreSQL's physical WAL: streamed, kept, decoded, indexed and replayed.
 
-    Exit codes are listed in docs/exit-codes.md.
+    Exit codes are listed in docs/reference/exit-codes.md.
     """
 
 

@@ -205,7 +205,7 @@ def follower(source: SegmentSource, reading: Reading) -> Wait:
 
 
 def finish(reading: Reading, written: int, limit: int) -> None:
-    """Says how it ended, and leaves with the exit code of docs/exit-codes.md."""
+    """Says how it ended, and leaves with the exit code of docs/reference/exit-codes.md."""
     from walstream.cli.exit_codes import FAILED, WAL_TRUNCATED
     from walstream.inspect.ending import EndKind, raise_ending
     from walstream.wal.model import format_lsn
@@ -258,7 +258,7 @@ def finish(reading: Reading, written: int, limit: int) -> None:
     type=click.Choice(["text", "json", "arrow", "parquet"]),
     default="text",
     show_default=True,
-    help="See docs/dump.md for the schemas.",
+    help="See docs/reference/dump.md for the schemas.",
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write to.")
 @click.option("--describe", is_flag=True, help="Descriptions in Arrow and Parquet, too.")

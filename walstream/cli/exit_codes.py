@@ -1,4 +1,4 @@
-"""Exit codes of every command, and which error becomes which (docs/exit-codes.md)."""
+"""Exit codes of every command, and which error becomes which (docs/reference/exit-codes.md)."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ def command(store: Path, name: str, target: Path) -> None:
 
     Exit code 1 says that STORE does not have the file: PostgreSQL then ends its recovery. Whatever
     else goes wrong is 200 and more, at which PostgreSQL stops: 206 a file cannot be read or
-    written, 207 WAL is damaged, 213 it is another cluster's (docs/exit-codes.md).
+    written, 207 WAL is damaged, 213 it is another cluster's (docs/reference/exit-codes.md).
     """
     from walstream.cli.wal_directory import flushed_of, system_id_of, wal_path
     from walstream.store.restore import restore_file

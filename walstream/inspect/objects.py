@@ -1,4 +1,4 @@
-"""Prints records as JSON, one object a line, as docs/dump.md describes it; many at once.
+"""Prints records as JSON, one object a line, as docs/reference/dump.md describes it; many at once.
 
 ``ObjectWriter`` is a kernel like ``LineWriter``: descriptions and fields come from
 ``rmgr.program``, the rest stands in the headers.
