@@ -39,8 +39,7 @@ SHARED = "walstream._cython"
 
 # Compiled with -O1, in two thirds of the time: what is not in any hot loop.
 COLD = {
-    "walstream.inspect.objects",
-    "walstream.inspect.totals",
+    "walstream.dump.json_lines",
     "walstream.redo.rules.brin",
     "walstream.redo.rules.generic",
     "walstream.redo.rules.gin",
@@ -52,6 +51,7 @@ COLD = {
     "walstream.redo.rules.spgist",
     "walstream.redo.rules.spgist_page",
     "walstream.redo.rules.xlog",
+    "walstream.wal.totals",
 }
 
 # Bounds checks are off: the kernels check every length and offset that comes from the bytes, in

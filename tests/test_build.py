@@ -125,10 +125,10 @@ sys.meta_path.insert(0, Nothing())
 sys.path.insert(0, sys.argv[1])
 import walstream
 from walstream import WalStreamDecoder, describe
-import walstream.redo.rules.engine, walstream.index.postings, walstream.inspect.lines
+import walstream.redo.rules.engine, walstream.index.postings, walstream.dump.text_lines
 assert walstream.__file__.startswith(sys.argv[1])
 assert sys.modules["cython"].__name__ == "walstream.uncompiled"
-print(walstream.inspect.lines.__file__.rpartition(".")[2])
+print(walstream.dump.text_lines.__file__.rpartition(".")[2])
 """
 
 

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from walstream.app.run import Application as Application
     from walstream.config import RunConfig as RunConfig
     from walstream.errors import WalstreamError as WalstreamError
-    from walstream.inspect.table import WalScan as WalScan
-    from walstream.inspect.table import scan as scan
     from walstream.pages.service import BlockChange as BlockChange
     from walstream.pages.service import PageService as PageService
     from walstream.rmgr import describe as describe
+    from walstream.sql.tables import WalScan as WalScan
+    from walstream.sql.tables import scan as scan
     from walstream.wal.model import BufferTag as BufferTag
     from walstream.wal.model import RelFileLocator as RelFileLocator
     from walstream.wal.model import XLogRecord as XLogRecord
@@ -45,7 +45,7 @@ _MODULES = {
     "PageService": "walstream.pages.service",
     "RelFileLocator": "walstream.wal.model",
     "RunConfig": "walstream.config",
-    "WalScan": "walstream.inspect.table",
+    "WalScan": "walstream.sql.tables",
     "WalStreamDecoder": "walstream.wal.stream",
     "WalstreamError": "walstream.errors",
     "XLogRecord": "walstream.wal.model",
@@ -55,7 +55,7 @@ _MODULES = {
     "open_pages": "walstream.app.open",
     "parse_lsn": "walstream.wal.model",
     "parse_relation": "walstream.wal.relpath",
-    "scan": "walstream.inspect.table",
+    "scan": "walstream.sql.tables",
 }
 
 

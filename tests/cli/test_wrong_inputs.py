@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.inspect.archives import mixed_wal, write_segments
+from tests.support.archives import mixed_wal, write_segments
 from walstream.cli.exit_codes import CONNECTION, FAILED, STORAGE, STORE, USAGE
 
 # Arguments ({wal}: a directory of WAL, {tmp}: an empty one), and the exit code.

@@ -34,10 +34,10 @@ from tests.wal.test_image import BUILDS as IMAGES
 from tests.wal.test_scan import check as check_columns
 from tests.wal.test_scan import fits
 from walstream import rmgr
+from walstream.dump import text_lines
 from walstream.errors import RecordError, WalError
 from walstream.index.ingest import Ingest
 from walstream.index.page_index import Batch, DatabaseChange, PageIndex, SizeChange
-from walstream.inspect import lines
 from walstream.wal import scan, stream
 from walstream.wal.columns import RecordColumns
 from walstream.wal.image import pglz_decompress_bytes
@@ -51,7 +51,7 @@ PURE_SHARE = 16
 
 _writers = {
     (module.__name__, version, details): module.LineWriter(version, details)
-    for module in (lines, PURE_LINES)
+    for module in (text_lines, PURE_LINES)
     for version in range(14, 19)
     for details in (False, True)
 }
@@ -119,7 +119,7 @@ def check_record(raw: bytes, version: int, with_pure: bool) -> tuple[object, ...
     whole = decode_wal_record(RawRecord(8, 64, raw), version)
     attempt(lambda: repr(rmgr.fields(whole, version)).encode())
     for details in (False, True):
-        text = line(lines, version, details, data)
+        text = line(text_lines, version, details, data)
         assert described in text
         if with_pure:
             assert text == line(PURE_LINES, version, details, raw)
@@ -283,7 +283,7 @@ def check_lines(
     """Checks that lines written of columns are those of single records."""
     if not records:
         return
-    writer = _writers[lines.__name__, version, False]
+    writer = _writers[text_lines.__name__, version, False]
     writer.text.clear()
     for raw in records:
         writer.write_record(raw)

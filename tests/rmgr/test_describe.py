@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-import walstream.inspect.lines
+import walstream.dump.text_lines
 import walstream.wal.record
 from tests.support.pure import pure
 from walstream import rmgr
@@ -24,7 +24,7 @@ PURE_RECORD = pure("walstream.wal.record")
 PURE_TEXT = pure("walstream.rmgr.text")
 _PURE = {"walstream.wal.record": PURE_RECORD, "walstream.rmgr.text": PURE_TEXT}
 PURE_PROGRAM = pure("walstream.rmgr.program", _PURE)
-PURE_LINES = pure("walstream.inspect.lines", {**_PURE, "walstream.rmgr.program": PURE_PROGRAM})
+PURE_LINES = pure("walstream.dump.text_lines", {**_PURE, "walstream.rmgr.program": PURE_PROGRAM})
 
 OPERATIONS = sorted({key for version in VERSIONS for key in operations(version)})
 
@@ -76,7 +76,7 @@ def test_any_body_compiled_and_not(
     version: int, operation: tuple[int, int], body: bytes, data: bytes, details: bool
 ) -> None:
     raw = record_bytes(operation[0], operation[1], body, data)
-    text = line(walstream.inspect.lines, version, raw, details)
+    text = line(walstream.dump.text_lines, version, raw, details)
     assert text == line(PURE_LINES, version, raw, details)
     assert text.startswith("rmgr: ")
     assert text.endswith("\n")
@@ -96,7 +96,7 @@ def test_any_body_compiled_and_not(
 @pytest.mark.parametrize("rmgr_id", [22, 127, 128, 255])
 def test_unknown_resource_managers_are_raw(rmgr_id: int) -> None:
     raw = record_bytes(rmgr_id, 0x30, b"whatever", b"")
-    text = line(walstream.inspect.lines, 15, raw)
+    text = line(walstream.dump.text_lines, 15, raw)
     assert f"desc: UNKNOWN (30) rmid: {rmgr_id}, blkref #0: rel 1663/5/16384 blk 7\n" in text
     assert rmgr.identify(15, rmgr_id, 0x30) is None
     assert rmgr.fields(decode_wal_record(RawRecord(0, 0, raw), 15), 15) == {}
@@ -116,7 +116,7 @@ def test_names_follow_the_version() -> None:
     body = struct.pack("<IHBB", 9, 3, 0x14, 0)
     raw = record_bytes(10, 0x90, body, b"")
     assert "UNKNOWN (90) xmax: 9, off: 3, infobits: [EXCL_LOCK, KEYS_UPDATED]" in line(
-        walstream.inspect.lines, 18, raw
+        walstream.dump.text_lines, 18, raw
     )
 
 
@@ -129,7 +129,7 @@ def test_times_before_2000_and_beyond_year_9999() -> None:
     ):
         raw = record_bytes(1, 0x00, struct.pack("<q", time_us), b"")
         assert text in rmgr.describe(decode_wal_record(RawRecord(0, 0, raw), 18), 18)
-        assert line(walstream.inspect.lines, 18, raw) == line(PURE_LINES, 18, raw)
+        assert line(walstream.dump.text_lines, 18, raw) == line(PURE_LINES, 18, raw)
 
 
 def test_layouts_lie_as_a_c_compiler_lays_structs() -> None:

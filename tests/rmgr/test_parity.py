@@ -14,7 +14,7 @@ from tests.rmgr.translate import SEGMENT, as_15, expected_of_14, without_prepare
 from tests.support.binaries import find_binaries
 from tests.support.servers import PostgresServer
 from tests.support.workload import WORKLOAD_CONFIG, run_sql_files, run_workload
-from walstream.inspect.lines import LineWriter
+from walstream.dump.text_lines import LineWriter
 from walstream.rmgr.table import operations
 from walstream.wal.layout import rmgr_name
 from walstream.wal.model import format_lsn

@@ -15,8 +15,8 @@ import click
 from walstream.cli.arguments import POSTGRES, PostgresCommand, version_option
 
 if TYPE_CHECKING:
-    from walstream.inspect.dump import Dumper, Sink
-    from walstream.inspect.reading import Batch, Reading, Wait
+    from walstream.dump.sinks import Dumper, Sink
+    from walstream.scan.reading import Batch, Reading, Wait
     from walstream.segments.source import SegmentSource
 
 IDLE_S = 1.0
@@ -193,7 +193,7 @@ def need_pyarrow() -> None:
 
 def follower(source: SegmentSource, reading: Reading) -> Wait:
     """Returns what waits for more WAL in a directory."""
-    from walstream.inspect.watch import DirectoryWatch
+    from walstream.scan.watch import DirectoryWatch
 
     watch = DirectoryWatch(Path(source.files.where()))
 
@@ -207,7 +207,7 @@ def follower(source: SegmentSource, reading: Reading) -> Wait:
 def finish(reading: Reading, written: int, limit: int) -> None:
     """Says how it ended, and leaves with the exit code of docs/reference/exit-codes.md."""
     from walstream.cli.exit_codes import FAILED, WAL_TRUNCATED
-    from walstream.inspect.ending import EndKind, raise_ending
+    from walstream.scan.ending import EndKind, raise_ending
     from walstream.wal.model import format_lsn
 
     ending = reading.ending
@@ -292,11 +292,11 @@ def command(
     Reads segments of 14 to 18: complete, .partial, compressed (.gz, .lz4, .zst), in a directory, a
     tar archive or a store, or a stream of WAL on standard input (-), or follows a server (DSN).
     """
-    from walstream.inspect.dump import Dumper, ImageSaver
-    from walstream.inspect.reading import Reading
-    from walstream.inspect.totals import RecordTotals
+    from walstream.dump.sinks import Dumper, ImageSaver
+    from walstream.scan.reading import Reading
     from walstream.wal.match import RecordMatch
     from walstream.wal.model import FORK_NAMES, RelFileLocator, format_lsn
+    from walstream.wal.totals import RecordTotals
 
     # As pg_waldump: an interrupt ends it in good order, also where a shell that put it into the
     # background had interrupts ignored.
@@ -368,7 +368,7 @@ def stream(conninfo: str, reading: Reading, dumper: Dumper) -> None:
     """Follows a server until the end that was asked for, or an interrupt."""
     import trio
 
-    from walstream.inspect.live import follow_server
+    from walstream.dump.live import follow_server
 
     try:
         trio.run(follow_server, conninfo, reading, dumper.take)
@@ -413,7 +413,7 @@ def sink_for(
     details: bool,
     described: bool,
 ) -> Sink:
-    from walstream.inspect.dump import ArrowSink, JsonSink, QuietSink, StatsSink, TextSink
+    from walstream.dump.sinks import ArrowSink, JsonSink, QuietSink, StatsSink, TextSink
 
     if quiet:
         return QuietSink()

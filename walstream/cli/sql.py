@@ -152,8 +152,8 @@ def command(
         with interrupts.held():
             import duckdb
 
-            from walstream.inspect.runs import open_source
-            from walstream.inspect.table import WalScan
+            from walstream.scan.runs import open_source
+            from walstream.sql.tables import WalScan
     except ImportError as error:
         raise click.ClickException(
             f"{error.name} is not installed: pip install 'walstream[sql]'"

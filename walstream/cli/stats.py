@@ -48,9 +48,9 @@ def command(
     HTML hold everything. Where WAL is damaged, what is before it is counted; the exit code is that
     of ``walstream verify``.
     """
-    from walstream.inspect.ending import EndKind
-    from walstream.inspect.runs import default_threads, open_source
-    from walstream.inspect.statstable import stats_table
+    from walstream.scan.ending import EndKind
+    from walstream.scan.runs import default_threads, open_source
+    from walstream.stats.waldump_table import stats_table
 
     source = open_source(path, timeline)
     click.get_current_context().call_on_close(source.close)
@@ -59,7 +59,7 @@ def command(
     kinds = kinds or ("rmgr",)
     if form == "table" and set(kinds) <= {"rmgr", "record"}:
         threads = 1 if path.is_file() else threads or default_threads()
-        from walstream.inspect.counting import count_records
+        from walstream.stats.record_stats import count_records
 
         count = count_records(source, threads, start, end)
         ending, error = count.ending, count.error
@@ -68,8 +68,8 @@ def command(
             for kind in kinds
         )
     else:
-        from walstream.inspect.report import html_page, text_table
-        from walstream.inspect.stats import as_json, collect
+        from walstream.stats.breakdown import as_json, collect
+        from walstream.stats.report import html_page, text_table
 
         sums = collect(source, start, end)
         ending, error = sums.ending, sums.error

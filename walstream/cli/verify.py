@@ -32,9 +32,10 @@ def command(
     from rich.progress import Progress
 
     from walstream.cli import exit_codes
-    from walstream.inspect.runs import default_threads, open_source, stored_numbers
-    from walstream.inspect.verify import Verdict, verify
+    from walstream.scan.runs import default_threads, open_source, stored_numbers
     from walstream.store.directory import Store
+    from walstream.verify.check import verify
+    from walstream.verify.report import Verdict
     from walstream.wal.model import format_lsn
 
     system = Store.open(path, lock=False).identity.system_id if Store.exists(path) else None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-# 2000-01-01 00:00:00 UTC in seconds since 1970
-POSTGRES_EPOCH_S = 946_684_800
+from walstream.wal.model import POSTGRES_EPOCH_S
+
 _FIRST_S = -62_135_596_800 + 86_400
 _LAST_S = 253_402_300_799 - 86_400
 

@@ -13,11 +13,12 @@ import cython
 
 from walstream.errors import RecordError
 from walstream.rmgr.arrays import format_double
-from walstream.rmgr.clock import POSTGRES_EPOCH_S, second_text
+from walstream.rmgr.clock import second_text
 from walstream.rmgr.table import MODULES, operations_of
 from walstream.rmgr.template import CALL, CALL_END, WIDTH, Pool, compile_template
 from walstream.rmgr.text import Text
 from walstream.rmgr.view import View
+from walstream.wal.model import POSTGRES_EPOCH_S
 from walstream.wal.record import RecordReader
 
 if TYPE_CHECKING:

@@ -12,6 +12,9 @@ Lsn = NewType("Lsn", int)
 
 BLCKSZ = 8192
 
+POSTGRES_EPOCH_S = 946_684_800
+"""Seconds from 1970 to 2000, where the clock of TimestampTz begins (POSTGRES_EPOCH_JDATE)."""
+
 _LSN = re.compile(r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})")
 
 

@@ -1,0 +1,33 @@
+"""Records of WAL as Arrow tables with a column of descriptions. Needs pyarrow (extra ``sql``)."""
+
+from __future__ import annotations
+
+from array import array
+
+import pyarrow as pa
+
+from walstream.dump.text_lines import LineWriter
+from walstream.scan.arrow import RECORDS, record_batch
+from walstream.scan.reading import Batch
+
+WITH_DESCRIPTION = RECORDS.append(pa.field("description", pa.string()))
+
+
+def described_batch(batch: Batch, version: int, writer: LineWriter) -> pa.RecordBatch:
+    """Returns the chosen rows with a column of descriptions (schema WITH_DESCRIPTION)."""
+    columns, rows, piece = batch
+    plain = record_batch(columns, version, rows)
+    ends = array("i", bytes(4 * (len(rows) + 1)))
+    writer.text.clear()
+    writer.describe_rows(
+        rows,
+        columns.start_lsn,
+        columns.record_at,
+        columns.total_length,
+        piece,
+        columns.side,
+        ends,
+    )
+    buffers = [None, pa.py_buffer(ends), pa.py_buffer(writer.text.value())]
+    texts = pa.Array.from_buffers(pa.string(), len(rows), buffers)
+    return pa.RecordBatch.from_arrays([*plain.columns, texts], schema=WITH_DESCRIPTION)

@@ -1,0 +1,336 @@
+"""Scans the segments of a source in runs, which threads may read at the same time.
+
+A run is some consecutive segments. A record belongs to the run in which it starts; the run reads
+on into the next segment until that record is whole. Whoever reads several runs can prove that
+nothing lies between them: the first record of a run must point back to the last of the run before
+(``RunEnd``).
+"""
+
+from __future__ import annotations
+
+import os
+from array import array
+from bisect import bisect_left
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from walstream.errors import StorageError, WalError
+from walstream.scan.tail import Position, is_wal_page
+from walstream.segments.files import DirectoryFiles, TarFiles, is_tar
+from walstream.segments.source import PIECE, SegmentSource
+from walstream.wal.input import LostWal
+from walstream.wal.scan import WalScanner
+from walstream.wal.segment import segment_file_name
+
+if TYPE_CHECKING:
+    from walstream.wal.columns import RecordColumns
+
+
+class Run(NamedTuple):
+    """Segments ``first`` to ``last``, both included, every one there."""
+
+    first: int
+    last: int
+
+
+class Batch(NamedTuple):
+    """The first ``rows`` rows of ``columns``, of which ``piece`` has the bytes.
+
+    ``piece`` is a buffer that is used again: it holds only until the next batch is asked for.
+    """
+
+    columns: RecordColumns
+    rows: int
+    piece: memoryview
+
+
+class RunEnd(NamedTuple):
+    """What is known when a run was read: enough to join it to its neighbours.
+
+    ``first_lsn`` and ``first_prev`` are of its first record (0 for none), ``last_lsn`` and
+    ``end_lsn`` of its last. ``pending_lsn`` is a record that starts in it and never ends,
+    ``zeros_lsn`` where a zero length ended it, ``short`` that a file was shorter than a segment,
+    ``next_lsn`` is the first record behind it, or behind what was asked for, where reading on came
+    to one, else 0. ``first_timeline`` is what its first page says, 0 where that is none of WAL.
+    """
+
+    run: Run
+    records: int
+    first_lsn: int
+    first_prev: int
+    last_lsn: int
+    end_lsn: int
+    pending_lsn: int | None
+    zeros_lsn: int | None
+    short: str | None
+    errors: list[WalError]
+    lost: list[LostWal]
+    version: int
+    system_identifier: int
+    timeline: int
+    first_timeline: int
+    next_lsn: int
+
+    @property
+    def position(self) -> Position:
+        """Where its last record ends."""
+        return Position(
+            self.end_lsn,
+            self.last_lsn,
+            False,
+            self.version,
+            self.system_identifier,
+            max(self.timeline, 1),
+        )
+
+
+def open_source(path: Path, timeline: int | None = None) -> SegmentSource:
+    """Returns the segments of a store, a data directory, a directory of WAL, or a tar archive.
+
+    Raises:
+        StorageError: there is no WAL.
+    """
+    if path.is_file() and not is_tar(path.name):
+        raise StorageError(f"{path} is no directory of WAL, store or tar archive", str(path))
+    if path.is_file() and is_tar(path.name):
+        return SegmentSource(TarFiles(path), timeline)
+    if (path / "walstream.toml").exists():
+        path /= "wal"
+    elif (path / "pg_wal").is_dir():
+        path /= "pg_wal"
+    return SegmentSource(DirectoryFiles(path), timeline)
+
+
+def stored_numbers(source: SegmentSource) -> list[int]:
+    """Returns the numbers of the segments that are there on the way to the timeline, ascending."""
+    return source.numbers()
+
+
+def plan_runs(
+    source: SegmentSource,
+    threads: int = 1,
+    start_lsn: int = 0,
+    end_lsn: int | None = None,
+    longest: int = 1 << 40,
+) -> list[Run]:
+    """Returns the runs that cover ``[start_lsn, end_lsn)``, ascending; none over a gap.
+
+    With one thread as few as the gaps allow, else about four a thread, so that threads end
+    together; none longer than ``longest`` segments.
+    """
+    size = source.segment_size
+    last = None if end_lsn is None else (end_lsn - 1) // size
+    numbers = [
+        number
+        for number in stored_numbers(source)
+        if number >= start_lsn // size and (last is None or number <= last)
+    ]
+    most = len(numbers) if threads == 1 else max(1, -(-len(numbers) // (4 * threads)))
+    most = min(most, longest)
+    runs: list[Run] = []
+    for number in numbers:
+        if runs and runs[-1].last == number - 1 and number - runs[-1].first < most:
+            runs[-1] = Run(runs[-1].first, number)
+        else:
+            runs.append(Run(number, number))
+    return runs
+
+
+class RunScan:
+    """Reads one run; iterate ``batches`` (or ``add_totals``), then ask ``end``.
+
+    Damage ends it like the end of WAL: it is kept for ``end``, and what it means only
+    ``tail.py`` says.
+
+    Args:
+        source: where the segments are.
+        run: which of them.
+        start_lsn: records that start before it are left out.
+        end_lsn: records that start there or later are left out.
+        resync: go on behind damage and collect the errors, instead of ending at the first.
+        joining: read on until the first record behind the run was seen (``join.py``).
+        keep_records: as for ``WalScanner``.
+        system_identifier: as for ``WalScanner``.
+    """
+
+    def __init__(
+        self,
+        source: SegmentSource,
+        run: Run,
+        *,
+        start_lsn: int = 0,
+        end_lsn: int | None = None,
+        resync: bool = False,
+        joining: bool = False,
+        keep_records: bool = False,
+        system_identifier: int | None = None,
+    ) -> None:
+        self.source = source
+        self.run = run
+        size = source.segment_size
+        self.start_lsn = start_lsn
+        limit = (run.last + 1) * size
+        self.limit = limit if end_lsn is None else min(limit, end_lsn)
+        self.resync = resync
+        self.joining = joining
+        # A record is found from the first page that it could start on.
+        first = max(run.first * size, start_lsn // 8192 * 8192)
+        self.scanner = WalScanner(
+            None,
+            size,
+            first,
+            find_record=True,
+            keep_records=keep_records,
+            system_identifier=system_identifier,
+            timeline=1,
+        )
+        self.errors: list[WalError] = []
+        self.short: str | None = None
+        self.records = self.first_lsn = self.first_prev = self.last_lsn = self.end_lsn = 0
+        self.first_timeline = self.next_lsn = 0
+        self.buffer = memoryview(b"")
+        self.done = False
+
+    def pieces(self, number: int, lsn: int, end: int) -> Iterator[memoryview]:
+        """Yields the bytes ``[lsn, end)`` of a segment; the buffer is used again."""
+        file = self.source.find(number)
+        assert file is not None
+        if not self.buffer:
+            self.buffer = memoryview(bytearray(PIECE))
+        begin = number * self.source.segment_size
+        self.scanner.last_timeline = file.timeline
+        for piece in self.source.pieces(file, lsn - begin, end - begin, self.buffer):
+            if lsn == self.run.first * self.source.segment_size and is_wal_page(piece, 0, lsn):
+                self.first_timeline = int.from_bytes(piece[4:8], "little")
+            lsn += len(piece)
+            yield piece
+        if lsn < end:
+            self.short = file.name
+
+    def fed(self) -> Generator[memoryview, None, None]:
+        """Feeds the run to the scanner piece by piece; yields each for the scanner to be polled."""
+        size = self.source.segment_size
+        scanner = self.scanner
+        for number in range(self.run.first, self.run.last + 1):
+            for piece in self.pieces(number, scanner.feed_lsn, (number + 1) * size):
+                scanner.feed_bytes(scanner.feed_lsn, piece)
+                yield piece
+                if self.done:
+                    return
+            if self.short is not None:
+                return
+        # The last record may end in a later segment; to join runs the one behind it is wanted.
+        number = self.run.last + 1
+        pending = scanner.pending_lsn
+        while (self.joining or pending is not None) and self.source.find(number) is not None:
+            for piece in self.pieces(number, scanner.feed_lsn, (number + 1) * size):
+                scanner.feed_bytes(scanner.feed_lsn, piece)
+                yield piece
+                if self.done or (not self.joining and scanner.pending_lsn != pending):
+                    return
+            if self.short is not None:
+                self.short = None
+                return
+            number += 1
+
+    def batches(self) -> Iterator[Batch]:
+        """Yields the records of the run in order.
+
+        Raises:
+            StorageError: a file cannot be read.
+        """
+        for piece in self.fed():
+            yield from self.poll(piece)
+            if self.errors and not self.resync:
+                return
+
+    def add_totals(self, totals: array[int]) -> None:
+        """Sums the run up, as ``WalScanner.add_totals``, instead of yielding batches.
+
+        Raises:
+            StorageError: a file cannot be read.
+        """
+        scanner = self.scanner
+        fed = self.fed()
+        try:
+            for _ in fed:
+                self.done = not scanner.add_totals(totals, self.start_lsn, self.limit)
+        except WalError as error:
+            self.errors.append(error)
+            fed.close()
+        self.next_lsn = scanner.next_lsn if self.done else 0
+        self.first_lsn, self.last_lsn, self.end_lsn, self.records = totals[-4:]
+
+    def poll(self, piece: memoryview) -> Iterator[Batch]:
+        """Yields what the scanner makes of the piece that was fed."""
+        scanner = self.scanner
+        while True:
+            try:
+                columns = scanner.poll_columns()
+            except WalError as error:
+                self.errors.append(error)
+                if not self.resync:
+                    return
+                scanner.resync()
+                continue
+            if columns is None:
+                return
+            rows = columns.count
+            if columns.start_lsn[-1] >= self.limit:
+                rows = bisect_left(columns.start_lsn, self.limit)
+                self.next_lsn = columns.start_lsn[rows]
+                self.done = True
+            if columns.start_lsn[0] < self.start_lsn:
+                # Only before the first row that is wanted, so at most one page of records.
+                skipped = bisect_left(columns.start_lsn, self.start_lsn)
+                columns = columns.from_row(skipped)
+                rows -= skipped
+            if rows > 0:
+                if self.records == 0:
+                    self.first_lsn = columns.start_lsn[0]
+                    self.first_prev = columns.prev_lsn[0]
+                self.records += rows
+                self.last_lsn = columns.start_lsn[rows - 1]
+                self.end_lsn = columns.end_lsn[rows - 1]
+                yield Batch(columns, rows, piece)
+            if self.done:
+                return
+
+    def end(self) -> RunEnd:
+        """Returns what was found out; after ``batches`` is exhausted."""
+        scanner = self.scanner
+        zeros = scanner.end_of_wal
+        pending = scanner.pending_lsn
+        if self.done or (pending is not None and pending >= self.limit):
+            pending = None
+        return RunEnd(
+            self.run,
+            self.records,
+            self.first_lsn,
+            self.first_prev,
+            self.last_lsn,
+            self.end_lsn,
+            pending,
+            None if zeros is None or self.done else zeros.lsn,
+            self.short,
+            self.errors,
+            scanner.lost,
+            scanner.version,
+            scanner.system_identifier,
+            scanner.timeline,
+            self.first_timeline,
+            self.next_lsn,
+        )
+
+
+def default_threads() -> int:
+    """Returns how many threads scan at most: the processors that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def name_of(source: SegmentSource, number: int) -> str:
+    """Returns the plain file name of a segment, of the file that is there or would be wanted."""
+    file = source.find(number)
+    timeline = source.timeline if file is None else file.timeline
+    return segment_file_name(timeline, number, source.segment_size)

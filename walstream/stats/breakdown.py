@@ -1,0 +1,242 @@
+"""Counts WAL: per kind of record as pg_waldump, and per relation, fork, transaction and time."""
+
+from __future__ import annotations
+
+import re
+from array import array
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from heapq import nlargest
+from typing import Any
+
+from walstream.errors import WalError, WrongCluster
+from walstream.rmgr import operation_name
+from walstream.scan.ending import Ending
+from walstream.scan.join import RunJoin
+from walstream.scan.runs import Batch, RunScan, plan_runs
+from walstream.segments.source import SegmentSource
+from walstream.wal.columns import IMAGE_APPLY
+from walstream.wal.layout import rmgr_name
+from walstream.wal.model import POSTGRES_EPOCH_S, format_lsn
+from walstream.wal.totals import RecordTotals
+
+_CELLS = 4096
+_MARKS = re.compile(b"[\x00\x01]")
+XLOG_SWITCH = 0x40
+_ROWS = array("I", range(1 << 13))
+
+FORKS = {0: "main", 1: "fsm", 2: "vm", 3: "init"}
+HINT = "hint bits with checksums or wal_log_hints (FPI_FOR_HINT)"
+WHOLE = "whole pages logged as such (FPI: index builds and the like)"
+FIRST = "first change after a checkpoint"
+CHECK = "wal_consistency_checking"
+
+
+@dataclass(slots=True)
+class Sums:
+    """``[blocks or records, images, bytes of images]`` or ``[records, bytes]`` by key."""
+
+    totals: RecordTotals = field(default_factory=RecordTotals)
+    ending: Ending | None = None
+    error: WalError | WrongCluster | None = None
+    first_lsn: int = 0
+    version: int = 0
+    blocks: Counter[tuple[int, int, int, int]] = field(default_factory=Counter)
+    images: Counter[tuple[int, int, int, int]] = field(default_factory=Counter)
+    image_bytes: Counter[tuple[int, int, int, int]] = field(default_factory=Counter)
+    causes: Counter[str] = field(default_factory=Counter)
+    cause_bytes: Counter[str] = field(default_factory=Counter)
+    xid_records: Counter[int] = field(default_factory=Counter)
+    xid_bytes: Counter[int] = field(default_factory=Counter)
+    commits: Counter[int] = field(default_factory=Counter)
+    aborts: Counter[int] = field(default_factory=Counter)
+    # second since 1970 -> end LSN of the last commit or abort in it
+    second_lsn: dict[int, int] = field(default_factory=dict)
+    # bytes that no record is in, behind XLOG_SWITCH: so far, and up to that end LSN
+    padding: int = 0
+    second_padding: dict[int, int] = field(default_factory=dict)
+
+    def add(self, batch: Batch) -> None:
+        """Adds a batch of records."""
+        columns, rows, _ = batch
+        whole = rows == columns.count
+        self.totals.add(columns, _ROWS[:rows])
+        self.first_lsn = self.first_lsn or columns.start_lsn[0]
+        last = columns.block_count if whole else columns.block_begin[rows]
+        keys = list(
+            zip(
+                columns.spc[:last],
+                columns.db[:last],
+                columns.rel[:last],
+                columns.fork[:last],
+                strict=True,
+            )
+        )
+        self.blocks.update(keys)
+        for row, image in enumerate(columns.image[:last]):
+            if image:
+                key, size = keys[row], columns.image_length[row]
+                record = columns.block_record[row]
+                self.images[key] += 1
+                self.image_bytes[key] += size
+                cause = image_cause(columns.rmgr[record], columns.info[record], image)
+                self.causes[cause] += 1
+                self.cause_bytes[cause] += size
+        xids = columns.xid[:rows]
+        self.xid_records.update(xids)
+        xid_bytes = self.xid_bytes
+        for xid, size in zip(xids, columns.total_length, strict=False):
+            xid_bytes[xid] += size
+        self.add_times(batch)
+
+    def add_times(self, batch: Batch) -> None:
+        """Adds the commits and aborts of a batch, by second."""
+        columns, rows, piece = batch
+        rmgrs = columns.rmgr.tobytes()
+        for row in marks(rmgrs, rows):
+            if rmgrs[row] == 0:
+                if columns.info[row] & 0xF0 == XLOG_SWITCH:
+                    end = columns.start_lsn[row] + columns.total_length[row]
+                    self.padding += columns.end_lsn[row] - end
+                continue
+            op = columns.info[row] & 0x70
+            # COMMIT, COMMIT_PREPARED; ABORT, ABORT_PREPARED: all begin with their time.
+            if op in (0x00, 0x30, 0x20, 0x40) and columns.main_length[row] >= 8:
+                at = columns.main_at[row]
+                data = piece[at : at + 8] if at >= 0 else columns.side[~at : ~at + 8]
+                second = int.from_bytes(data, "little", signed=True) // 1_000_000 + POSTGRES_EPOCH_S
+                (self.commits if op in (0x00, 0x30) else self.aborts)[second] += 1
+                self.second_lsn[second] = columns.end_lsn[row]
+                self.second_padding[second] = self.padding
+
+
+def marks(rmgrs: bytes, rows: int) -> list[int]:
+    """Returns the rows of XLOG and Transaction, in order."""
+    return [match.start() for match in _MARKS.finditer(rmgrs, 0, rows)]
+
+
+def image_cause(rmgr: int, info: int, image: int) -> str:
+    """Returns why a record carries a page image."""
+    if not image & IMAGE_APPLY:
+        return CHECK
+    if rmgr == 0 and info & 0xF0 == 0xA0:
+        return HINT
+    if rmgr == 0 and info & 0xF0 == 0xB0:
+        return WHOLE
+    return FIRST
+
+
+def collect(
+    source: SegmentSource,
+    start_lsn: int = 0,
+    end_lsn: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Sums:
+    """Returns everything that can be counted, up to the end of WAL or to damage.
+
+    ``Sums.ending`` is how WAL ended, ``Sums.error`` what is wrong behind what was counted.
+
+    Raises:
+        StorageError: a file cannot be read.
+    """
+    sums = Sums()
+    join = RunJoin(source, start_lsn)
+    try:
+        for run in plan_runs(source, 1, start_lsn, end_lsn):
+            scan = RunScan(source, run, start_lsn=start_lsn, end_lsn=end_lsn, joining=True)
+            for batch in scan.batches():
+                sums.add(batch)
+            end = scan.end()
+            if end.records:
+                sums.version = end.version
+            if progress is not None:
+                progress(run.last - run.first + 1)
+            if not join.goes_on(end):
+                break
+    except (WalError, WrongCluster) as error:
+        sums.error = error
+    sums.ending = join.ending
+    return sums
+
+
+def as_json(sums: Sums, limit: int) -> dict[str, Any]:
+    """Returns the report: plain values, at most ``limit`` relations and transactions."""
+    totals = sums.totals
+    kinds = [
+        {
+            "rmgr": rmgr_name(place >> 4),
+            "operation": operation_name(sums.version, place >> 4, (place & 15) << 4),
+            "count": totals.counts[place],
+            "record_bytes": totals.record_bytes[place],
+            "fpi_bytes": totals.fpi_bytes[place],
+        }
+        for place in range(_CELLS)
+        if totals.counts[place]
+    ]
+    forks: dict[str, list[int]] = {}
+    for key, count in sums.blocks.items():
+        cell = forks.setdefault(FORKS.get(key[3], str(key[3])), [0, 0, 0])
+        cell[0] += count
+        cell[1] += sums.images[key]
+        cell[2] += sums.image_bytes[key]
+    relations = nlargest(
+        limit, sums.blocks, key=lambda key: (sums.image_bytes[key], sums.blocks[key])
+    )
+    busiest = nlargest(limit, sums.blocks, key=lambda key: sums.blocks[key])
+    shown = list(dict.fromkeys([*busiest, *relations]))
+    own = [xid for xid in sums.xid_bytes if xid]
+    largest = nlargest(limit, own, key=lambda xid: sums.xid_bytes[xid])
+    seconds = sorted(sums.second_lsn)
+    times = []
+    before = sums.first_lsn
+    padding = 0
+    for second in seconds:
+        lsn = max(sums.second_lsn[second], before)
+        padded = max(sums.second_padding[second], padding)
+        times.append(
+            {
+                "second": second,
+                "commits": sums.commits[second],
+                "aborts": sums.aborts[second],
+                "end_lsn": format_lsn(lsn),
+                "bytes": lsn - before - (padded - padding),
+            }
+        )
+        before, padding = lsn, padded
+    record_bytes, fpi_bytes = sum(totals.record_bytes), sum(totals.fpi_bytes)
+    return {
+        "version": sums.version,
+        "start_lsn": format_lsn(sums.first_lsn),
+        "end_lsn": format_lsn(totals.end_lsn),
+        "records": sum(totals.counts),
+        "record_bytes": record_bytes,
+        "fpi_bytes": fpi_bytes,
+        "kinds": kinds,
+        "relations": [
+            {
+                "relation": "/".join(map(str, key[:3])),
+                "fork": FORKS.get(key[3], str(key[3])),
+                "block_references": sums.blocks[key],
+                "images": sums.images[key],
+                "image_bytes": sums.image_bytes[key],
+            }
+            for key in shown
+        ],
+        "forks": [
+            {"fork": fork, "block_references": cell[0], "images": cell[1], "image_bytes": cell[2]}
+            for fork, cell in sorted(forks.items())
+        ],
+        "image_causes": [
+            {"cause": cause, "images": sums.causes[cause], "image_bytes": sums.cause_bytes[cause]}
+            for cause in sorted(sums.causes, key=lambda cause: -sums.cause_bytes[cause])
+        ],
+        "transactions": {
+            "count": len(own),
+            "largest": [
+                {"xid": xid, "records": sums.xid_records[xid], "bytes": sums.xid_bytes[xid]}
+                for xid in largest
+            ],
+        },
+        "times": times,
+    }
