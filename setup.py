@@ -30,8 +30,13 @@ SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
 # What the program reads at its start (walstream/cli): why there are no kernels.
 NOTE = "kernels_failed.txt"
 
-# buffer.pxd holds inline accessors for the other kernels; buffer.py is their uncompiled form.
-INLINE_ONLY = {"walstream.wal.buffer"}
+# Their .pxd holds inline functions and constants for the other kernels; the .py is the same
+# uncompiled.
+INLINE_ONLY = {
+    "walstream.wal.buffer",
+    "walstream.wal.layout",
+    "walstream.wal.opcodes",
+}
 
 # What all C files of Cython have in common is generated and compiled once, as this module: 36
 # copies of it were four fifths of the time that an installation took.

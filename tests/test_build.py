@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import os
 import shutil
@@ -16,10 +17,16 @@ from tests.redo.builds import INSTALLED, UNCOMPILED
 from tests.wal.builds import RECORDS, SCANS, STREAMS
 
 ROOT = Path(__file__).parent.parent
+# Modules whose .pxd is all there is of them in C, as setup.py lists them.
+INLINE_ONLY = next(
+    ast.literal_eval(node.value)
+    for node in ast.parse((ROOT / "setup.py").read_text()).body
+    if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "INLINE_ONLY"
+)
 KERNELS = sorted(
-    ".".join(pxd.relative_to(ROOT).with_suffix("").parts)
+    name
     for pxd in (ROOT / "walstream").rglob("*.pxd")
-    if pxd.stem != "buffer"
+    if (name := ".".join(pxd.relative_to(ROOT).with_suffix("").parts)) not in INLINE_ONLY
 )
 REQUIRED = os.environ.get("WALSTREAM_KERNELS") == "require"
 
