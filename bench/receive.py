@@ -64,7 +64,7 @@ def only_start(tool: str, server: PostgresServer) -> list[str]:
     """What starts and ends without receiving: shows what of the time is not throughput."""
     if tool == "pg_receivewal":
         return [str(server.client("pg_receivewal")), "--version"]
-    modules = "trio, walstream.cli.receive, walstream.store.writer, walstream.replication.receiver"
+    modules = "trio, walstream.cli.receive, walstream.store.writer, walstream.receive.receiver"
     return [sys.executable, "-c", f"import {modules}"]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import trio
 from trio_util import AsyncValue
 
-from walstream.replication.receiver import Receiver
+from walstream.receive.receiver import Receiver
 from walstream.store.writer import Writer
 from walstream.wal.model import format_lsn
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from trio_util import AsyncValue
 
 from walstream.progress import Progress
-from walstream.replication.receiver import Receiver
+from walstream.receive.receiver import Receiver
 from walstream.store.writer import Writer
 from walstream.terminal import StatusLine, log_handler
 

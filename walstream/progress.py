@@ -10,7 +10,7 @@ from typing import Any
 
 import trio
 
-from walstream.replication.receiver import Receiver
+from walstream.receive.receiver import Receiver
 from walstream.store.file_layer import free_space, replace_file
 from walstream.store.writer import Writer
 from walstream.terminal import StatusLine

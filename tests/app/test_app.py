@@ -19,7 +19,7 @@ from walstream.app import open as opening
 from walstream.config import RunConfig
 from walstream.errors import NoSpace, RecordError, StorageError, StoreError
 from walstream.index.page_index import Batch, PageIndex
-from walstream.replication.receiver import Receiver
+from walstream.receive.receiver import Receiver
 from walstream.store.archive import WalArchive
 from walstream.store.base import BaseBackup
 from walstream.store.directory import Store, StoreIdentity

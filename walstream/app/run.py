@@ -25,8 +25,8 @@ from walstream.index.page_index import PageIndex
 from walstream.metrics import StatusCollector, serve_metrics
 from walstream.pages.service import PageService
 from walstream.progress import Progress
+from walstream.receive.receiver import Receiver
 from walstream.redo.manager import RedoConfig, RedoManager
-from walstream.replication.receiver import Receiver
 from walstream.store.archive import WalArchive
 from walstream.store.base import BaseBackup
 from walstream.store.directory import Store

@@ -234,7 +234,7 @@ async def _receive(options: ReceiveOptions, overrides: tuple[str | None, ...]) -
     from walstream.cli.wal_directory import LockedWalDirectory
     from walstream.errors import ServerRefused
     from walstream.progress import Progress
-    from walstream.replication.receiver import Receiver
+    from walstream.receive.receiver import Receiver
     from walstream.store.compressed import parse_compression
     from walstream.store.verify import default_level
     from walstream.store.writer import Writer

@@ -20,8 +20,8 @@ from trio_util import AsyncValue
 
 from tests.support.servers import PostgresServer
 from walstream.errors import ConnectionLost, NoSpace, StorageError
+from walstream.receive.receiver import Receiver
 from walstream.replication.libpq import connect
-from walstream.replication.receiver import Receiver
 from walstream.store import chunk_writer
 from walstream.store.file_layer import FileLayer
 from walstream.store.writer import Writer

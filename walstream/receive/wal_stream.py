@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import trio
 
 from walstream.errors import ConnectionLost, ServerRefused
+from walstream.receive.relay import Relay
+from walstream.receive.sink import WalSink
 from walstream.replication.libpq import ReplicationConnection
 from walstream.replication.messages import (
     UNIX_TO_PG_EPOCH_US,
@@ -26,8 +28,6 @@ from walstream.replication.messages import (
     encode_status_update,
 )
 from walstream.replication.refusals import WAL_REMOVED
-from walstream.replication.relay import Relay
-from walstream.replication.sink import WalSink
 from walstream.tasks.bell import Bell
 from walstream.tasks.supervise import single_error
 from walstream.tasks.watermark import Watermark

@@ -13,9 +13,9 @@ import trio
 from trio_util import AsyncValue
 
 from tests.support.servers import PostgresServer
+from walstream.receive.receiver import Receiver
 from walstream.replication.backup import take_base_backup
 from walstream.replication.libpq import connect
-from walstream.replication.receiver import Receiver
 from walstream.store.base import BackupWriter, list_base_backups
 from walstream.store.writer import Writer
 from walstream.wal.segment import segment_file_name

@@ -6,7 +6,7 @@ from typing import Protocol
 
 import trio
 
-from walstream.replication.relay import Relay
+from walstream.receive.relay import Relay
 from walstream.tasks.watermark import Watermark
 from walstream.wal.model import WalChunk
 from walstream.wal.timeline import StartPoint, StoredWal, Upstream, WalHole

@@ -27,14 +27,14 @@ from walstream.errors import (
     WalDivergedError,
     WalstreamError,
 )
+from walstream.receive.overlap import compare_stored
+from walstream.receive.sink import WalSink
+from walstream.receive.wal_stream import ReceiverState, StreamOptions, WalStream
 from walstream.replication.addresses import connect_timeout, resolve
 from walstream.replication.connecting import none_would_do
 from walstream.replication.libpq import CONNECT_TIMEOUT_S, ReplicationConnection, connect_to
-from walstream.replication.overlap import compare_stored
 from walstream.replication.refusals import WAL_REMOVED
-from walstream.replication.sink import WalSink
 from walstream.replication.upstream import read_upstream
-from walstream.replication.wal_stream import ReceiverState, StreamOptions, WalStream
 from walstream.tasks.supervise import Backoff, keep_running, single_error
 from walstream.tasks.watermark import Watermark
 from walstream.wal.model import format_lsn

@@ -12,7 +12,7 @@ import pytest
 import trio
 from trio_util import AsyncValue
 
-from tests.replication.fake_walsender import SILENT, FakeWalsender
+from tests.support.fake_walsender import SILENT, FakeWalsender
 from tests.support.walgen import SEGMENT, WalWriter, record_body
 from walstream.errors import (
     ConnectionLost,
@@ -21,10 +21,10 @@ from walstream.errors import (
     WalstreamError,
     WrongCluster,
 )
+from walstream.receive.receiver import Receiver
 from walstream.replication.backup_stream import stream_base_backup
 from walstream.replication.connecting import parse_failure
 from walstream.replication.libpq import connect
-from walstream.replication.receiver import Receiver
 from walstream.replication.refusals import RULES, rule_of
 from walstream.store.compressed import parse_compression
 from walstream.store.writer import Writer
