@@ -9,60 +9,92 @@
     │   ├── WalGapError              WAL between two positions is missing
     │   ├── WalDivergedError         the same LSN with other content
     │   └── SegmentMissing           a segment file that should be there is not
+    ├── NoWalFound                   a path that was to hold WAL holds none
     ├── ProtocolError                a peer broke a format
     │   ├── ReplicationProtocolError
     │   └── RedoProtocolError
     ├── ConnectionLost               socket cut, server shut down; restart
     ├── ServerRefused                WAL removed, no slot, no REPLICATION; a person must act
     │   └── HistoryMissing           the server has no history file of a timeline
-    ├── StorageError                 a write, fsync or rename failed; fatal
-    │   └── NoSpace                  the disk or quota is full; whoever writes waits
+    ├── StorageError                 the file system refused; never raised itself
+    │   ├── ReadError                a file cannot be opened, read or looked at
+    │   └── WriteError               a write, fsync, rename or removal failed; fatal
+    │       └── NoSpace              the disk or quota is full; whoever writes waits
     ├── StoreError                   the directory is not what was asked for
     │   ├── WrongCluster             WAL or a store of another cluster
     │   └── BackupDamaged            a file of a base backup is not what was backed up
-    ├── RedoError
-    │   ├── RedoProcessDied
-    │   ├── RedoTimeout
-    │   ├── RedoQuarantined
-    │   └── UnsupportedRecord
+    ├── ConfigError                  an option, argument or file of settings cannot be used
+    ├── RedoError                    a page could not be rebuilt
+    │   ├── RedoProcessDied          the child ended, or was poisoned, meanwhile
+    │   ├── RedoTimeout              the queue was too long
+    │   ├── RedoQuarantined          the request killed more than one child
+    │   ├── UnsupportedRecord        custom resource manager, unknown operation
+    │   ├── WrongResult              the child's answer is not the page that was asked for
+    │   └── SandboxError             a wall around the child does not stand
     ├── PageError                    to the caller of get_page
     │   ├── PageNotFound             beyond the end of the relation, or no such relation
     │   ├── LsnNotAvailable          before the store begins, or not yet reached
     │   ├── NoBaseImage              the index knows no image to start from
     │   └── PageDamaged              the base backup's page is not what the backup brought
-    └── RowsError                    to the caller who asks for rows
-        ├── NameNotFound             no database, table or column of that name then
-        ├── NoRows                   the relation has no rows that WAL tells
-        ├── InvalidFilter            a filter that cannot be understood
-        └── RowDamaged               bytes of a tuple or value are not what PostgreSQL writes
+    ├── RowsError                    to the caller who asks for rows
+    │   ├── NameNotFound             no database, table or column of that name then
+    │   ├── NoRows                   the relation has no rows that WAL tells
+    │   ├── InvalidFilter            a filter that cannot be understood
+    │   └── RowDamaged               bytes of a tuple or value are not what PostgreSQL writes
+    └── DemoServerError              the demo's server cannot be installed, started or stopped
 
-Messages name the field, what was expected, what was found, and the LSN. The same facts are
-attributes. Whether an error is fatal or means "try again" is decided by the supervisor that
-sees it (its ``restart_on``), not by flags here. Bugs of our own are ``AssertionError`` or
-``TypeError`` and are never translated.
+Messages name the field, what was expected, what was found, and the LSN or path. The same facts are
+attributes, given when the error is made; every error can be pickled. Whether an error is fatal or
+means "try again" is decided by the supervisor that sees it (its ``restart_on``), not by flags here.
+Bugs of our own are ``AssertionError`` or ``TypeError`` and are never translated; a function that is
+given what it does not take raises ``ValueError``.
 """
 
 from __future__ import annotations
 
+from typing import Any, Self
+
 
 class WalstreamError(Exception):
     """Base of everything that walstream raises on purpose."""
+
+    @classmethod
+    def _remade(cls, message: str, facts: dict[str, Any]) -> Self:
+        error = cls.__new__(cls, message)
+        error.__dict__.update(facts)
+        return error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exception's own would call the class with the message alone.
+        return self._remade, (str(self), self.__dict__)
+
+    def reworded(self, message: str) -> Self:
+        """Returns an error of the same kind, with the same facts and another message."""
+        return self._remade(message, self.__dict__)
 
 
 class WalError(WalstreamError):
     """Bytes of WAL that are not what PostgreSQL writes.
 
     ``lsn`` is where the offending structure starts (a page or a record), or None where the
-    bytes have no position. The decoder also sets ``reason`` (a ``wal.reason.Reason``),
+    bytes have no position. The decoder's errors also have ``reason`` (a ``wal.reason.Reason``),
     ``expected`` and ``got``.
     """
 
-    def __init__(self, message: str, lsn: int | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        lsn: int | None = None,
+        *,
+        reason: int | None = None,
+        expected: int = 0,
+        got: int = 0,
+    ) -> None:
         super().__init__(message)
         self.lsn = lsn
-        self.reason: int | None = None
-        self.expected = 0
-        self.got = 0
+        self.reason = reason
+        self.expected = expected
+        self.got = got
 
 
 class PageHeaderError(WalError):
@@ -83,6 +115,14 @@ class WalDivergedError(WalError):
 
 class SegmentMissing(WalError):
     """A segment file that should hold the LSN is not there."""
+
+
+class NoWalFound(WalstreamError):
+    """There is no WAL at ``path``: no such segment, or a file or directory of something else."""
+
+    def __init__(self, message: str, path: str | None = None) -> None:
+        super().__init__(message)
+        self.path = path
 
 
 class ProtocolError(WalstreamError):
@@ -124,14 +164,22 @@ class HistoryMissing(ServerRefused):
 
 
 class StorageError(WalstreamError):
-    """A write, fsync or rename failed. ``path`` names the file."""
+    """The file system refused; which of the two it is, says the class. ``path`` names the file."""
 
     def __init__(self, message: str, path: str | None = None) -> None:
         super().__init__(message)
         self.path = path
 
 
-class NoSpace(StorageError):
+class ReadError(StorageError):
+    """A file or directory cannot be opened, read or looked at; or it ends too early."""
+
+
+class WriteError(StorageError):
+    """A write, fsync, rename or removal failed. A failed fsync is never tried again."""
+
+
+class NoSpace(WriteError):
     """The disk or quota is full; the same write may succeed later."""
 
 
@@ -151,6 +199,17 @@ class BackupDamaged(StoreError):
         self.path = path
         self.expected = expected
         self.got = got
+
+
+class ConfigError(WalstreamError):
+    """An option, an argument or a file of settings cannot be used.
+
+    ``path`` is the file where it stands, None where it was given otherwise.
+    """
+
+    def __init__(self, message: str, path: str | None = None) -> None:
+        super().__init__(message)
+        self.path = path
 
 
 class RedoError(WalstreamError):
@@ -191,6 +250,14 @@ class RedoQuarantined(RedoError):
 
 class UnsupportedRecord(RedoError):
     """The record cannot be redone (custom resource manager, unknown operation)."""
+
+
+class WrongResult(RedoError):
+    """What the redo child answered is not the page that was asked for."""
+
+
+class SandboxError(RedoError):
+    """A wall of the sandbox could not be built, or did not hold when it was tried."""
 
 
 class PageError(WalstreamError):
@@ -239,3 +306,7 @@ class InvalidFilter(RowsError):
 
 class RowDamaged(RowsError):
     """Bytes of a heap page, a tuple or a value are not what PostgreSQL writes."""
+
+
+class DemoServerError(WalstreamError):
+    """The demo's own PostgreSQL cannot be installed, started or stopped."""

@@ -24,3 +24,19 @@ def test_errors_have_the_code_of_their_kind() -> None:
     assert exit_codes.exit_code(errors.WalGapError("x")) == exit_codes.WAL_DAMAGED
     assert exit_codes.exit_code(errors.NoBaseImage("x")) == exit_codes.PAGE
     assert exit_codes.exit_code(errors.WalstreamError("x")) == exit_codes.FAILED
+
+
+def test_every_error_has_a_code_that_says_what_it_is() -> None:
+    def below(kind: type[errors.WalstreamError]) -> set[type[errors.WalstreamError]]:
+        return {kind}.union(*map(below, kind.__subclasses__()))
+
+    for kind in below(errors.WalstreamError) - {errors.WalstreamError}:
+        error = kind("x", "path", "1", "2") if issubclass(kind, errors.BackupDamaged) else kind("x")
+        assert exit_codes.exit_code(error) not in (exit_codes.OK, exit_codes.FAILED), kind
+
+
+def test_reading_is_not_writing() -> None:
+    assert exit_codes.exit_code(errors.ReadError("x", "p")) == exit_codes.READ
+    assert exit_codes.exit_code(errors.NoSpace("x", "p")) == exit_codes.STORAGE
+    assert exit_codes.exit_code(errors.NoWalFound("x", "p")) == exit_codes.SEGMENT_MISSING
+    assert exit_codes.exit_code(errors.ConfigError("x", "p")) == exit_codes.USAGE

@@ -17,7 +17,8 @@ from click.testing import CliRunner
 from walstream.cli import exit_codes
 from walstream.cli.demo import command
 from walstream.demo import play
-from walstream.demo.server import DemoServerError, wait_until_ready
+from walstream.demo.server import wait_until_ready
+from walstream.errors import DemoServerError
 
 
 @pytest.fixture

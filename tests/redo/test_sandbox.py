@@ -12,7 +12,7 @@ import trio
 
 from tests.redo.children.speaker import echo_page
 from tests.redo.faults import ENVIRONMENT, request, speaker
-from walstream.errors import RedoProcessDied
+from walstream.errors import RedoProcessDied, SandboxError
 from walstream.redo import sandbox
 from walstream.redo.process import RedoProcess
 from walstream.redo.protocol import encode_request
@@ -89,7 +89,7 @@ async def test_without_a_sandbox_there_is_no_child() -> None:
     ],
 )
 def test_a_wall_that_does_not_hold_is_an_error(attempt: str, words: str) -> None:
-    with pytest.raises(sandbox.SandboxError, match=words):
+    with pytest.raises(SandboxError, match=words):
         sandbox._refused("wall", errno.EACCES, lambda: exec(attempt))
 
 

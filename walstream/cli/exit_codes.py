@@ -20,24 +20,28 @@ SEGMENT_MISSING = 12
 WRONG_CLUSTER = 13
 ROWS_LOST = 14
 NO_ROWS = 15
+READ = 16
+DEMO = 17
 
 MEANINGS = {
     OK: "success",
-    FAILED: "an error that has no code of its own",
-    USAGE: "wrong options or arguments",
+    FAILED: "no code of its own: a bug, a part that is not installed, output that nobody reads",
+    USAGE: "wrong options, arguments or settings",
     CONNECTION: "no connection to the server, or it was lost and was not to be tried again",
     REFUSED: "the server refuses for good: WAL removed, slot lost, no REPLICATION, start ahead",
     STORE: "the directory is not a store, is in use, or is not usable for this server",
-    STORAGE: "a write, fsync or rename failed",
+    STORAGE: "a file or the output cannot be written: a write, fsync or rename failed",
     WAL_DAMAGED: "WAL is corrupt, has a gap, or differs from what is stored",
     PAGE: "the page does not exist at that LSN, or cannot be known",
     REDO: "redo failed",
     DIFFERENT: "a comparison found differences",
     WAL_TRUNCATED: "WAL ends within a record",
-    SEGMENT_MISSING: "a WAL segment is missing",
+    SEGMENT_MISSING: "WAL that was asked for is not there: a segment is missing, or there is none",
     WRONG_CLUSTER: "WAL or store of another cluster",
     ROWS_LOST: "rows are missing from the output: a page, tuple or value cannot be read",
     NO_ROWS: "no such table at that moment, or none whose rows can be read",
+    READ: "a file cannot be read",
+    DEMO: "the demo's server cannot be installed, started or stopped",
 }
 
 _CODES: tuple[tuple[type[errors.WalstreamError], int], ...] = (
@@ -45,7 +49,10 @@ _CODES: tuple[tuple[type[errors.WalstreamError], int], ...] = (
     (errors.ServerRefused, REFUSED),
     (errors.WrongCluster, WRONG_CLUSTER),
     (errors.StoreError, STORE),
+    (errors.ReadError, READ),
     (errors.StorageError, STORAGE),
+    (errors.ConfigError, USAGE),
+    (errors.NoWalFound, SEGMENT_MISSING),
     (errors.SegmentMissing, SEGMENT_MISSING),
     (errors.WalError, WAL_DAMAGED),
     (errors.ProtocolError, CONNECTION),
@@ -54,6 +61,7 @@ _CODES: tuple[tuple[type[errors.WalstreamError], int], ...] = (
     (errors.InvalidFilter, USAGE),
     (errors.RowsError, NO_ROWS),
     (errors.RedoError, REDO),
+    (errors.DemoServerError, DEMO),
 )
 
 

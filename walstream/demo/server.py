@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import trio
 
-from walstream.errors import WalstreamError
+from walstream.errors import DemoServerError
 
 UNPRIVILEGED = ("nobody", "daemon")
 START_DEADLINE_S = 30.0
@@ -37,10 +37,6 @@ SETTINGS = {
     "wal_compression": "pglz",
     "log_min_messages": "warning",
 }
-
-
-class DemoServerError(WalstreamError):
-    """The embedded server could not be installed or started."""
 
 
 class DemoServer(NamedTuple):

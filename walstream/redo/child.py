@@ -191,7 +191,7 @@ def main(arguments: list[str]) -> int:
             state = sandbox.enter(options["--memory-limit"], cpu_seconds)
             _say(state_line(state))
         Child(engine, error_frames=bool(options["--error-frames"]), cpu_seconds=cpu_seconds).serve()
-    except (RedoError, RecordError, ProtocolError, sandbox.SandboxError) as exc:
+    except (RedoError, RecordError, ProtocolError) as exc:
         _say(f"{PREFIX}{type(exc).__name__}: {exc}")
     except MemoryError:
         _say(PREFIX + "out of memory: the request needs more than the address space limit")

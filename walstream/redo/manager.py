@@ -28,13 +28,14 @@ from walstream.errors import (
     RedoQuarantined,
     StorageError,
     UnsupportedRecord,
+    WrongResult,
 )
 from walstream.redo.dumps import write_dump
 from walstream.redo.metrics import RedoCollector, RedoMetrics
 from walstream.redo.pool import Pool
 from walstream.redo.process import ProcessLimits, RedoProcess
 from walstream.redo.protocol import RedoRequest, encode_request
-from walstream.redo.result import WrongResult, check_page
+from walstream.redo.result import check_page
 from walstream.wal.layout import VERSIONS
 from walstream.wal.model import BufferTag
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from struct import Struct
 
-from walstream.errors import RedoError, UnsupportedRecord
+from walstream.errors import RedoError, UnsupportedRecord, WrongResult
 from walstream.redo.protocol import RedoRequest, decode_error
 from walstream.wal.model import BLCKSZ, format_lsn
 
@@ -13,10 +13,6 @@ _ZERO = bytes(BLCKSZ)
 _PAGE_VERSION = 4
 _VALID_FLAGS = 0x0007
 _FAILURES = {"UnsupportedRecord": UnsupportedRecord}
-
-
-class WrongResult(RedoError):
-    """What the child answered is not the page that was asked for."""
 
 
 def check_page(page: bytes, request: RedoRequest) -> None:

@@ -27,6 +27,8 @@ import sys
 import time
 from struct import pack
 
+from walstream.errors import SandboxError
+
 MEMORY_LIMIT = 768 * 1024 * 1024
 CPU_SECONDS = 60
 NOBODY = 65534
@@ -58,10 +60,6 @@ _MACHINES = {
         "probes": (198, 117),
     },
 }
-
-
-class SandboxError(Exception):
-    """A wall of the sandbox could not be built, or did not hold when it was tried."""
 
 
 class _Program(ctypes.Structure):

@@ -120,5 +120,4 @@ def none_would_do(problems: list[tuple[str, WalstreamError]]) -> WalstreamError:
     text = "; ".join(dict.fromkeys(f"{name}: {error}" for name, error in problems))
     if lost:
         return ConnectionLost(text, lost[0].sqlstate)
-    first.args = (text,)
-    return first
+    return first.reworded(text)

@@ -184,14 +184,14 @@ class WalInput:
     def damaged(self) -> WalError:
         """Keeps the walker's DAMAGE, to be raised again; returns it."""
         walker = self.walker
-        error = damage_error(Reason(walker.reason), walker.error_lsn, walker.expected, walker.got)
+        more = ""
         if walker.reason == Reason.ZERO_LENGTH:
             self.end_of_wal = None
-            error.args = (
-                f"{error.args[0]}, but WAL goes on in page at {format_lsn(walker.page_lsn)}",
-            )
-        self.damage = error
-        return error
+            more = f", but WAL goes on in page at {format_lsn(walker.page_lsn)}"
+        self.damage = damage_error(
+            Reason(walker.reason), walker.error_lsn, walker.expected, walker.got, more
+        )
+        return self.damage
 
     def ended(self) -> None:
         """Keeps the walker's END_OF_WAL; only the first counts, the zeros after it are no news."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from walstream.errors import PageHeaderError, RecordError, WalError
+from walstream.errors import PageHeaderError, RecordError
 from walstream.wal.model import format_lsn
 
 
@@ -103,10 +103,13 @@ _MESSAGES = {
 }
 
 
-def damage_error(reason: Reason, lsn: int, expected: int, got: int) -> WalError:
+def damage_error(
+    reason: Reason, lsn: int, expected: int, got: int, more: str = ""
+) -> PageHeaderError | RecordError:
     """Returns the error for a failed check; ``expected`` and ``got`` are as ``walk.py`` has them.
 
-    The error's ``reason``, ``expected`` and ``got`` say the same to programs.
+    ``more`` is added to the message. The error's ``reason``, ``expected`` and ``got`` say the same
+    to programs.
     """
     prev = format_lsn(expected) if expected else "one before it"
     message = _MESSAGES[reason].format(
@@ -118,12 +121,5 @@ def damage_error(reason: Reason, lsn: int, expected: int, got: int) -> WalError:
         expected_prev=prev,
         bound="most" if got > expected else "least",
     )
-    error: WalError
-    if reason < Reason.ZERO_LENGTH:
-        error = PageHeaderError(message, lsn)
-    else:
-        error = RecordError(message, lsn)
-    error.reason = reason
-    error.expected = expected
-    error.got = got
-    return error
+    kind = PageHeaderError if reason < Reason.ZERO_LENGTH else RecordError
+    return kind(message + more, lsn, reason=reason, expected=expected, got=got)

@@ -160,9 +160,10 @@ class WalScanner(WalInput):
         elif code == BAD_BLOCKS:
             start_lsn = self.walker.start_lsn
             self.damage = RecordError(
-                f"{self.reader.message()} in record at {format_lsn(start_lsn)}", start_lsn
+                f"{self.reader.message()} in record at {format_lsn(start_lsn)}",
+                start_lsn,
+                reason=Reason.INVALID_BLOCKS,
             )
-            self.damage.reason = Reason.INVALID_BLOCKS
         elif code == NO_MEMORY:
             raise MemoryError
         elif code == END_OF_WAL:
