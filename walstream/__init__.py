@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from walstream.records import read_wal as read_wal
     from walstream.rmgr import describe as describe
     from walstream.rmgr.record import WalRecord as WalRecord
+    from walstream.rmgr.xact import XactEnd as XactEnd
     from walstream.store.directory import Store as Store
     from walstream.wal.image import restore_image as restore_image
     from walstream.wal.model import BlockRef as BlockRef
@@ -134,6 +135,7 @@ _EXPORTS = {
     "walstream.records": ("read_wal",),
     "walstream.rmgr": ("describe",),
     "walstream.rmgr.record": ("WalRecord",),
+    "walstream.rmgr.xact": ("XactEnd",),
     "walstream.store.directory": ("Store",),
     "walstream.wal.image": ("restore_image",),
     "walstream.wal.model": (

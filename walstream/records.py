@@ -16,6 +16,8 @@ from walstream.inspect.ending import raise_ending
 from walstream.inspect.reading import Batch, Reading
 from walstream.inspect.runs import open_source
 from walstream.rmgr.record import WalRecord
+from walstream.segments.files import DirectoryFiles
+from walstream.segments.source import SegmentSource, parse_name
 from walstream.wal.layout import parse_rmgr_name
 from walstream.wal.match import RecordMatch
 from walstream.wal.model import RelFileLocator, parse_lsn
@@ -70,13 +72,26 @@ def read_wal(
 def _records(
     source: str | os.PathLike[str] | IO[bytes], reading: Reading, timeline: int | None
 ) -> Iterator[WalRecord]:
-    if isinstance(source, str | os.PathLike):
-        with closing(open_source(Path(source), timeline)) as segments:
-            yield from _of_batches(reading.from_segments(segments), reading)
-    else:
+    if not isinstance(source, str | os.PathLike):
         yield from _of_batches(reading.from_pipe(source), reading)
+    else:
+        with closing(_open(Path(source), reading, timeline)) as segments:
+            yield from _of_batches(reading.from_segments(segments), reading)
     if reading.ending is not None:
         raise_ending(reading.ending)
+
+
+def _open(path: Path, reading: Reading, timeline: int | None) -> SegmentSource:
+    """Opens what a path names; of one segment also sets the range that it has."""
+    file = parse_name(path.name)
+    if file is None or not path.is_file():
+        return open_source(path, timeline)
+    source = SegmentSource(DirectoryFiles(path.parent), timeline or file.timeline)
+    begin = file.number(source.segment_size) * source.segment_size
+    end = begin + source.segment_size
+    reading.asked_start = reading.start_lsn = max(begin, reading.start_lsn)
+    reading.end_lsn = end if reading.end_lsn is None else min(end, reading.end_lsn)
+    return source
 
 
 def _of_batches(batches: Iterator[Batch], reading: Reading) -> Iterator[WalRecord]:

@@ -11,7 +11,8 @@ from datetime import UTC, datetime, timedelta
 
 from walstream.rmgr.description import describe, fields, operation_name
 from walstream.rmgr.layout import Value
-from walstream.wal.layout import rmgr_name
+from walstream.rmgr.xact import ENDS, OP_MASK, XactEnd, parse_end
+from walstream.wal.layout import RM_XACT_ID, rmgr_name
 from walstream.wal.model import BlockRef, RawRecord, XLogRecord, format_lsn
 from walstream.wal.record import decode_wal_record
 
@@ -114,17 +115,26 @@ class WalRecord:
         return self.decoded.toplevel_xid
 
     @property
-    def time(self) -> datetime | None:
-        """When the transaction committed, aborted or was prepared; None for all other records.
+    def xact_end(self) -> XactEnd | None:
+        """What the end of a transaction says, its subtransactions and dropped files among it.
 
-        None too where the server's clock said a time that ``datetime`` does not have.
+        None for all but COMMIT, ABORT and the two of a prepared transaction.
         """
-        if self.rmgr != "Transaction":
+        if self.rmgr_id != RM_XACT_ID or (self.info & OP_MASK) not in ENDS:
             return None
-        body = self.fields
-        value = body.get("xact_time", body.get("prepared_at"))
+        return parse_end(self.main_data, self.info, self.version)
+
+    @property
+    def time(self) -> datetime | None:
+        """When the transaction committed or aborted, as the server's clock said.
+
+        None for other records, and for a time that ``datetime`` does not have.
+        """
+        end = self.xact_end
+        if end is None:
+            return None
         try:
-            return _EPOCH + timedelta(microseconds=value) if isinstance(value, int) else None
+            return _EPOCH + timedelta(microseconds=end.time_us)
         except OverflowError:
             return None
 

@@ -72,6 +72,7 @@ RMGR_NAMES = (
     "Generic",
     "LogicalMessage",
 )
+RM_XACT_ID = 1
 RM_MIN_CUSTOM_ID = 128
 
 
