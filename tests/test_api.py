@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -9,13 +10,50 @@ from pathlib import Path
 import pytest
 
 import walstream
+from walstream import errors
 
 ROOT = Path(__file__).parent.parent
+
+
+def typed_names() -> list[tuple[str, str]]:
+    """Returns module and name of what type checkers are told, in the order of the source."""
+    tree = ast.parse(Path(walstream.__file__).read_text())
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    found = []
+    for node in block.body:
+        assert isinstance(node, ast.ImportFrom)
+        assert node.module is not None
+        (alias,) = node.names
+        assert alias.name == alias.asname
+        found.append((node.module, alias.name))
+    return found
 
 
 @pytest.mark.parametrize("name", dir(walstream))
 def test_every_public_name_is_there(name: str) -> None:
     assert getattr(walstream, name) is not None
+
+
+def test_type_checkers_are_told_the_names_of_the_table() -> None:
+    assert set(typed_names()) == {
+        (module, name) for module, names in walstream._EXPORTS.items() for name in names
+    }
+    assert walstream.__all__ == sorted(name for _, name in typed_names())
+
+
+def test_all_errors_are_public() -> None:
+    ours = {
+        name
+        for name, value in vars(errors).items()
+        if isinstance(value, type) and issubclass(value, errors.WalstreamError)
+    }
+    assert ours <= set(walstream.__all__)
+
+
+def test_star_gives_all_names() -> None:
+    names: dict[str, object] = {}
+    exec("from walstream import *", names)
+    assert set(walstream.__all__) <= set(names)
 
 
 def test_other_names_are_not() -> None:

@@ -39,6 +39,7 @@ FLOORS = {
     "datadir": 5,
     "rows": 5,
     "dump": 5,
+    "records": 5,
     "app": 6,
     "demo": 7,
     "cli": 8,

@@ -15,6 +15,7 @@ from walstream.wal.model import RelFileLocator, format_lsn
 OP_MASK = 0x70
 COMMIT, PREPARE, ABORT, COMMIT_PREPARED, ABORT_PREPARED = 0x00, 0x10, 0x20, 0x30, 0x40
 ASSIGNMENT, INVALIDATIONS = 0x50, 0x60
+ENDS = (COMMIT, ABORT, COMMIT_PREPARED, ABORT_PREPARED)
 HAS_INFO = 0x80
 
 HAS_DBINFO = 1 << 0
@@ -321,10 +322,9 @@ _FORMS = {
     INVALIDATIONS: (Op(14, "INVALIDATION", INVALS, describe_xact_invalidations),),
 }
 # The high bit says that more than the time follows: without it the line is the time alone.
-_ENDS = (COMMIT, ABORT, COMMIT_PREPARED, ABORT_PREPARED)
 OPS = _FORMS | {
     code | HAS_INFO: tuple(
-        form._replace(text=describe_end, fields=None) if code in _ENDS else form for form in forms
+        form._replace(text=describe_end, fields=None) if code in ENDS else form for form in forms
     )
     for code, forms in _FORMS.items()
 }

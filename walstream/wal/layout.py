@@ -155,3 +155,22 @@ def rmgr_name(rmgr_id: int) -> str:
     if rmgr_id >= RM_MIN_CUSTOM_ID:
         return f"custom{rmgr_id:03d}"
     return f"UNKNOWN ({rmgr_id})"
+
+
+def parse_rmgr_name(name: str) -> int:
+    """Returns the id of a resource manager by the name that pg_waldump prints, in any case.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    lower = name.lower()
+    for rmgr_id, known in enumerate(RMGR_NAMES):
+        if known.lower() == lower:
+            return rmgr_id
+    number = lower.removeprefix("custom")
+    if lower.startswith("custom") and number.isascii() and number.isdigit() and len(number) <= 3:
+        rmgr_id = int(number)
+        if RM_MIN_CUSTOM_ID <= rmgr_id <= 255:
+            return rmgr_id
+        raise ValueError(f'custom resource manager "{name}" does not exist')
+    raise ValueError(f'resource manager "{name}" does not exist')

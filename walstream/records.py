@@ -1,0 +1,124 @@
+"""WAL as Python objects: the records of what is stored, one after another.
+
+``read_wal`` is the front door for a program that wants a few fields of some records. Whoever wants
+columns of very many takes ``walstream.scan``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import IO
+
+from walstream.rmgr.record import WalRecord
+from walstream.scan.ending import raise_ending
+from walstream.scan.reading import Batch, Reading
+from walstream.scan.runs import open_source
+from walstream.segments.files import DirectoryFiles
+from walstream.segments.source import SegmentSource, parse_name
+from walstream.wal.layout import parse_rmgr_name
+from walstream.wal.match import RecordMatch
+from walstream.wal.model import RelFileLocator, parse_lsn
+from walstream.wal.relpath import parse_relation
+
+Position = int | str
+"""An LSN: a number of bytes, or text like ``0/16B3748``."""
+
+
+def read_wal(
+    source: str | os.PathLike[str] | IO[bytes],
+    start: Position | None = None,
+    end: Position | None = None,
+    *,
+    timeline: int | None = None,
+    rmgr: str | Iterable[str] | None = None,
+    xid: int | None = None,
+    relation: str | RelFileLocator | None = None,
+    block: int | None = None,
+    threads: int | None = None,
+) -> Iterator[WalRecord]:
+    """Yields the records of WAL in order, each one with every check passed.
+
+    Args:
+        source: a store, a data directory, a directory or tar archive of segments, one segment, or
+            a binary file object that gives WAL from the start of a page on. Segments may be
+            ``.partial`` or compressed (.gz, .lz4, .zst).
+        start: the first record is the first that begins there or later; default: all there is.
+        end: the last record is the last that ends there or before; default: the end of WAL.
+        timeline: the timeline to follow, through its ancestors; default: the newest.
+        rmgr, xid, relation, block: what a record must be of; relation as ``base/5/16384``,
+            ``1663/5/16384`` or a locator. With ``relation``, ``block`` is one of its blocks.
+        threads: how many may look for chosen records; default: all CPUs. Without a condition one
+            reads.
+
+    Raises:
+        ValueError: an LSN, a resource manager or a relation that is none.
+        StorageError: nothing is there, or a file cannot be read.
+        WalError: the WAL is damaged, or ends within a record (``lsn``: behind the last good one);
+            after all good records before that were given.
+        SegmentMissing: WAL goes on behind a segment that is not there.
+    """
+    reading = Reading(
+        _position(start),
+        _position(end),
+        _match(rmgr, xid, relation, block),
+        threads=threads or len(os.sched_getaffinity(0)),
+    )
+    return _records(source, reading, timeline)
+
+
+def _records(
+    source: str | os.PathLike[str] | IO[bytes], reading: Reading, timeline: int | None
+) -> Iterator[WalRecord]:
+    if not isinstance(source, str | os.PathLike):
+        yield from _of_batches(reading.from_pipe(source), reading)
+    else:
+        with closing(_open(Path(source), reading, timeline)) as segments:
+            yield from _of_batches(reading.from_segments(segments), reading)
+    if reading.ending is not None:
+        raise_ending(reading.ending)
+
+
+def _open(path: Path, reading: Reading, timeline: int | None) -> SegmentSource:
+    """Opens what a path names; of one segment also sets the range that it has."""
+    file = parse_name(path.name)
+    if file is None or not path.is_file():
+        return open_source(path, timeline)
+    source = SegmentSource(DirectoryFiles(path.parent), timeline or file.timeline)
+    begin = file.number(source.segment_size) * source.segment_size
+    end = begin + source.segment_size
+    reading.asked_start = reading.start_lsn = max(begin, reading.start_lsn)
+    reading.end_lsn = end if reading.end_lsn is None else min(end, reading.end_lsn)
+    return source
+
+
+def _of_batches(batches: Iterator[Batch], reading: Reading) -> Iterator[WalRecord]:
+    for batch in batches:
+        start_lsn, end_lsn, version = (
+            batch.columns.start_lsn,
+            batch.columns.end_lsn,
+            reading.version,
+        )
+        for row in batch.rows:
+            yield WalRecord(start_lsn[row], end_lsn[row], batch.record(row), version)
+
+
+def _position(position: Position | None) -> int | None:
+    return parse_lsn(position) if isinstance(position, str) else position
+
+
+def _match(
+    rmgr: str | Iterable[str] | None,
+    xid: int | None,
+    relation: str | RelFileLocator | None,
+    block: int | None,
+) -> RecordMatch:
+    names = (rmgr,) if isinstance(rmgr, str) else rmgr or ()
+    fork = None
+    if isinstance(relation, str):
+        relation, named_fork = parse_relation(relation)
+        # As pg_waldump: all forks, where the path names none.
+        fork = named_fork or None
+    return RecordMatch([parse_rmgr_name(name) for name in names], xid, relation, block, fork)
