@@ -34,7 +34,7 @@ def command(
     from walstream.cli import exit_codes
     from walstream.inspect.runs import default_threads, open_source, stored_numbers
     from walstream.inspect.verify import Verdict, verify
-    from walstream.store.directory import Store
+    from walstream.store.store import Store
     from walstream.wal.model import format_lsn
 
     system = Store.open(path, lock=False).identity.system_id if Store.exists(path) else None
