@@ -25,7 +25,7 @@ from tests.support.walgen import SEGMENT, Block, WalWriter, record_body
 from walstream.index.ingest import Ingest, begin_index
 from walstream.index.page_index import Batch, PageIndex, SizeChange, SizeKind
 from walstream.index.postings import PostingLists
-from walstream.store.archive import WalArchive
+from walstream.segments.reader import SegmentReader
 from walstream.wal.model import BufferTag, RelFileLocator
 from walstream.wal.segment import segment_file_name
 
@@ -121,7 +121,7 @@ def segments(scratch: Path, count: int) -> float:
         (path / segment_file_name(1, number, SEGMENT)).touch()
     last = path / segment_file_name(1, count, SEGMENT)
     last.write_bytes(bytes(SEGMENT))
-    archive = WalArchive(path, SEGMENT)
+    archive = SegmentReader(path, SEGMENT)
     other = path / "archive_status"
 
     def read_after_a_change() -> None:

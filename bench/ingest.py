@@ -29,8 +29,8 @@ from walstream.errors import WalError
 from walstream.index import postings
 from walstream.index.ingest import Ingest, begin_index
 from walstream.index.page_index import PageIndex
-from walstream.store.archive import WalArchive
-from walstream.store.base_pages import BasePages
+from walstream.segments.reader import SegmentReader
+from walstream.store.base_backup_pages import BasePages
 from walstream.wal.model import format_lsn, parse_lsn
 from walstream.wal.scan import WalScanner
 
@@ -78,7 +78,7 @@ def recover(crashed: PostgresServer) -> Took:
 
 def ingest(crashed: PostgresServer, start_lsn: int, path: Path) -> Took:
     """Makes a new index of the WAL of a crashed server."""
-    archive = WalArchive(crashed.wal_directory, crashed.segment_size)
+    archive = SegmentReader(crashed.wal_directory, crashed.segment_size)
     index = PageIndex(path)
     begin_index(index, start_lsn, BasePages(crashed.data_directory).sizes().items())
     end_lsn = archive.end_lsn()
@@ -95,7 +95,7 @@ def ingest(crashed: PostgresServer, start_lsn: int, path: Path) -> Took:
 
 
 def count_records(crashed: PostgresServer, start_lsn: int, end_lsn: int) -> int:
-    archive = WalArchive(crashed.wal_directory, crashed.segment_size)
+    archive = SegmentReader(crashed.wal_directory, crashed.segment_size)
     scanner = WalScanner(crashed.version, crashed.segment_size, start_lsn)
     found = 0
     for lsn in range(start_lsn, end_lsn, 1 << 20):

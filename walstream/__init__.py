@@ -65,7 +65,7 @@ if TYPE_CHECKING:
     from walstream.rmgr.xact import XactEnd as XactEnd
     from walstream.sql.tables import WalScan as WalScan
     from walstream.sql.tables import scan as scan
-    from walstream.store.directory import Store as Store
+    from walstream.store.store import Store as Store
     from walstream.wal.image import restore_image as restore_image
     from walstream.wal.model import BlockRef as BlockRef
     from walstream.wal.model import BufferTag as BufferTag
@@ -150,7 +150,7 @@ _EXPORTS = {
         "WalScan",
         "scan",
     ),
-    "walstream.store.directory": ("Store",),
+    "walstream.store.store": ("Store",),
     "walstream.wal.image": ("restore_image",),
     "walstream.wal.model": (
         "BlockRef",

@@ -20,9 +20,9 @@ from walstream.config import RunConfig
 from walstream.errors import NoSpace, RecordError, StorageError, StoreError
 from walstream.index.page_index import Batch, PageIndex
 from walstream.receive.receiver import Receiver
-from walstream.store.archive import WalArchive
-from walstream.store.base import BaseBackup
-from walstream.store.directory import Store, StoreIdentity
+from walstream.segments.reader import SegmentReader
+from walstream.store.base_backup import BaseBackup
+from walstream.store.store import Store, StoreIdentity
 from walstream.store.writer import Writer
 from walstream.terminal import StatusLine
 
@@ -83,14 +83,14 @@ async def test_open_pages_gives_back_what_it_opened_and_raises_bare_errors(
             raise AssertionError
     backup = BaseBackup(store.path, SEGMENT, SEGMENT, SEGMENT, 1)
     monkeypatch.setattr(opening, "list_base_backups", lambda _: [backup])
-    opened: list[WalArchive] = []
+    opened: list[SegmentReader] = []
 
-    class Watched(WalArchive):
+    class Watched(SegmentReader):
         def __init__(self, path: Path, segment_size: int) -> None:
             super().__init__(path, segment_size)
             opened.append(self)
 
-    monkeypatch.setattr(opening, "WalArchive", Watched)
+    monkeypatch.setattr(opening, "SegmentReader", Watched)
     with pytest.raises(ZeroDivisionError):
         async with opening.open_pages(store.path, sandbox=False):
             opened[0].read(SEGMENT, 8)

@@ -22,9 +22,9 @@ from walstream.errors import WalError
 from walstream.index.ingest import Ingest, begin_index
 from walstream.index.page_index import PageIndex
 from walstream.pages.service import Base, ClusterFacts, PageService
-from walstream.store.archive import WalArchive
-from walstream.store.base import BaseBackup
-from walstream.store.base_pages import BasePages
+from walstream.segments.reader import SegmentReader
+from walstream.store.base_backup import BaseBackup
+from walstream.store.base_backup_pages import BasePages
 from walstream.wal.model import format_lsn, parse_lsn
 
 CONFIG: dict[str, Setting] = {**WORKLOAD_CONFIG, "allow_in_place_tablespaces": True}
@@ -88,7 +88,7 @@ def open_past(server: PostgresServer, backup: Path, stop_lsn: int, directory: Pa
     )
     index = PageIndex(directory / "index")
     pages = BasePages(backup)
-    archive = WalArchive(server.wal_directory, server.segment_size)
+    archive = SegmentReader(server.wal_directory, server.segment_size)
     begin_index(index, start_lsn, pages.sizes().items())
     ingest = Ingest(index, archive, server.version, server.segment_size, None)
     with contextlib.suppress(WalError):

@@ -20,8 +20,8 @@ from tests.support.workload import WORKLOAD_CONFIG, run_workload
 from walstream.errors import RecordError, WalError
 from walstream.index import changes, ingest, postings
 from walstream.index.page_index import Entry, PageIndex
-from walstream.store.archive import WalArchive
-from walstream.store.base_pages import BasePages
+from walstream.segments.reader import SegmentReader
+from walstream.store.base_backup_pages import BasePages
 from walstream.wal.model import BufferTag, PageImage, RelFileLocator, parse_lsn
 
 PURE = pure("walstream.index.postings")
@@ -174,7 +174,7 @@ def test_the_whole_workload_gives_the_keys_and_values_of_the_reference(
         server.stop()
         start_lsn = parse_lsn((backup / "backup_label").read_text().split()[3])
         sizes = BasePages(backup).sizes()
-        archive = WalArchive(server.wal_directory, server.segment_size)
+        archive = SegmentReader(server.wal_directory, server.segment_size)
         found = []
         for name, build in (("installed", postings), ("pure", PURE), ("reference", None)):
             index = PageIndex(tmp_path / name)

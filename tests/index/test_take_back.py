@@ -17,7 +17,7 @@ from walstream.index.ingest import Ingest, begin_index, branch_end
 from walstream.index.page_index import PageIndex
 from walstream.pages.service import ClusterFacts, PageService
 from walstream.redo.protocol import RedoRequest
-from walstream.store.archive import WalArchive
+from walstream.segments.reader import SegmentReader
 from walstream.tasks.watermark import Watermark
 from walstream.wal.model import BufferTag
 from walstream.wal.timeline import TimelineHistory, fork_lsn, parse_history
@@ -170,7 +170,7 @@ def test_readers_stop_where_the_server_left_what_was_indexed(tmp_path: Path) -> 
     two = parse_history(2, f"1\t0/{common.lsn:X}\tno recovery target\n".encode())
     left = branch_end(index, two)
     assert left == common.lsn
-    archive = WalArchive(tmp_path, SEGMENT)
+    archive = SegmentReader(tmp_path, SEGMENT)
     facts = ClusterFacts(18, False, False)
     pages = PageService(index, archive, [], facts, NoRedo(), branch_end=left)
     assert pages.last_record_lsn == pages.last_valid_lsn == common.lsn

@@ -20,8 +20,8 @@ from walstream.index.page_index import (
 )
 from walstream.pages.service import Base, ClusterFacts, PageService
 from walstream.redo.protocol import RedoRequest
-from walstream.store.archive import WalArchive
-from walstream.store.base_pages import BasePages
+from walstream.segments.reader import SegmentReader
+from walstream.store.base_backup_pages import BasePages
 from walstream.wal.model import BufferTag, RelFileLocator
 from walstream.wal.relpath import relation_file
 
@@ -47,7 +47,7 @@ def base(path: Path, page: bytes, start_lsn: int, stop_lsn: int) -> Base:
 def service_of(tmp_path: Path, *bases: Base) -> PageService:
     index = PageIndex(tmp_path / "index")
     begin_index(index, START, bases[0].pages.sizes().items())
-    archive = WalArchive(tmp_path, 1 << 20)
+    archive = SegmentReader(tmp_path, 1 << 20)
     return PageService(index, archive, bases, ClusterFacts(18, False, False), NoRedo())
 
 

@@ -11,7 +11,7 @@ from walstream.index.ingest import begin_index
 from walstream.index.page_index import Batch, DatabaseChange, DatabaseKind, PageIndex
 from walstream.pages.service import MAX_COPIES, ClusterFacts, PageService, Plan
 from walstream.redo.protocol import RedoRequest
-from walstream.store.archive import WalArchive
+from walstream.segments.reader import SegmentReader
 from walstream.wal.model import BufferTag, RelFileLocator
 
 TAG = BufferTag(1663, 5, 16384, 0, 0)
@@ -33,7 +33,7 @@ def copied_from_itself(path: Path, times: int) -> PageService:
     batch.meta["last_record_end"] = str(START + 64 * times).encode()
     index.write(batch)
     facts = ClusterFacts(18, False, False)
-    return PageService(index, WalArchive(path, 1 << 20), [], facts, NoRedo())
+    return PageService(index, SegmentReader(path, 1 << 20), [], facts, NoRedo())
 
 
 async def test_a_database_copied_from_itself_keeps_its_pages(tmp_path: Path) -> None:

@@ -23,8 +23,8 @@ from walstream.pages.service import Base, ClusterFacts, PageService
 from walstream.redo.protocol import RedoRequest
 from walstream.redo.rules.checksum import page_checksum
 from walstream.redo.rules.engine import Engine
-from walstream.store.archive import WalArchive
-from walstream.store.base_pages import BasePages
+from walstream.segments.reader import SegmentReader
+from walstream.store.base_backup_pages import BasePages
 from walstream.wal.model import BufferTag, RelFileLocator, parse_lsn
 from walstream.wal.relpath import parse_relation
 
@@ -55,7 +55,7 @@ def build_service(server: PostgresServer, backup: Path, tmp_path: Path) -> PageS
     """Returns a service over a base backup and the server's own pg_wal."""
     start_lsn = parse_lsn((backup / "backup_label").read_text().split()[3])
     base = BasePages(backup)
-    archive = WalArchive(server.wal_directory, server.segment_size)
+    archive = SegmentReader(server.wal_directory, server.segment_size)
     index = PageIndex(tmp_path / "index")
     begin_index(index, start_lsn, base.sizes().items())
     ingest = Ingest(index, archive, server.version, server.segment_size, None)

@@ -17,7 +17,7 @@ from tests.pages.test_service import build_service
 from tests.support.servers import PostgresServer
 from walstream.pages.compare import compare_with_directory
 from walstream.pages.service import Base, PageService
-from walstream.store.base_pages import BasePages
+from walstream.store.base_backup_pages import BasePages
 from walstream.wal.model import parse_lsn
 
 CONFIG = {"full_page_writes": "off", "autovacuum": "off", "wal_keep_size": "1GB"}

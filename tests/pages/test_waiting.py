@@ -13,7 +13,7 @@ from walstream.index.ingest import begin_index
 from walstream.index.page_index import PageIndex
 from walstream.pages.service import ClusterFacts, PageService
 from walstream.redo.protocol import RedoRequest
-from walstream.store.archive import WalArchive
+from walstream.segments.reader import SegmentReader
 from walstream.tasks.watermark import Watermark
 from walstream.wal.model import BufferTag, RelFileLocator
 
@@ -36,7 +36,7 @@ def service(tmp_path: Path, last_valid: Watermark) -> PageService:
     index = PageIndex(tmp_path / "index")
     begin_index(index, START, [((RelFileLocator(*TAG[:3]), 0), 1)])
     facts = ClusterFacts(18, False, False)
-    archive = WalArchive(tmp_path, 1 << 20)
+    archive = SegmentReader(tmp_path, 1 << 20)
     return PageService(index, archive, [], facts, NoRedo(), last_valid)
 
 
@@ -67,6 +67,6 @@ async def test_without_ingest_nothing_is_waited_for(tmp_path: Path) -> None:
     index = PageIndex(tmp_path / "other")
     begin_index(index, START, [])
     facts = ClusterFacts(18, False, False)
-    service = PageService(index, WalArchive(tmp_path, 1 << 20), [], facts, NoRedo())
+    service = PageService(index, SegmentReader(tmp_path, 1 << 20), [], facts, NoRedo())
     with pytest.raises(LsnNotAvailable, match="has not been reached"):
         await service.get_page(TAG, START + 100, wait_s=60)

@@ -15,7 +15,7 @@ from tests.support.servers import PostgresServer
 from walstream.pages.service import PageService
 from walstream.rows.cluster import ClusterAt
 from walstream.state.cluster import StateSource, cluster_state
-from walstream.store.base import BaseBackup
+from walstream.store.base_backup import BaseBackup
 from walstream.wal.model import parse_lsn
 
 # What the text of values depends on; bytes are compared, whatever encoding they are in.

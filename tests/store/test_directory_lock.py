@@ -12,7 +12,7 @@ import pytest
 from tests.support.walgen import SEGMENT
 from walstream.cli.wal_directory import LockedWalDirectory
 from walstream.errors import StoreError
-from walstream.store.directory import Store, StoreIdentity
+from walstream.store.store import Store, StoreIdentity
 
 IDENTITY = StoreIdentity(1, 18, SEGMENT, 8192, True, True)
 

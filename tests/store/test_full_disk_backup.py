@@ -14,7 +14,7 @@ import pytest
 
 from walstream.errors import NoSpace, StorageError
 from walstream.store import file_layer
-from walstream.store.base import BackupWriter
+from walstream.store.base_backup import BackupWriter
 from walstream.store.file_layer import FileLayer
 
 CONTENT = bytes(range(256)) * 100
@@ -83,7 +83,7 @@ class Full:
 
         monkeypatch.setattr(Path, "open", open_file)
         monkeypatch.setattr(Path, "mkdir", mkdir)
-        monkeypatch.setattr("walstream.store.base.write_durably", write_durably)
+        monkeypatch.setattr("walstream.store.base_backup.write_durably", write_durably)
 
     def ask(self) -> None:
         self.left -= 1

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from walstream.errors import StorageError
-from walstream.store.archive import WalArchive
-from walstream.store.base import list_base_backups, remove_unfinished
-from walstream.store.base_pages import BasePages
+from walstream.segments.reader import SegmentReader
+from walstream.store.base_backup import list_base_backups, remove_unfinished
+from walstream.store.base_backup_pages import BasePages
 from walstream.store.segment_directory import scan_directory
 from walstream.wal.model import RelFileLocator
 from walstream.wal.relpath import parse_relation_file
@@ -71,7 +71,7 @@ def test_a_wal_directory_with_strangers_in_it(tmp_path: Path) -> None:
     (tmp_path / names[0]).write_bytes(bytes(SEGMENT))
     litter(tmp_path, *names[1:4], "00000009.history", *(f"{name}.partial" for name in names[4:]))
     assert [entry.name for entry in scan_directory(tmp_path, SEGMENT)] == [names[0]]
-    archive = WalArchive(tmp_path, SEGMENT)
+    archive = SegmentReader(tmp_path, SEGMENT)
     assert archive.timeline == 1
     assert archive.end_lsn() == 2 * SEGMENT
     assert archive.find(2) is None
@@ -93,7 +93,7 @@ def test_bases_with_strangers_beside_them(tmp_path: Path) -> None:
 
 
 def test_a_directory_that_is_gone_is_named(tmp_path: Path) -> None:
-    archive = WalArchive(tmp_path, SEGMENT)
+    archive = SegmentReader(tmp_path, SEGMENT)
     tmp_path.rmdir()
     with pytest.raises(StorageError, match=tmp_path.name):
         archive.read(0, 1)

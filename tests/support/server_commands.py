@@ -31,8 +31,8 @@ _MODULES = (
     "walstream.cli.archive_push",
     "walstream.cli.restore_wal",
     "walstream.cli.wal_directory",
-    "walstream.store.push",
-    "walstream.store.restore",
+    "walstream.store.archive_push",
+    "walstream.store.restore_wal",
 )
 _NEEDLESS = ("test", "tests", "idlelib", "tkinter", "lib2to3", "ensurepip", "*-packages")
 

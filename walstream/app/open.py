@@ -23,10 +23,10 @@ from walstream.pages.service import PageService
 from walstream.redo.manager import RedoConfig, RedoManager
 from walstream.rows.cluster import ClusterAt
 from walstream.rows.diff import TableDiff, diff_tables
+from walstream.segments.reader import SegmentReader
 from walstream.state.cluster import StateSource, cluster_state
-from walstream.store.archive import WalArchive
-from walstream.store.base import list_base_backups
-from walstream.store.directory import Store
+from walstream.store.base_backup import list_base_backups
+from walstream.store.store import Store
 from walstream.tasks.supervise import single_error
 from walstream.wal.model import RelFileLocator, format_lsn
 
@@ -55,7 +55,7 @@ async def open_pages(path: Path, *, sandbox: bool = True) -> AsyncIterator[PageS
     )
     with (
         closing(PageIndex(store.index_path, read_only=True)) as index,
-        closing(WalArchive(store.wal_path, store.identity.segment_size)) as archive,
+        closing(SegmentReader(store.wal_path, store.identity.segment_size)) as archive,
     ):
         try:
             async with trio.open_nursery() as nursery:

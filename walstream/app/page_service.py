@@ -6,10 +6,10 @@ from walstream.index.ingest import branch_end
 from walstream.index.page_index import MAX_LSN, PageIndex
 from walstream.pages.service import Base, ClusterFacts, PageService
 from walstream.redo.manager import RedoManager
-from walstream.store.archive import WalArchive
-from walstream.store.base import BaseBackup
-from walstream.store.base_pages import BasePages
-from walstream.store.directory import Store
+from walstream.segments.reader import SegmentReader
+from walstream.store.base_backup import BaseBackup
+from walstream.store.base_backup_pages import BasePages
+from walstream.store.store import Store
 from walstream.tasks.watermark import Watermark
 
 
@@ -23,7 +23,7 @@ def page_service(
     index: PageIndex,
     redo: RedoManager,
     backups: list[BaseBackup],
-    archive: WalArchive,
+    archive: SegmentReader,
     last_valid: Watermark | None = None,
 ) -> PageService:
     """Returns the page service of an opened store; ``archive`` is the caller's to close.

@@ -17,8 +17,13 @@ from walstream.progress import show_backup
 from walstream.replication.backup import take_base_backup
 from walstream.replication.libpq import ReplicationConnection, connect
 from walstream.replication.upstream import read_upstream
-from walstream.store.base import BackupWriter, BaseBackup, list_base_backups, remove_unfinished
-from walstream.store.directory import Store, StoreIdentity
+from walstream.store.base_backup import (
+    BackupWriter,
+    BaseBackup,
+    list_base_backups,
+    remove_unfinished,
+)
+from walstream.store.store import Store, StoreIdentity
 from walstream.tasks.supervise import single_error
 from walstream.terminal import StatusLine
 from walstream.wal.model import BLCKSZ

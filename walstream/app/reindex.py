@@ -14,9 +14,9 @@ from walstream.errors import (
 )
 from walstream.index.ingest import Ingest, begin_index
 from walstream.index.page_index import PageIndex
-from walstream.store.archive import WalArchive
-from walstream.store.base import list_base_backups
-from walstream.store.directory import Store
+from walstream.segments.reader import SegmentReader
+from walstream.store.base_backup import list_base_backups
+from walstream.store.store import Store
 
 
 def reindex(path: Path, report: Callable[[int, int], None]) -> int:
@@ -38,7 +38,7 @@ def reindex(path: Path, report: Callable[[int, int], None]) -> int:
         shutil.rmtree(fresh, ignore_errors=True)
         try:
             with (
-                closing(WalArchive(store.wal_path, identity.segment_size)) as archive,
+                closing(SegmentReader(store.wal_path, identity.segment_size)) as archive,
                 closing(PageIndex(fresh)) as index,
             ):
                 end_lsn = archive.end_lsn()

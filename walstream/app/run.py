@@ -27,10 +27,10 @@ from walstream.pages.service import PageService
 from walstream.progress import Progress
 from walstream.receive.receiver import Receiver
 from walstream.redo.manager import RedoConfig, RedoManager
-from walstream.store.archive import WalArchive
-from walstream.store.base import BaseBackup
-from walstream.store.directory import Store
-from walstream.store.verify import default_level
+from walstream.segments.reader import SegmentReader
+from walstream.store.base_backup import BaseBackup
+from walstream.store.store import Store
+from walstream.store.verifier import default_level
 from walstream.store.writer import Writer
 from walstream.tasks.supervise import single_error
 from walstream.tasks.watermark import Watermark
@@ -112,7 +112,7 @@ class Application:
             # Pages and ingest each read with an archive of their own, in threads of their own.
             archive, source = (
                 opened.enter_context(
-                    closing(WalArchive(store.wal_path, store.identity.segment_size))
+                    closing(SegmentReader(store.wal_path, store.identity.segment_size))
                 )
                 for _ in range(2)
             )
@@ -134,8 +134,8 @@ class Application:
         store: Store,
         index: PageIndex,
         backups: list[BaseBackup],
-        archive: WalArchive,
-        source: WalArchive,
+        archive: SegmentReader,
+        source: SegmentReader,
         task_status: trio.TaskStatus[None],
     ) -> None:
         config, identity, first = self.config, store.identity, backups[0]

@@ -20,7 +20,7 @@ from walstream.text import to_json
 
 if TYPE_CHECKING:
     from walstream.replication.libpq import ReplicationConnection
-    from walstream.store.verify import VerifyLevel
+    from walstream.store.verifier import VerifyLevel
 
 log = logging.getLogger("walstream")
 
@@ -236,7 +236,7 @@ async def _receive(options: ReceiveOptions, overrides: tuple[str | None, ...]) -
     from walstream.progress import Progress
     from walstream.receive.receiver import Receiver
     from walstream.store.compressed import parse_compression
-    from walstream.store.verify import default_level
+    from walstream.store.verifier import default_level
     from walstream.store.writer import Writer
     from walstream.terminal import StatusLine
     from walstream.wal.layout import VERSIONS

@@ -26,7 +26,7 @@ def command(store: Path, name: str, target: Path) -> None:
     written, 207 WAL is damaged, 213 it is another cluster's (docs/reference/exit-codes.md).
     """
     from walstream.cli.wal_directory import flushed_of, system_id_of, wal_path
-    from walstream.store.restore import restore_file
+    from walstream.store.restore_wal import restore_file
 
     restored = restore_file(
         wal_path(store), name, target, system_id=system_id_of(store), flushed=flushed_of(store)

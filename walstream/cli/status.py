@@ -21,8 +21,8 @@ def summary(path: Path) -> dict[str, Any]:
     """Returns what ``status --json`` prints. LSNs are text; sizes are bytes."""
     from walstream.errors import StoreError
     from walstream.index.page_index import PageIndex
-    from walstream.store.base import list_base_backups
-    from walstream.store.directory import Store
+    from walstream.store.base_backup import list_base_backups
+    from walstream.store.store import Store
     from walstream.wal.model import format_lsn
 
     store = Store.open(path, lock=False)

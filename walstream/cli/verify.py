@@ -33,7 +33,7 @@ def command(
 
     from walstream.cli import exit_codes
     from walstream.scan.runs import default_threads, open_source, stored_numbers
-    from walstream.store.directory import Store
+    from walstream.store.store import Store
     from walstream.verify.check import verify
     from walstream.verify.report import Verdict
     from walstream.wal.model import format_lsn

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 from walstream.errors import StoreError
-from walstream.store.directory import Store
 from walstream.store.file_layer import DirectoryLock
+from walstream.store.store import Store
 from walstream.store.unfinished import Flushed
 from walstream.wal.model import parse_lsn
 

@@ -16,7 +16,7 @@ from walstream.index.moment import (
 )
 from walstream.pages.service import PageService
 from walstream.state.cluster import StateSource
-from walstream.store.base import BaseBackup
+from walstream.store.base_backup import BaseBackup
 from walstream.wal.model import format_lsn
 
 

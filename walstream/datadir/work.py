@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from walstream.errors import StoreError
-from walstream.store.base import sync_filesystem
+from walstream.store.base_backup import sync_filesystem
 from walstream.store.file_layer import storage_error
 
 PARTIAL_SUFFIX = ".partial"

@@ -23,8 +23,8 @@ from walstream.index.page_index import (
 from walstream.redo.protocol import RedoRequest
 from walstream.redo.rules.checksum import with_checksum
 from walstream.rmgr import describe, operation_name
-from walstream.store.archive import WalArchive
-from walstream.store.base_pages import BasePages
+from walstream.segments.reader import SegmentReader
+from walstream.store.base_backup_pages import BasePages
 from walstream.tasks.watermark import Watermark
 from walstream.wal.layout import rmgr_name
 from walstream.wal.model import BLCKSZ, BufferTag, ForkNumber, RawRecord, format_lsn
@@ -122,7 +122,7 @@ class PageService:
     def __init__(
         self,
         index: PageIndex,
-        archive: WalArchive,
+        archive: SegmentReader,
         bases: Sequence[Base],
         facts: ClusterFacts,
         redo: Redo,

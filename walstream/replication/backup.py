@@ -1,6 +1,6 @@
 """Takes a base backup over the replication protocol and hands it to whoever keeps it.
 
-Knows the order of events of BASE_BACKUP, not files: ``store/base.py`` is a target.
+Knows the order of events of BASE_BACKUP, not files: ``store/base_backup.py`` is a target.
 """
 
 from __future__ import annotations

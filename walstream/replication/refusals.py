@@ -2,7 +2,7 @@
 
 Decided by SQLSTATE alone: messages are in the server's language. What only a message would tell
 ("requested starting point is ahead of the WAL flush position", XX000) is computed from facts
-instead, before the server is asked (``behind`` of ``walstream.store.start``).
+instead, before the server is asked (``behind`` of ``walstream.store.start_plan``).
 
 A walsender can send far more codes than are listed (walsender.c, slot.c, auth.c, postgres.c,
 whatever a hook raises), so the rule is: **what is not in the table passes**. An error that is tried

@@ -16,6 +16,7 @@ from walstream.index.page_index import Event, PageIndex
 from walstream.rmgr import database, storage, tablespace, xact, xlog
 from walstream.rmgr.layout import Cursor
 from walstream.rmgr.relmap import UPDATE
+from walstream.segments.reader import SegmentReader
 from walstream.state.control import ControlFile, Parameters
 from walstream.state.events import BodyReader, Stretch, scan_stretch
 from walstream.state.origins import parse_origins
@@ -26,9 +27,8 @@ from walstream.state.transactions import (
     TransactionLog,
     base_areas,
 )
-from walstream.store.archive import WalArchive
 from walstream.store.backup_files import BackupFiles, reported
-from walstream.store.base import BaseBackup
+from walstream.store.base_backup import BaseBackup
 from walstream.wal.layout import RM_MIN_CUSTOM_ID, rmgr_name
 from walstream.wal.model import format_lsn
 from walstream.wal.relpath import DEFAULT_TABLESPACE, GLOBAL_TABLESPACE
@@ -55,7 +55,7 @@ class StateSource:
     """Where the state comes from: the index of a store, its WAL and one of its base backups."""
 
     index: PageIndex
-    archive: WalArchive
+    archive: SegmentReader
     backup: BaseBackup
     version: int
 

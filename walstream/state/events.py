@@ -11,9 +11,9 @@ from typing import NamedTuple
 import crc32c
 
 from walstream.errors import RecordError, StorageError
+from walstream.segments.reader import SegmentReader
 from walstream.state.slru import xid_precedes
 from walstream.state.transactions import FIRST_NORMAL_XID, Body
-from walstream.store.archive import WalArchive
 from walstream.wal.layout import RECORD_CRC_OFFSET, RECORD_HEADER, XLOG_BLCKSZ
 from walstream.wal.model import format_lsn
 from walstream.wal.record import RecordReader
@@ -26,7 +26,7 @@ PIECE = 1 << 20
 class BodyReader:
     """Returns records by their start; cheap where the starts rise. One owner."""
 
-    def __init__(self, archive: WalArchive, version: int) -> None:
+    def __init__(self, archive: SegmentReader, version: int) -> None:
         self._archive = archive
         self._reader = RecordReader(version)
         self._window = b""
@@ -85,7 +85,7 @@ class Stretch(NamedTuple):
     last_end: int
 
 
-def scan_stretch(archive: WalArchive, version: int, from_lsn: int, upto_lsn: int) -> Stretch:
+def scan_stretch(archive: SegmentReader, version: int, from_lsn: int, upto_lsn: int) -> Stretch:
     """Returns what the records in ``(from_lsn, upto_lsn]`` say; ``from_lsn`` is a record's end.
 
     Raises:

@@ -16,9 +16,8 @@ from typing import NamedTuple
 from walstream.errors import StorageError, StoreError, WalDivergedError, WalError, WrongCluster
 from walstream.store.compressed import Compression, read_prefix, read_segment
 from walstream.store.file_layer import FileLayer, storage_error, write_durably
-from walstream.store.proof import Proof, prove
 from walstream.store.segment_file import PARTIAL
-from walstream.store.start import (
+from walstream.store.start_plan import (
     SUFFIXES,
     StartPlan,
     WalEntry,
@@ -28,7 +27,8 @@ from walstream.store.start import (
     parse_entry,
 )
 from walstream.store.tail import StoredSegment, read_tail, segments_before
-from walstream.store.verify import Expected, VerifyLevel, make_verifier, read_long_header
+from walstream.store.verified_end import VerifiedEnd, verify_end
+from walstream.store.verifier import Expected, VerifyLevel, make_verifier, read_long_header
 from walstream.store.wal_files import WalFiles
 from walstream.wal.layout import LONG_PAGE_HEADER
 from walstream.wal.segment import history_file_name, parse_history_file_name, segment_file_name
@@ -46,13 +46,13 @@ DEAD_DIRECTORY = "dead"
 class Survey(NamedTuple):
     """What a directory and a server have in common.
 
-    ``proof`` is that of the newest segment where it was proven, ``best`` the unfinished file that
-    is gone on with. ``end_lsn`` is the end of what is held and good.
+    ``verified`` is that of the newest segment, ``best`` the unfinished file that is gone on with.
+    ``end_lsn`` is the end of what is held and good.
     """
 
     upstream: Upstream
     plan: StartPlan
-    proof: Proof | None
+    verified: VerifiedEnd | None
     best: WalEntry | None
     end_lsn: int
 
@@ -110,18 +110,18 @@ class SegmentDirectory:
         void: tuple[WalEntry, ...] = ()
         while True:
             plan = choose_start(entries, upstream, empty_start=self._start, void=void, kept=kept)
-            proof, best = self._prove_end(entries, plan, upstream)
+            verified, best = self._verify_newest(entries, plan, upstream)
             part = upstream.history.part_of(plan.timeline)
-            if best is None or proof is None or part is None or proof.end_lsn <= part.end:
+            if best is None or verified is None or part is None or verified.end_lsn <= part.end:
                 break
             # Records past the switch point: the server's timeline left ours before them.
             void += plan.partials
         end_lsn = plan.start_lsn
-        if best is not None and proof is not None:
-            if end_lsn < proof.end_lsn < end_lsn + upstream.segment_size:
-                end_lsn = proof.end_lsn
+        if best is not None and verified is not None:
+            if end_lsn < verified.end_lsn < end_lsn + upstream.segment_size:
+                end_lsn = verified.end_lsn
             check_reached(upstream, plan.timeline, end_lsn)
-        return Survey(upstream, plan, proof, best, end_lsn)
+        return Survey(upstream, plan, verified, best, end_lsn)
 
     def take_up(self, survey: Survey) -> WalFiles:
         """Does what was planned: keeps the history, sets dead branches aside, opens the segment."""
@@ -137,7 +137,7 @@ class SegmentDirectory:
             self._set_aside(plan.dead)
             return files
         self._set_aside(plan.dead)
-        files = self.open(upstream, plan.timeline, plan.start_lsn, survey.proof, survey.best)
+        files = self.open(upstream, plan.timeline, plan.start_lsn, survey.verified, survey.best)
         if survey.best is not None:
             number = survey.best.segment_number
             used = segment_file_name(plan.timeline, number, upstream.segment_size)
@@ -182,9 +182,9 @@ class SegmentDirectory:
             raise storage_error("read", self.path, exc) from exc
         return kept
 
-    def _prove_end(
+    def _verify_newest(
         self, entries: list[WalEntry], plan: StartPlan, upstream: Upstream
-    ) -> tuple[Proof | None, WalEntry | None]:
+    ) -> tuple[VerifiedEnd | None, WalEntry | None]:
         """Proves the newest segment; of several unfinished ones the one that holds most."""
         held = {
             (entry.timeline, entry.segment_number): entry.name
@@ -196,20 +196,20 @@ class SegmentDirectory:
         if plan.partials:
             return max(
                 (
-                    (self._prove([*before, self.path / entry.name], upstream, first), entry)
+                    (self._verify_end([*before, self.path / entry.name], upstream, first), entry)
                     for entry in plan.partials
                 ),
                 key=lambda pair: pair[0].end_lsn,
             )
         if not before or self._verify != "records":
             return None, None
-        proof = self._prove(before, upstream, first)
-        if proof.error is not None:
+        verified = self._verify_end(before, upstream, first)
+        if verified.error is not None:
             raise WalError(
-                f"{before[0]} is damaged, move it away to have it sent again: {proof.error}",
-                proof.error.lsn,
+                f"{before[0]} is damaged, move it away to have it sent again: {verified.error}",
+                verified.error.lsn,
             )
-        return proof, None
+        return verified, None
 
     def _segment_before(
         self, held: dict[tuple[int, int], str], upstream: Upstream, start_lsn: int
@@ -222,8 +222,8 @@ class SegmentDirectory:
                 return [self.path / name]
         return []
 
-    def _prove(self, paths: list[Path], upstream: Upstream, first_lsn: int) -> Proof:
-        return prove(
+    def _verify_end(self, paths: list[Path], upstream: Upstream, first_lsn: int) -> VerifiedEnd:
+        return verify_end(
             paths,
             first_lsn,
             version=upstream.version,
@@ -236,7 +236,7 @@ class SegmentDirectory:
         upstream: Upstream,
         timeline: int,
         segment_lsn: int,
-        proof: Proof | None,
+        verified: VerifiedEnd | None,
         partial: WalEntry | None = None,
     ) -> WalFiles:
         """Opens the segment that begins at ``segment_lsn``, with what is proven of ``partial``."""
@@ -244,11 +244,12 @@ class SegmentDirectory:
         prefix = decoder = None
         prev_lsn = 0
         if partial is None:
-            decoder = proof.decoder if proof is not None else None
+            decoder = verified.decoder if verified is not None else None
         elif (
-            proof is not None and segment_lsn < proof.end_lsn < segment_lsn + upstream.segment_size
+            verified is not None
+            and segment_lsn < verified.end_lsn < segment_lsn + upstream.segment_size
         ):
-            start_lsn, prev_lsn = proof.end_lsn, proof.prev_lsn
+            start_lsn, prev_lsn = verified.end_lsn, verified.prev_lsn
             if (self._compression.method, partial.compression) != ("none", "none"):
                 prefix = read_prefix(self.path / partial.name, start_lsn - segment_lsn)
         timelines = tuple(p.timeline for p in upstream.history.parts if p.timeline <= timeline)

@@ -12,8 +12,8 @@ from walstream.errors import StorageError, StoreError, WalError, WrongCluster
 from walstream.store.compressed import read_segment
 from walstream.store.file_layer import storage_error
 from walstream.store.segment_file import PARTIAL
-from walstream.store.start import SUFFIXES
-from walstream.store.verify import LongHeader, read_long_header
+from walstream.store.start_plan import SUFFIXES
+from walstream.store.verifier import LongHeader, read_long_header
 from walstream.wal.layout import LONG_PAGE_HEADER
 from walstream.wal.model import format_lsn
 from walstream.wal.segment import is_valid_segment_size, parse_segment_file_name

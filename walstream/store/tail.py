@@ -17,7 +17,7 @@ from walstream.errors import StorageError, WalError
 from walstream.store.compressed import read_segment
 from walstream.store.file_layer import storage_error
 from walstream.store.segment_file import PARTIAL
-from walstream.store.start import SUFFIXES
+from walstream.store.start_plan import SUFFIXES
 from walstream.wal.layout import XLOG_BLCKSZ
 from walstream.wal.segment import segment_file_name
 from walstream.wal.stream import WalStreamDecoder

@@ -16,7 +16,6 @@ from walstream.errors import SegmentMissing, StorageError, StoreError, WalError
 from walstream.store.compressed import read_prefix, read_segment
 from walstream.store.continuation import continuation_length
 from walstream.store.file_layer import storage_error
-from walstream.store.proof import Proof, prove
 from walstream.store.stored import (
     COMPLETE,
     check_header,
@@ -25,7 +24,8 @@ from walstream.store.stored import (
     segment_header,
     stored_files,
 )
-from walstream.store.verify import LongHeader, read_long_header
+from walstream.store.verified_end import VerifiedEnd, verify_end
+from walstream.store.verifier import LongHeader, read_long_header
 from walstream.wal.layout import LONG_PAGE_HEADER, SHORT_PAGE_HEADER, XLOG_BLCKSZ
 from walstream.wal.model import format_lsn
 from walstream.wal.reason import Reason
@@ -101,19 +101,19 @@ def read_unfinished(
     check_header(name, source, header, system_id)
     begin = header.page_lsn
     before, note = _segments_before(directory, name, header)
-    proof = _prove([*before, source], begin - len(before) * header.segment_size, header)
-    if before and proof.end_lsn <= begin:
-        ahead = _prove(before, begin - len(before) * header.segment_size, header)
-        alone = _prove([source], begin, header)
+    verified = _verify_end([*before, source], begin - len(before) * header.segment_size, header)
+    if before and verified.end_lsn <= begin:
+        ahead = _verify_end(before, begin - len(before) * header.segment_size, header)
+        alone = _verify_end([source], begin, header)
         if ahead.error is not None:
             note = f"{before[-1].name} is damaged"
-            proof = alone
+            verified = alone
         elif alone.end_lsn > begin:
             raise WalError(
-                f"{source} does not go on from {before[-1].name}, but holds WAL: {proof.error}",
+                f"{source} does not go on from {before[-1].name}, but holds WAL: {verified.error}",
                 begin,
             )
-    end = proof.end_lsn
+    end = verified.end_lsn
     if note and end <= begin:
         data = b"".join(_readable(source))
         end = begin + continuation_length(data, begin, header.segment_size)
@@ -123,15 +123,15 @@ def read_unfinished(
         raise SegmentMissing(f"{source.name} holds no whole record yet")
     if note:
         note = f"{source.name} could not be proven from the segment before: {note}"
-    elif proof.error is not None and proof.error.reason != Reason.ZERO_LENGTH:
-        note = f"{source.name} ends at {format_lsn(end)}: {proof.error}"
+    elif verified.error is not None and verified.error.reason != Reason.ZERO_LENGTH:
+        note = f"{source.name} ends at {format_lsn(end)}: {verified.error}"
     return Unfinished(source, header, end, note)
 
 
-def _prove(
+def _verify_end(
     paths: list[Path], start_lsn: int, header: LongHeader, limit_lsn: int | None = None
-) -> Proof:
-    return prove(
+) -> VerifiedEnd:
+    return verify_end(
         paths,
         start_lsn,
         version=header.version,
@@ -143,7 +143,7 @@ def _prove(
 
 
 def _readable(source: Path) -> Iterator[bytes]:
-    """Yields what can be decompressed; where that ends is for the proof to say."""
+    """Yields what can be decompressed; where WAL ends in it is for ``verify_end`` to say."""
     try:
         yield from read_segment(source)
     except StorageError as exc:
@@ -195,15 +195,17 @@ def _check_flushed(
     segment = parse_segment_file_name(name, header.segment_size)
     if segment is None or segment.timeline != flushed.timeline or limit <= max(end, begin):
         return
-    proof = _prove([*before, source], begin - len(before) * header.segment_size, header, limit)
-    if proof.error is not None and proof.end_lsn < begin and before:
-        proof = _prove([source], begin, header, limit)
+    verified = _verify_end(
+        [*before, source], begin - len(before) * header.segment_size, header, limit
+    )
+    if verified.error is not None and verified.end_lsn < begin and before:
+        verified = _verify_end([source], begin, header, limit)
     size = sum(map(len, _readable(source)))
-    if proof.error is not None or begin + size < limit:
+    if verified.error is not None or begin + size < limit:
         raise WalError(
             f"{source} is damaged: it was flushed to {format_lsn(flushed.lsn)}, but holds WAL "
-            f"only to {format_lsn(end)}{f': {proof.error}' if proof.error else ''}; to take that "
-            "as the end, move the store's status.json away",
+            f"only to {format_lsn(end)}{f': {verified.error}' if verified.error else ''}; to take "
+            "that as the end, move the store's status.json away",
             end,
         )
 

@@ -16,7 +16,7 @@ from walstream.errors import WalDivergedError, WalGapError
 from walstream.store.compressed import NO_COMPRESSION, CompressedSegment, Compression
 from walstream.store.file_layer import FileLayer, storage_error
 from walstream.store.segment_file import Segment, SegmentFile
-from walstream.store.verify import NoVerifier, Verifier
+from walstream.store.verifier import NoVerifier, Verifier
 from walstream.wal.model import WalChunk, format_lsn
 from walstream.wal.segment import segment_file_name
 

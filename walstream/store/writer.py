@@ -17,8 +17,8 @@ from walstream.store.chunk_writer import Batch, ChunkWriter
 from walstream.store.compressed import NO_COMPRESSION, Compression
 from walstream.store.file_layer import FileLayer
 from walstream.store.segment_directory import SegmentDirectory, Survey
-from walstream.store.start import StartPlan, check_reached
-from walstream.store.verify import VerifyLevel, default_level
+from walstream.store.start_plan import StartPlan, check_reached
+from walstream.store.verifier import VerifyLevel, default_level
 from walstream.store.wal_files import WalFiles
 from walstream.tasks.watermark import Watermark
 from walstream.wal.layout import XLOG_BLCKSZ

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from walstream.errors import RecordError, StorageError, WalError
 from walstream.store.compressed import read_segment
 from walstream.store.segment_file import PARTIAL
-from walstream.store.verify import LongHeader
+from walstream.store.verifier import LongHeader
 from walstream.wal.layout import SHORT_PAGE_HEADER, XLOG_BLCKSZ
 from walstream.wal.stream import WalStreamDecoder
 
@@ -22,7 +22,7 @@ _XLOG = 0
 _XLOG_SWITCH = 0x40
 
 
-class Proof(NamedTuple):
+class VerifiedEnd(NamedTuple):
     """WAL before ``end_lsn`` is whole and chained; ``prev_lsn`` is the last record's start.
 
     ``prev_lsn`` is 0 where no record was found. ``error`` is what ended the walk, None where the
@@ -43,7 +43,7 @@ def is_unfinished(name: str) -> bool:
     return PARTIAL in name
 
 
-def prove(
+def verify_end(
     paths: list[Path],
     start_lsn: int,
     *,
@@ -52,7 +52,7 @@ def prove(
     system_id: int,
     limit_lsn: int | None = None,
     past_switch: bool = False,
-) -> Proof:
+) -> VerifiedEnd:
     """Walks the records of consecutive segments.
 
     Args:
@@ -82,15 +82,15 @@ def prove(
                         # Its end is the segment's: the zeros up to there may not be stored yet.
                         if past_switch:
                             end, prev = _end_of_bytes(raw.start_lsn, len(raw.data)), raw.start_lsn
-                        return Proof(end, prev, None, None)
+                        return VerifiedEnd(end, prev, None, None)
                     end, prev = raw.end_lsn, raw.start_lsn
                 if decoder.end_of_wal is not None:
-                    return Proof(end, prev, decoder.end_of_wal, None)
+                    return VerifiedEnd(end, prev, decoder.end_of_wal, None)
             if decoder.feed_lsn < begin + segment_size:
-                return Proof(end, prev, None, None)
+                return VerifiedEnd(end, prev, None, None)
     except (RecordError, WalError) as exc:
-        return Proof(end, prev, exc, None)
-    return Proof(end, prev, None, decoder)
+        return VerifiedEnd(end, prev, exc, None)
+    return VerifiedEnd(end, prev, None, decoder)
 
 
 def segment_decoder(header: LongHeader) -> WalStreamDecoder:

@@ -47,7 +47,7 @@ def identity_of(path: str) -> tuple[int, int] | None:
     return (status.st_dev, status.st_ino)
 
 
-class WalArchive:
+class SegmentReader:
     """A directory of WAL segments, read only.
 
     Per segment the file of the newest timeline that has one is taken, among the target timeline

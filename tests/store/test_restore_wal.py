@@ -15,7 +15,7 @@ from tests.support.walgen import PAGE, SEGMENT, WalWriter
 from walstream.errors import SegmentMissing, StorageError, StoreError, WalError, WrongCluster
 from walstream.store.compressed import CompressedSegment, Compression
 from walstream.store.file_layer import FileLayer
-from walstream.store.restore import restore_file
+from walstream.store.restore_wal import restore_file
 from walstream.store.unfinished import Flushed
 from walstream.wal.segment import segment_file_name
 

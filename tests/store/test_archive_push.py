@@ -15,8 +15,8 @@ from tests.support.receiving import wait_until
 from tests.support.walgen import PAGE, SEGMENT, WalWriter
 from walstream.errors import StorageError, StoreError, WalError, WrongCluster
 from walstream.store import hard_link
+from walstream.store.archive_push import archive_file
 from walstream.store.file_layer import DirectoryLock, FileLayer
-from walstream.store.push import archive_file
 from walstream.wal.segment import segment_file_name
 
 NAME = segment_file_name(1, 1, SEGMENT)

@@ -20,9 +20,8 @@ from walstream.errors import (
 from walstream.store.compressed import read_prefix, read_segment
 from walstream.store.file_layer import FileLayer, storage_error
 from walstream.store.placement import make_durable, place_new
-from walstream.store.proof import goes_on, prove
 from walstream.store.segment_file import PARTIAL
-from walstream.store.start import SUFFIXES
+from walstream.store.start_plan import SUFFIXES
 from walstream.store.stored import (
     COMPLETE,
     OTHER_NAME,
@@ -33,7 +32,8 @@ from walstream.store.stored import (
     stored_files,
 )
 from walstream.store.unfinished import Unfinished, read_unfinished
-from walstream.store.verify import LongHeader
+from walstream.store.verified_end import goes_on, verify_end
+from walstream.store.verifier import LongHeader
 from walstream.wal.reason import Reason
 
 
@@ -89,14 +89,14 @@ def _check_records(source: Path, header: LongHeader) -> None:
     size = source.stat().st_size
     if size != header.segment_size:
         raise WalError(f"{source}: size: expected {header.segment_size} bytes, got {size}")
-    proof = prove(
+    verified = verify_end(
         [source],
         header.page_lsn,
         version=header.version,
         segment_size=header.segment_size,
         system_id=header.system_id,
     )
-    error = proof.error
+    error = verified.error
     # The last segment of a server that was stopped, pushed by hand, may end before its end.
     if error is not None and (not _is_end(error) or goes_on(source, header)):
         raise WalError(f"{source} is damaged: {error}", error.lsn)

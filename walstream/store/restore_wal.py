@@ -13,7 +13,6 @@ from typing import NamedTuple
 from walstream.errors import SegmentMissing, StorageError, StoreError, WalError
 from walstream.store.compressed import read_segment
 from walstream.store.placement import replace_whole
-from walstream.store.proof import goes_on, segment_decoder
 from walstream.store.stored import (
     COMPLETE,
     OTHER_NAME,
@@ -25,7 +24,8 @@ from walstream.store.stored import (
     stored_files,
 )
 from walstream.store.unfinished import Flushed, Unfinished, read_unfinished
-from walstream.store.verify import LongHeader
+from walstream.store.verified_end import goes_on, segment_decoder
+from walstream.store.verifier import LongHeader
 from walstream.wal.record import COMPILED
 from walstream.wal.segment import parse_segment_file_name, segment_file_name
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from walstream.errors import RecordError, SegmentMissing, StorageError, WalError
-from walstream.store.archive import WalArchive
+from walstream.segments.reader import SegmentReader
 from walstream.wal.segment import segment_file_name
 
 SEGMENT = 1 << 20
@@ -22,7 +22,7 @@ def write_segment(path: Path, timeline: int, number: int, fill: bytes, suffix: s
 def test_bytes_cross_segments(tmp_path: Path) -> None:
     write_segment(tmp_path, 1, 1, b"a")
     write_segment(tmp_path, 1, 2, b"b", ".partial")
-    archive = WalArchive(tmp_path, SEGMENT)
+    archive = SegmentReader(tmp_path, SEGMENT)
     assert archive.read(2 * SEGMENT - 2, 4) == b"aabb"
     assert archive.end_lsn() == 3 * SEGMENT
 
@@ -30,7 +30,7 @@ def test_bytes_cross_segments(tmp_path: Path) -> None:
 def test_the_newest_timeline_that_has_the_segment_is_read(tmp_path: Path) -> None:
     write_segment(tmp_path, 1, 1, b"a")
     write_segment(tmp_path, 1, 2, b"b", ".partial")
-    archive = WalArchive(tmp_path, SEGMENT)
+    archive = SegmentReader(tmp_path, SEGMENT)
     assert archive.read(2 * SEGMENT, 1) == b"b"
     # A switch in segment 2: its file on timeline 2 repeats what timeline 1 had.
     (tmp_path / "00000002.history").write_text("1\t0/250000\tno recovery target\n")
@@ -40,14 +40,14 @@ def test_the_newest_timeline_that_has_the_segment_is_read(tmp_path: Path) -> Non
     write_segment(tmp_path, 1, 3, b"d")
     with pytest.raises(SegmentMissing, match="segment 000000020000000000000003 is missing"):
         archive.read(3 * SEGMENT, 1)
-    assert WalArchive(tmp_path, SEGMENT, timeline=1).read(3 * SEGMENT, 1) == b"d"
+    assert SegmentReader(tmp_path, SEGMENT, timeline=1).read(3 * SEGMENT, 1) == b"d"
 
 
 def test_a_timeline_with_any_number_is_found_when_its_segment_is_looked_for(
     tmp_path: Path,
 ) -> None:
     write_segment(tmp_path, 1, 1, b"a")
-    archive = WalArchive(tmp_path, SEGMENT)
+    archive = SegmentReader(tmp_path, SEGMENT)
     assert archive.read(SEGMENT, 1) == b"a"
     (tmp_path / "000003E8.history").write_text("1\t0/200000\tno recovery target\n")
     write_segment(tmp_path, 1000, 2, b"c", ".partial")
@@ -57,7 +57,7 @@ def test_a_timeline_with_any_number_is_found_when_its_segment_is_looked_for(
 
 def test_a_file_that_takes_the_place_of_another_is_read(tmp_path: Path) -> None:
     write_segment(tmp_path, 1, 1, b"a")
-    archive = WalArchive(tmp_path, SEGMENT)
+    archive = SegmentReader(tmp_path, SEGMENT)
     assert archive.read(SEGMENT, 1) == b"a"
     write_segment(tmp_path, 1, 1, b"b", ".new").rename(tmp_path / segment_file_name(1, 1, SEGMENT))
     assert archive.read(SEGMENT, 1) == b"b"
@@ -73,7 +73,7 @@ def test_a_directory_that_changes_is_not_listed_again(
 ) -> None:
     for number in range(1, 4):
         write_segment(tmp_path, 1, number, b"a")
-    archive = WalArchive(tmp_path, SEGMENT)
+    archive = SegmentReader(tmp_path, SEGMENT)
 
     def listed(path: Path) -> list[str]:
         raise AssertionError(f"{path} was listed")
@@ -87,13 +87,13 @@ def test_a_directory_that_changes_is_not_listed_again(
 def test_a_malformed_history_is_named(tmp_path: Path) -> None:
     (tmp_path / "00000002.history").write_text("nonsense\n")
     with pytest.raises(WalError, match="timeline history 2"):
-        WalArchive(tmp_path, SEGMENT)
+        SegmentReader(tmp_path, SEGMENT)
 
 
 def test_a_short_file_is_named(tmp_path: Path) -> None:
     write_segment(tmp_path, 1, 1, b"a").write_bytes(b"short")
     with pytest.raises(StorageError, match="too short: expected 16 bytes at offset 0, got 5"):
-        WalArchive(tmp_path, SEGMENT).read(SEGMENT, 16)
+        SegmentReader(tmp_path, SEGMENT).read(SEGMENT, 16)
 
 
 def test_garbage_is_no_record(tmp_path: Path) -> None:
@@ -101,8 +101,8 @@ def test_garbage_is_no_record(tmp_path: Path) -> None:
     with pytest.raises(
         RecordError, match=r"invalid record length: expected 24 to .* got 0 at 0/100"
     ):
-        WalArchive(tmp_path, SEGMENT).read_record(SEGMENT + 40)
+        SegmentReader(tmp_path, SEGMENT).read_record(SEGMENT + 40)
     write_segment(tmp_path, 1, 1, b"\x30\0\0\0")
     (tmp_path / segment_file_name(1, 1, SEGMENT)).write_bytes(b"\x30\0\0\0" * (SEGMENT // 4))
     with pytest.raises(RecordError, match="incorrect resource manager data checksum in record"):
-        WalArchive(tmp_path, SEGMENT).read_record(SEGMENT + 40)
+        SegmentReader(tmp_path, SEGMENT).read_record(SEGMENT + 40)

@@ -10,7 +10,7 @@ import pytest
 
 from walstream.errors import PageDamaged, StoreError
 from walstream.redo.rules.checksum import with_checksum
-from walstream.store.base_pages import BasePages
+from walstream.store.base_backup_pages import BasePages
 from walstream.store.manifest import ALGORITHMS
 from walstream.wal.model import BufferTag, RelFileLocator
 from walstream.wal.relpath import RELSEG_SIZE
