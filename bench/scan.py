@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 
 from tests.support.servers import PostgresServer
-from walstream.scan.runs import RunScan, open_source, plan_runs
+from walstream.scanning.runs import RunScan, open_source, plan_runs
 
 MB = 1 << 20
 

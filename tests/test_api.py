@@ -34,6 +34,12 @@ def test_every_public_name_is_there(name: str) -> None:
     assert getattr(walstream, name) is not None
 
 
+def test_no_public_name_is_that_of_a_room() -> None:
+    # Importing a module sets it on the package, over what __getattr__ would give.
+    rooms = {path.stem for path in (ROOT / "walstream").iterdir()}
+    assert not rooms & set(walstream.__all__)
+
+
 def test_type_checkers_are_told_the_names_of_the_table() -> None:
     assert set(typed_names()) == {
         (module, name) for module, names in walstream._EXPORTS.items() for name in names

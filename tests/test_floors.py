@@ -27,7 +27,7 @@ FLOORS = {
     "store": 3,
     "index": 3,
     "redo": 3,
-    "scan": 3,
+    "scanning": 3,
     "stats": 4,
     "verify": 4,
     "sql": 4,

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import IO
 
 from walstream.rmgr.record import WalRecord
-from walstream.scan.ending import raise_ending
-from walstream.scan.reading import Batch, Reading
-from walstream.scan.runs import open_source
+from walstream.scanning.ending import raise_ending
+from walstream.scanning.reading import Batch, Reading
+from walstream.scanning.runs import open_source
 from walstream.segments.files import DirectoryFiles
 from walstream.segments.source import SegmentSource, parse_name
 from walstream.wal.layout import parse_rmgr_name

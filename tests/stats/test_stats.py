@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from tests.support.archives import mixed_wal, write_segments
 from tests.support.walgen import SEGMENT, WalWriter, record_body
 from walstream.cli.stats import command
-from walstream.scan.runs import open_source
+from walstream.scanning.runs import open_source
 from walstream.stats.breakdown import FIRST, as_json, collect
 from walstream.stats.record_stats import count_records
 from walstream.stats.report import curve

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from tests.support.archives import mixed_wal, write_segments
 from tests.support.walgen import SEGMENT, WalWriter
 from walstream.cli.verify import command
-from walstream.scan.runs import open_source
+from walstream.scanning.runs import open_source
 from walstream.verify.check import verify
 from walstream.verify.report import Report, Verdict
 from walstream.wal.segment import segment_file_name

@@ -16,7 +16,7 @@ from walstream.cli.arguments import POSTGRES, PostgresCommand, version_option
 
 if TYPE_CHECKING:
     from walstream.dump.sinks import Dumper, Sink
-    from walstream.scan.reading import Batch, Reading, Wait
+    from walstream.scanning.reading import Batch, Reading, Wait
     from walstream.segments.source import SegmentSource
 
 IDLE_S = 1.0
@@ -193,7 +193,7 @@ def need_pyarrow() -> None:
 
 def follower(source: SegmentSource, reading: Reading) -> Wait:
     """Returns what waits for more WAL in a directory."""
-    from walstream.scan.watch import DirectoryWatch
+    from walstream.scanning.watch import DirectoryWatch
 
     watch = DirectoryWatch(Path(source.files.where()))
 
@@ -207,7 +207,7 @@ def follower(source: SegmentSource, reading: Reading) -> Wait:
 def finish(reading: Reading, written: int, limit: int) -> None:
     """Says how it ended, and leaves with the exit code of docs/reference/exit-codes.md."""
     from walstream.cli.exit_codes import FAILED, WAL_TRUNCATED
-    from walstream.scan.ending import EndKind, raise_ending
+    from walstream.scanning.ending import EndKind, raise_ending
     from walstream.wal.model import format_lsn
 
     ending = reading.ending
@@ -293,7 +293,7 @@ def command(
     tar archive or a store, or a stream of WAL on standard input (-), or follows a server (DSN).
     """
     from walstream.dump.sinks import Dumper, ImageSaver
-    from walstream.scan.reading import Reading
+    from walstream.scanning.reading import Reading
     from walstream.wal.match import RecordMatch
     from walstream.wal.model import FORK_NAMES, RelFileLocator, format_lsn
     from walstream.wal.totals import RecordTotals

@@ -152,7 +152,7 @@ def command(
         with interrupts.held():
             import duckdb
 
-            from walstream.scan.runs import open_source
+            from walstream.scanning.runs import open_source
             from walstream.sql.tables import WalScan
     except ImportError as error:
         raise click.ClickException(

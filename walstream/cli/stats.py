@@ -48,8 +48,8 @@ def command(
     HTML hold everything. Where WAL is damaged, what is before it is counted; the exit code is that
     of ``walstream verify``.
     """
-    from walstream.scan.ending import EndKind
-    from walstream.scan.runs import default_threads, open_source
+    from walstream.scanning.ending import EndKind
+    from walstream.scanning.runs import default_threads, open_source
     from walstream.stats.waldump_table import stats_table
 
     source = open_source(path, timeline)

@@ -32,7 +32,7 @@ def command(
     from rich.progress import Progress
 
     from walstream.cli import exit_codes
-    from walstream.scan.runs import default_threads, open_source, stored_numbers
+    from walstream.scanning.runs import default_threads, open_source, stored_numbers
     from walstream.store.store import Store
     from walstream.verify.check import verify
     from walstream.verify.report import Verdict

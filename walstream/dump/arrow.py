@@ -7,8 +7,8 @@ from array import array
 import pyarrow as pa
 
 from walstream.dump.text_lines import LineWriter
-from walstream.scan.arrow import RECORDS, record_batch
-from walstream.scan.reading import Batch
+from walstream.scanning.arrow import RECORDS, record_batch
+from walstream.scanning.reading import Batch
 
 WITH_DESCRIPTION = RECORDS.append(pa.field("description", pa.string()))
 

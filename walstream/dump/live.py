@@ -15,7 +15,7 @@ from walstream.replication.messages import (
     decode_copy_message,
     encode_status_update,
 )
-from walstream.scan.reading import Batch, Reading
+from walstream.scanning.reading import Batch, Reading
 from walstream.wal.model import POSTGRES_EPOCH_S, format_lsn
 
 STATUS_INTERVAL_S = 10.0

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from walstream.errors import RecordError, StorageError
-from walstream.scan.reading import Batch, Reading
+from walstream.scanning.reading import Batch, Reading
 from walstream.wal.model import RawRecord, XLogRecord
 from walstream.wal.record import decode_wal_record
 
@@ -131,7 +131,7 @@ class ArrowSink:
 
         from walstream.dump.arrow import WITH_DESCRIPTION, described_batch
         from walstream.dump.text_lines import LineWriter
-        from walstream.scan.arrow import PARQUET, RECORDS, record_batch
+        from walstream.scanning.arrow import PARQUET, RECORDS, record_batch
 
         self.described_batch, self.record_batch = described_batch, record_batch
         self.version = version

@@ -18,14 +18,14 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from walstream.errors import WalstreamError
-from walstream.scan.arrow import (
+from walstream.scanning.arrow import (
     NAMES,
     RECORDS,
     column,
     record_batch,
 )
-from walstream.scan.join import RunJoin
-from walstream.scan.runs import (
+from walstream.scanning.join import RunJoin
+from walstream.scanning.runs import (
     Batch,
     Run,
     RunEnd,
@@ -34,7 +34,7 @@ from walstream.scan.runs import (
     open_source,
     plan_runs,
 )
-from walstream.scan.threads import in_order
+from walstream.scanning.threads import in_order
 from walstream.segments.files import DirectoryFiles
 from walstream.wal.layout import COMPRESSION_NAMES
 from walstream.wal.model import POSTGRES_EPOCH_S

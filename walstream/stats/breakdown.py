@@ -12,9 +12,9 @@ from typing import Any
 
 from walstream.errors import WalError, WrongCluster
 from walstream.rmgr import operation_name
-from walstream.scan.ending import Ending
-from walstream.scan.join import RunJoin
-from walstream.scan.runs import Batch, RunScan, plan_runs
+from walstream.scanning.ending import Ending
+from walstream.scanning.join import RunJoin
+from walstream.scanning.runs import Batch, RunScan, plan_runs
 from walstream.segments.source import SegmentSource
 from walstream.wal.columns import IMAGE_APPLY
 from walstream.wal.layout import rmgr_name

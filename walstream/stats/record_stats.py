@@ -12,10 +12,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from walstream.errors import WalError, WrongCluster
-from walstream.scan.ending import Ending
-from walstream.scan.join import RunJoin
-from walstream.scan.runs import Run, RunEnd, RunScan, plan_runs
-from walstream.scan.threads import in_order
+from walstream.scanning.ending import Ending
+from walstream.scanning.join import RunJoin
+from walstream.scanning.runs import Run, RunEnd, RunScan, plan_runs
+from walstream.scanning.threads import in_order
 from walstream.segments.source import SegmentSource
 from walstream.wal.totals import RecordTotals
 

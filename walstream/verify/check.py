@@ -12,10 +12,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from walstream.errors import WalError
-from walstream.scan.ending import EndKind
-from walstream.scan.runs import Run, RunEnd, RunScan, name_of, plan_runs, stored_numbers
-from walstream.scan.tail import Position, tail_of
-from walstream.scan.threads import in_order
+from walstream.scanning.ending import EndKind
+from walstream.scanning.runs import Run, RunEnd, RunScan, name_of, plan_runs, stored_numbers
+from walstream.scanning.tail import Position, tail_of
+from walstream.scanning.threads import in_order
 from walstream.segments.source import SegmentSource
 from walstream.verify.report import Problem, Report, Verdict
 from walstream.wal.model import format_lsn

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from typing import IO, TYPE_CHECKING, NamedTuple
 
 from walstream.errors import StorageError, WalError
-from walstream.scan.ahead import ReadAhead
-from walstream.scan.ending import Ending, EndKind
-from walstream.scan.tail import (
+from walstream.scanning.ahead import ReadAhead
+from walstream.scanning.ending import Ending, EndKind
+from walstream.scanning.tail import (
     damage_kind,
     is_wal_page,
     may_be_unwritten,

@@ -18,9 +18,9 @@ from walstream.cli.sql import command as sql
 from walstream.cli.stats import command as stats
 from walstream.cli.verify import command as verify
 from walstream.errors import SegmentMissing, WalError
-from walstream.scan.ending import EndKind
-from walstream.scan.runs import open_source
-from walstream.scan.tail import Position, tail_of
+from walstream.scanning.ending import EndKind
+from walstream.scanning.runs import open_source
+from walstream.scanning.tail import Position, tail_of
 from walstream.verify.check import verify as report_of
 from walstream.verify.report import Report
 from walstream.wal.segment import segment_file_name

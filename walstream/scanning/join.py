@@ -8,9 +8,9 @@ read. The first run that does not see a record behind it is the last that counts
 from __future__ import annotations
 
 from walstream.errors import WalError
-from walstream.scan.ending import Ending, EndKind, raise_ending
-from walstream.scan.runs import RunEnd
-from walstream.scan.tail import PAGE, Position, tail_of
+from walstream.scanning.ending import Ending, EndKind, raise_ending
+from walstream.scanning.runs import RunEnd
+from walstream.scanning.tail import PAGE, Position, tail_of
 from walstream.segments.source import SegmentSource
 
 

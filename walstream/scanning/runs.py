@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from walstream.errors import StorageError, WalError
-from walstream.scan.tail import Position, is_wal_page
+from walstream.scanning.tail import Position, is_wal_page
 from walstream.segments.files import DirectoryFiles, TarFiles, is_tar
 from walstream.segments.source import PIECE, SegmentSource
 from walstream.wal.input import LostWal

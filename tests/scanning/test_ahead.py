@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from tests.support.archives import mixed_wal, write_segments
 from tests.support.walgen import SEGMENT
-from walstream.scan import ahead
-from walstream.scan.ending import Ending, EndKind
-from walstream.scan.reading import Reading
-from walstream.scan.threads import in_order
+from walstream.scanning import ahead
+from walstream.scanning.ending import Ending, EndKind
+from walstream.scanning.reading import Reading
+from walstream.scanning.threads import in_order
 from walstream.segments.files import DirectoryFiles
 from walstream.segments.source import SegmentSource
 from walstream.wal.match import RecordMatch

@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Iterator
 from typing import NamedTuple
 
 from walstream.errors import StorageError, WalError
-from walstream.scan.threads import in_order
+from walstream.scanning.threads import in_order
 from walstream.segments.files import DirectoryFiles
 from walstream.segments.source import PIECE, SegmentSource
 from walstream.wal.columns import RecordColumns

@@ -18,7 +18,7 @@ from struct import Struct
 from typing import NamedTuple
 
 from walstream.errors import WalError
-from walstream.scan.ending import Ending, EndKind
+from walstream.scanning.ending import Ending, EndKind
 from walstream.segments.files import read_some
 from walstream.segments.source import PIECE, SegmentSource
 from walstream.wal.layout import MAGIC_OF_VERSION, PAGE_MAGICS
