@@ -6,11 +6,11 @@ import re
 from enum import IntEnum
 from typing import NamedTuple, NewType
 
+from walstream.wal.bufpage import BLCKSZ as BLCKSZ
+
 Lsn = NewType("Lsn", int)
 """A byte position in the WAL stream (XLogRecPtr). 0 is invalid."""
 
-
-BLCKSZ = 8192
 
 _LSN = re.compile(r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})")
 
