@@ -33,7 +33,16 @@ NOTE = "kernels_failed.txt"
 # Their .pxd holds inline functions and constants for the other kernels; the .py is the same
 # uncompiled.
 INLINE_ONLY = {
+    "walstream.redo.rules.brin_layout",
+    "walstream.redo.rules.btree_layout",
+    "walstream.redo.rules.gin_layout",
+    "walstream.redo.rules.gist_layout",
+    "walstream.redo.rules.hash_layout",
+    "walstream.redo.rules.heap_layout",
+    "walstream.redo.rules.index_layout",
+    "walstream.redo.rules.spgist_layout",
     "walstream.wal.buffer",
+    "walstream.wal.bufpage",
     "walstream.wal.layout",
     "walstream.wal.opcodes",
 }

@@ -11,7 +11,8 @@ import pytest
 import walstream
 
 PACKAGE = Path(walstream.__file__).parent
-CONSTANT = re.compile(r"^    (?P<name>\w+) = (?P<value>0x[0-9A-F]+|\d+)(?:  #.*)?$", re.MULTILINE)
+DEFINED = re.compile(r"^    #define (\w+) (0x[0-9A-F]+)u$", re.MULTILINE)
+CONSTANT = re.compile(r"^    (\w+) = (0x[0-9A-F]+|\d+)(?:  #.*)?$", re.MULTILINE)
 ALIASES = {
     "SHORT_PAGE_HEADER",
     "LONG_PAGE_HEADER",
@@ -28,8 +29,13 @@ def module_of(path: Path) -> str:
 
 @pytest.mark.parametrize("path", TWINS, ids=module_of)
 def test_numbers_agree(path: Path) -> None:
-    enums = path.read_text().partition("cdef enum:\n")[2].partition("\n\ncdef ")[0]
-    compiled = {match["name"]: int(match["value"], 0) for match in CONSTANT.finditer(enums)}
+    text = path.read_text()
+    enum = re.split(r"\n(?! |\n)", text.partition("cdef enum:\n")[2])[0]
+    constants = CONSTANT.findall(enum) + DEFINED.findall(text)
+    compiled = {name: int(value, 0) for name, value in constants}
+    assert len(compiled) == len(constants), "a name stands twice"
+    lines = [line for line in enum.splitlines() if line and not line.startswith("    #")]
+    assert len(lines) == len(CONSTANT.findall(enum)), "a line of the enum is no constant"
     module = importlib.import_module(module_of(path))
     uncompiled = {
         name: value
@@ -37,8 +43,6 @@ def test_numbers_agree(path: Path) -> None:
         if type(value) is int and not name.startswith("_") and name not in ALIASES
     }
     assert compiled == uncompiled
-    lines = [line for line in enums.splitlines() if line.strip() and not line.startswith("    #")]
-    assert len(lines) == len(compiled), "a line of the enum is no constant, or stands twice"
 
 
 def test_there_are_twins() -> None:

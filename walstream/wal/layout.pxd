@@ -46,8 +46,8 @@ cdef enum:
     XLR_BLOCK_ID_ORIGIN = 253
     XLR_BLOCK_ID_TOPLEVEL_XID = 252
 
-    # Sizes of what follows that byte: fork_flags and data_length; length, hole offset and info of an
-    # image; its hole length; a relation; a block number.
+    # Sizes of what follows that byte: fork_flags and data_length; length, hole offset and info of
+    # an image; its hole length; a relation; a block number.
     SizeOfXLogRecordBlockHeader = 3
     SizeOfXLogRecordBlockImageHeader = 5
     SizeOfXLogRecordBlockCompressHeader = 2

@@ -53,8 +53,8 @@ XLR_BLOCK_ID_DATA_LONG = 254
 XLR_BLOCK_ID_ORIGIN = 253
 XLR_BLOCK_ID_TOPLEVEL_XID = 252
 
-# Sizes of what follows that byte: fork_flags and data_length; length, hole offset and info of an
-# image; its hole length; a relation; a block number.
+# Sizes of what follows that byte: fork_flags and data_length; length, hole offset and info of
+# an image; its hole length; a relation; a block number.
 SizeOfXLogRecordBlockHeader = 3
 SizeOfXLogRecordBlockImageHeader = 5
 SizeOfXLogRecordBlockCompressHeader = 2
@@ -109,7 +109,7 @@ RM_MAX_BUILTIN_ID = 21
 # Custom resource managers exist from 15 on.
 RM_MIN_CUSTOM_ID = 128
 
-# -- not in the .pxd: names, for people
+# Not in the .pxd: names, for people.
 
 SHORT_PAGE_HEADER = SizeOfXLogShortPHD
 LONG_PAGE_HEADER = SizeOfXLogLongPHD

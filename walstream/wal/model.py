@@ -6,11 +6,11 @@ import re
 from enum import IntEnum
 from typing import NamedTuple, NewType
 
+from walstream.wal.bufpage import BLCKSZ as BLCKSZ
+
 Lsn = NewType("Lsn", int)
 """A byte position in the WAL stream (XLogRecPtr). 0 is invalid."""
 
-
-BLCKSZ = 8192
 
 POSTGRES_EPOCH_S = 946_684_800
 """Seconds from 1970 to 2000, where the clock of TimestampTz begins (POSTGRES_EPOCH_JDATE)."""

@@ -1,0 +1,13 @@
+"""Index tuples (itup.h): a heap item pointer, a word of flags and size, then the key."""
+
+from __future__ import annotations
+
+# IndexTupleData: where the fields lie.
+t_tid = 0
+ip_posid = 4
+t_info = 6
+SizeOfIndexTupleData = 8
+
+INDEX_SIZE_MASK = 0x1FFF
+INDEX_FLAGS_MASK = 0xE000
+INDEX_AM_RESERVED_BIT = 0x2000
