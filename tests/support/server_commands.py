@@ -12,7 +12,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import walstream
@@ -37,11 +37,11 @@ _MODULES = (
 _NEEDLESS = ("test", "tests", "idlelib", "tkinter", "lib2to3", "ensurepip", "*-packages")
 
 
-def _runs(command: list[str]) -> bool:
-    """Whether the servers' user can run walstream by ``command``."""
+def _runs(python: list[str]) -> bool:
+    """Whether the servers' user can run walstream by this Python."""
     with contextlib.suppress(PermissionError):
         answer = subprocess.run(
-            [*command, "--version"], cwd="/", capture_output=True, check=False,
+            [*python, "-m", "walstream", "--version"], cwd="/", capture_output=True, check=False,
             **identity_arguments(),
         )  # fmt: skip
         return answer.returncode == 0
@@ -62,38 +62,45 @@ def _copy_interpreter(target: Path) -> list[str]:
     return ["env", f"LD_LIBRARY_PATH={target / 'lib'}", str(target / "bin" / version)]
 
 
-def _copy_packages(target: Path) -> None:
-    """Copies walstream and what its commands for servers import."""
+def _copy_packages(target: Path, modules: Sequence[str]) -> None:
+    """Copies walstream and what these modules import."""
     asked = subprocess.run(
-        [sys.executable, "-c", _ASK, *_MODULES], check=True, capture_output=True, text=True
+        [sys.executable, "-c", _ASK, *modules], check=True, capture_output=True, text=True
     )
     for line in asked.stdout.splitlines():
         path = Path(line)
         if path.name == "__init__.py":
             shutil.copytree(path.parent, target / path.parent.name, dirs_exist_ok=True)
             for libraries in path.parents[1].glob(f"{path.parent.name}*.libs"):
-                shutil.copytree(libraries, target / libraries.name)
+                shutil.copytree(libraries, target / libraries.name, dirs_exist_ok=True)
         else:
             shutil.copy(path, target)
+    for metadata in path.parents[path.name == "__init__.py"].glob("*.dist-info"):
+        shutil.copytree(metadata, target / metadata.name)  # some ask for their own version
     package = Path(walstream.__file__).parent
     shutil.copytree(package, target / package.name, dirs_exist_ok=True)
 
 
 @contextlib.contextmanager
-def walstream_for_servers() -> Iterator[str]:
-    """The start of a shell command that runs walstream as a server would."""
-    command = [sys.executable, "-m", "walstream"]
-    if _runs(command):
-        yield shlex.join(command)
+def python_for_servers(*modules: str) -> Iterator[list[str]]:
+    """The words of a command that runs Python as a server would, with walstream and ``modules``."""
+    if _runs([sys.executable]):
+        yield [sys.executable]
         return
     with directory_for_server(roomy_directory()) as place:
         place.chmod(0o755)
         interpreter, packages = place / "python", place / "packages"
         interpreter.mkdir()
         packages.mkdir()
-        _copy_packages(packages)
+        _copy_packages(packages, modules)
         words = _copy_interpreter(interpreter)
         words.insert(1, f"PYTHONPATH={packages}")
-        words += ["-m", "walstream"]
         assert _runs(words), words
-        yield shlex.join(words)
+        yield words
+
+
+@contextlib.contextmanager
+def walstream_for_servers() -> Iterator[str]:
+    """The start of a shell command that runs walstream as a server would."""
+    with python_for_servers(*_MODULES) as words:
+        yield shlex.join([*words, "-m", "walstream"])
