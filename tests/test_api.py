@@ -47,6 +47,12 @@ def test_type_checkers_are_told_the_names_of_the_table() -> None:
     assert walstream.__all__ == sorted(name for _, name in typed_names())
 
 
+def test_no_room_hides_a_public_name() -> None:
+    """Importing ``walstream.x`` would put the room in the place of the name."""
+    rooms = {path.stem for path in Path(walstream.__file__).parent.iterdir()}
+    assert not rooms & set(walstream.__all__)
+
+
 def test_all_errors_are_public() -> None:
     ours = {
         name

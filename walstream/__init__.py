@@ -59,7 +59,8 @@ if TYPE_CHECKING:
     from walstream.pages.service import BlockChange as BlockChange
     from walstream.pages.service import PageService as PageService
     from walstream.pages.text import page_lines as page_lines
-    from walstream.records import read_wal as read_wal
+    from walstream.records.live import stream_wal as stream_wal
+    from walstream.records.stored import read_wal as read_wal
     from walstream.rmgr import describe as describe
     from walstream.rmgr.record import WalRecord as WalRecord
     from walstream.rmgr.xact import XactEnd as XactEnd
@@ -142,7 +143,8 @@ _EXPORTS = {
         "PageService",
     ),
     "walstream.pages.text": ("page_lines",),
-    "walstream.records": ("read_wal",),
+    "walstream.records.live": ("stream_wal",),
+    "walstream.records.stored": ("read_wal",),
     "walstream.rmgr": ("describe",),
     "walstream.rmgr.record": ("WalRecord",),
     "walstream.rmgr.xact": ("XactEnd",),

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.app.test_run import Running, walstream
 from tests.support.clusters import directory_for_server, roomy_directory
+from tests.support.running import Running, walstream
 from tests.support.servers import PostgresServer, Setting
 from walstream.cli import exit_codes
 from walstream.state.control import ControlFile

@@ -1,4 +1,4 @@
-"""WAL as Python objects: the records of what is stored, one after another.
+"""The records of WAL that is stored, one after another.
 
 ``read_wal`` is the front door for a program that wants a few fields of some records. Whoever wants
 columns of very many takes ``walstream.scan``.
@@ -12,19 +12,14 @@ from contextlib import closing
 from pathlib import Path
 from typing import IO
 
+from walstream.records.match import Position, position, record_match
 from walstream.rmgr.record import WalRecord
 from walstream.scanning.ending import raise_ending
 from walstream.scanning.reading import Batch, Reading
 from walstream.scanning.runs import open_source
 from walstream.segments.files import DirectoryFiles
 from walstream.segments.source import SegmentSource, parse_name
-from walstream.wal.layout import parse_rmgr_name
-from walstream.wal.match import RecordMatch
-from walstream.wal.model import RelFileLocator, parse_lsn
-from walstream.wal.relpath import parse_relation
-
-Position = int | str
-"""An LSN: a number of bytes, or text like ``0/16B3748``."""
+from walstream.wal.model import RelFileLocator
 
 
 def read_wal(
@@ -61,9 +56,9 @@ def read_wal(
         SegmentMissing: WAL goes on behind a segment that is not there.
     """
     reading = Reading(
-        _position(start),
-        _position(end),
-        _match(rmgr, xid, relation, block),
+        position(start),
+        position(end),
+        record_match(rmgr, xid, relation, block),
         threads=threads or len(os.sched_getaffinity(0)),
     )
     return _records(source, reading, timeline)
@@ -103,22 +98,3 @@ def _of_batches(batches: Iterator[Batch], reading: Reading) -> Iterator[WalRecor
         )
         for row in batch.rows:
             yield WalRecord(start_lsn[row], end_lsn[row], batch.record(row), version)
-
-
-def _position(position: Position | None) -> int | None:
-    return parse_lsn(position) if isinstance(position, str) else position
-
-
-def _match(
-    rmgr: str | Iterable[str] | None,
-    xid: int | None,
-    relation: str | RelFileLocator | None,
-    block: int | None,
-) -> RecordMatch:
-    names = (rmgr,) if isinstance(rmgr, str) else rmgr or ()
-    fork = None
-    if isinstance(relation, str):
-        relation, named_fork = parse_relation(relation)
-        # As pg_waldump: all forks, where the path names none.
-        fork = named_fork or None
-    return RecordMatch([parse_rmgr_name(name) for name in names], xid, relation, block, fork)

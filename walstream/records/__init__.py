@@ -1,0 +1,1 @@
+"""WAL as Python objects, one record after another: of what is stored, and of a live server."""

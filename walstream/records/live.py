@@ -1,0 +1,124 @@
+"""The records of a live server, as they are written."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+
+import trio
+from trio_util import AsyncValue
+
+from walstream.errors import ConnectionLost
+from walstream.receive.chunk_sink import ChunkSink
+from walstream.receive.receiver import Receiver
+from walstream.records.match import Position, position, record_match
+from walstream.rmgr.record import WalRecord
+from walstream.scan.reading import Reading
+from walstream.tasks.supervise import single_error
+from walstream.wal.layout import XLOG_BLCKSZ
+from walstream.wal.model import RelFileLocator, WalChunk
+from walstream.wal.timeline import Upstream
+
+
+class _Decoder:
+    """Makes records of chunks; hands them over a chunk's worth at a time."""
+
+    def __init__(self, reading: Reading, out: trio.MemorySendChannel[list[WalRecord]]) -> None:
+        self._reading = reading
+        self._out = out
+        self._segment_size = 0
+        self._begun = False
+
+    def connected(self, upstream: Upstream, _connection: object) -> None:
+        self._segment_size = upstream.segment_size
+
+    async def take(self, chunk: WalChunk) -> None:
+        reading = self._reading
+        if not self._begun:
+            reading.begin(chunk.start_lsn, self._segment_size)
+            self._begun = True
+        found = [
+            WalRecord(
+                batch.columns.start_lsn[row],
+                batch.columns.end_lsn[row],
+                batch.record(row),
+                reading.version,
+            )
+            for batch in reading.feed(chunk.start_lsn, bytes(chunk.data))
+            for row in batch.rows
+        ]
+        if found:
+            await self._out.send(found)
+
+
+@asynccontextmanager
+async def stream_wal(
+    conninfo: str,
+    start: Position | None = None,
+    end: Position | None = None,
+    *,
+    rmgr: str | Iterable[str] | None = None,
+    xid: int | None = None,
+    relation: str | RelFileLocator | None = None,
+    block: int | None = None,
+    loop: bool = True,
+) -> AsyncIterator[AsyncIterator[WalRecord]]:
+    """Opens a stream of the records of a server, as it writes them::
+
+        async with stream_wal("host=db1 user=replicator") as records:
+            async for record in records:
+                print(record.operation)
+
+    Lost connections are made again (``loop``) and timelines followed, without a gap. No slot is
+    used: a server that has removed WAL before it was read is an error. The role needs REPLICATION.
+
+    Args:
+        conninfo: libpq's connection string or URI.
+        start: the first record is the first that begins there or later; default: where the
+            server's WAL ends now.
+        end: the last record is the last that ends there or before; default: goes on for ever.
+        rmgr, xid, relation, block: as of ``read_wal``.
+        loop: whether a lost connection is made again.
+
+    Raises:
+        ValueError: an LSN, a resource manager or a relation that is none.
+        ServerRefused: no REPLICATION, or WAL from ``start`` on is not there any more.
+        ConnectionLost: with ``loop`` off.
+        WalError: the server's WAL is not what PostgreSQL writes, or of another branch than before.
+
+    What is raised in the context leaves as it is, not in a group.
+
+    Cancellation: the connection is closed.
+    """
+    first, last = position(start), position(end)
+    reading = Reading(first, last, record_match(rmgr, xid, relation, block))
+    out, records = trio.open_memory_channel[list[WalRecord]](1)
+    decoder = _Decoder(reading, out)
+    # From the start of the page: its header says where the record under way ends.
+    sink = ChunkSink(decoder.take, None if first is None else first - first % XLOG_BLCKSZ)
+    receiver = Receiver(
+        AsyncValue(conninfo),
+        sink,
+        end_lsn=last,
+        loop=loop,
+        application_name="walstream",
+        on_connected=decoder.connected,
+    )
+
+    async def run() -> None:
+        await receiver.run()
+        # Not after an error: the caller is to see that, not an end.
+        out.close()
+
+    async def one_by_one() -> AsyncIterator[WalRecord]:
+        async for found in records:
+            for record in found:
+                yield record
+
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run)
+            yield one_by_one()
+            nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        raise single_error(group, (ConnectionLost,)) from group
