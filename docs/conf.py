@@ -12,7 +12,7 @@ from sphinx.errors import ExtensionError
 import walstream
 
 project = "walstream"
-author = copyright = "The walstream developers"  # noqa: A001
+author = copyright = "The walstream developers"
 version = release = walstream.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_click"]
 # Every heading can be linked to, as on the web sites that show Markdown.
@@ -25,9 +25,11 @@ html_copy_source = False
 html_show_sphinx = False
 
 # What a browser would load from elsewhere; a link that a reader may follow is none of it.
-LOADED = re.compile(r"""<(?:script|img|iframe)[^>]*\ssrc=["'](?:https?:)?//[^"']*"""
-                    r"""|<link(?![^>]*rel="(?:canonical|author)")[^>]*\shref=["'](?:https?:)?//[^"']*"""
-                    r"""|url\(["']?(?:https?:)?//[^)]*""")
+LOADED = re.compile(
+    r"""<(?:script|img|iframe)[^>]*\ssrc=["'](?:https?:)?//[^"']*"""
+    r"""|<link(?![^>]*rel="(?:canonical|author)")[^>]*\shref=["'](?:https?:)?//[^"']*"""
+    r"""|url\(["']?(?:https?:)?//[^)]*"""
+)
 
 
 def refuse_foreign_files(app: Sphinx, error: Exception | None) -> None:
