@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 
 import trio
@@ -49,6 +49,30 @@ class _Decoder:
         ]
         if found:
             await self._out.send(found)
+
+
+class _OneByOne:
+    """What comes in lists, one by one. No generator: a loop may be left at any time."""
+
+    def __init__(self, lists: trio.MemoryReceiveChannel[list[WalRecord]]) -> None:
+        self._lists = lists
+        self._next: Iterator[WalRecord] = iter(())
+
+    def __aiter__(self) -> AsyncIterator[WalRecord]:
+        return self
+
+    async def __anext__(self) -> WalRecord:
+        """Returns the next record.
+
+        Cancellation: no record is lost.
+        """
+        while True:
+            for record in self._next:
+                return record
+            try:
+                self._next = iter(await self._lists.receive())
+            except trio.EndOfChannel:
+                raise StopAsyncIteration from None
 
 
 @asynccontextmanager
@@ -110,15 +134,10 @@ async def stream_wal(
         # Not after an error: the caller is to see that, not an end.
         out.close()
 
-    async def one_by_one() -> AsyncIterator[WalRecord]:
-        async for found in records:
-            for record in found:
-                yield record
-
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(run)
-            yield one_by_one()
+            yield _OneByOne(records)
             nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:
         raise single_error(group, (ConnectionLost,)) from group
