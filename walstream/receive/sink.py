@@ -18,12 +18,9 @@ class WalSink(Protocol):
     what is on disk.
     """
 
-    @property
-    def received(self) -> Watermark: ...
-    @property
-    def written(self) -> Watermark: ...
-    @property
-    def flushed(self) -> Watermark: ...
+    received: Watermark
+    written: Watermark
+    flushed: Watermark
 
     async def held(self, upstream: Upstream) -> list[StoredWal]:
         """Returns the end of what is held, to be compared with the server before ``begin``.

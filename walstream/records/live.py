@@ -13,7 +13,7 @@ from walstream.receive.chunk_sink import ChunkSink
 from walstream.receive.receiver import Receiver
 from walstream.records.match import Position, position, record_match
 from walstream.rmgr.record import WalRecord
-from walstream.scan.reading import Reading
+from walstream.scanning.reading import Reading
 from walstream.tasks.supervise import single_error
 from walstream.wal.layout import XLOG_BLCKSZ
 from walstream.wal.model import RelFileLocator, WalChunk

@@ -19,7 +19,7 @@ from walstream.store.segment_directory import SegmentDirectory, Survey
 from walstream.store.start_plan import StartPlan, check_reached
 from walstream.store.verifier import VerifyLevel, default_level
 from walstream.store.wal_files import WalFiles
-from walstream.store.write_queue import Batch, WriteQueue, WriterState
+from walstream.store.write_queue import Batch, WriteQueue
 from walstream.tasks.watermark import Watermark
 from walstream.wal.layout import XLOG_BLCKSZ
 from walstream.wal.model import WalChunk, format_lsn
@@ -73,6 +73,10 @@ class Writer:
     ) -> None:
         self.directory = directory
         self.queue = WriteQueue(synchronous=synchronous, sync=sync, flushed=flushed)
+        self.received = self.queue.received
+        self.written = self.queue.written
+        self.flushed = self.queue.flushed
+        self.state = self.queue.state
         self._allow_rewind = allow_rewind
         self._segments = SegmentDirectory(
             directory,
@@ -136,25 +140,6 @@ class Writer:
         Cancellation: the flush that was asked for still happens.
         """
         await self.queue.flush()
-
-    @property
-    def received(self) -> Watermark:
-        """The end of what was put."""
-        return self.queue.received
-
-    @property
-    def written(self) -> Watermark:
-        """The end of what the kernel has."""
-        return self.queue.written
-
-    @property
-    def flushed(self) -> Watermark:
-        """The end of what is on disk; without ``sync`` it never moves."""
-        return self.queue.flushed
-
-    @property
-    def state(self) -> WriterState:
-        return self.queue.state
 
     # -- a server
 
