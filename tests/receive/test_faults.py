@@ -22,7 +22,7 @@ from tests.support.servers import PostgresServer
 from walstream.errors import ConnectionLost, NoSpace, StorageError
 from walstream.receive.receiver import Receiver
 from walstream.replication.libpq import connect
-from walstream.store import chunk_writer
+from walstream.store import write_queue
 from walstream.store.file_layer import FileLayer
 from walstream.store.writer import Writer
 from walstream.tasks.supervise import Backoff, leaves
@@ -226,7 +226,7 @@ async def test_a_full_disk_pauses_while_heartbeats_flow(tmp_path: Path, synchron
 async def test_a_full_disk_lets_a_server_shut_down_and_a_person_stop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chunk_writer, "FULL_DISK_PATIENCE_S", 0.5)
+    monkeypatch.setattr(write_queue, "FULL_DISK_PATIENCE_S", 0.5)
     disk = FullDisk()
     with (
         PostgresServer(18, segment_size=MB) as server,

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import trio
 
 from walstream.errors import ConnectionLost
-from walstream.replication.libpq import ReplicationConnection, connect
-from walstream.replication.messages import (
-    NextTimeline,
-    PrimaryKeepAlive,
-    decode_copy_message,
-    encode_status_update,
-)
+from walstream.replication.copy_stream import CopyStream
+from walstream.replication.libpq import connect
+from walstream.replication.messages import NextTimeline
+from walstream.replication.status import Report, StatusSender
 from walstream.scanning.reading import Batch, Reading
-from walstream.wal.model import POSTGRES_EPOCH_S, format_lsn
+from walstream.tasks.supervise import single_error
+from walstream.wal.model import format_lsn
 
 STATUS_INTERVAL_S = 10.0
-# A server silent for that long is left; it is asked for a sign of life at each status before.
+# A server silent for that long is left; it is asked for a sign of life at half of it.
 RECEIVE_TIMEOUT_S = 60.0
 _PAGE = 8192
-_PG_EPOCH_US = POSTGRES_EPOCH_S * 1_000_000
 
 
 async def follow_server(conninfo: str, reading: Reading, take: Callable[[Batch], bool]) -> None:
@@ -50,56 +46,34 @@ async def follow_server(conninfo: str, reading: Reading, take: Callable[[Batch],
         while following is not None and following.timeline:
             following = await connection.start_replication(None, lsn, following.timeline)
             if following is None:
-                if await _read(connection, reading, take):
+                copy = CopyStream(connection, watched=True)
+                if await _read(copy, reading, take):
                     return
-                following = await connection.finish_copy()
+                following = await copy.finish()
                 assert reading.scanner is not None
                 lsn = reading.scanner.feed_lsn
         raise ConnectionLost(f"the server ended the stream at {format_lsn(lsn)}")
 
 
-async def _read(
-    connection: ReplicationConnection, reading: Reading, take: Callable[[Batch], bool]
-) -> bool:
+async def _read(copy: CopyStream, reading: Reading, take: Callable[[Batch], bool]) -> bool:
     """Reads until COPY is over (returns False) or no more is wanted (True)."""
-    heard = trio.current_time()
-    next_status = heard + STATUS_INTERVAL_S
-    while True:
-        message = connection.poll_copy()
-        if message is None:
-            if connection.copy_ended:
+
+    def report() -> Report:
+        assert reading.scanner is not None
+        return Report(written_lsn=reading.scanner.feed_lsn)
+
+    status = StatusSender(
+        copy.connection, report, interval_s=STATUS_INTERVAL_S, timeout_s=RECEIVE_TIMEOUT_S
+    )
+    wanted = True
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(status.run)
+            while wanted and (sent := await copy.next_wal(status)) is not None:
                 await trio.lowlevel.checkpoint()
-                return False
-            # TLS may hold decrypted bytes while the socket is quiet: look again after a second.
-            patience = trio.current_time() + 1.0 if connection.uses_tls else next_status
-            with trio.move_on_at(min(patience, next_status)):
-                await connection.wait_input()
-            connection.take_input()
-            silent_s = trio.current_time() - heard
-            if silent_s >= RECEIVE_TIMEOUT_S:
-                raise ConnectionLost(f"no message from the server for {silent_s:.0f} s")
-            if trio.current_time() >= next_status:
-                await _send_status(connection, reading, reply_requested=True)
-                next_status = trio.current_time() + STATUS_INTERVAL_S
-            continue
-        await trio.lowlevel.checkpoint()
-        heard = trio.current_time()
-        decoded = decode_copy_message(message)
-        if isinstance(decoded, PrimaryKeepAlive):
-            if decoded.reply_requested:
-                await _send_status(connection, reading)
-            continue
-        for batch in reading.feed(decoded.start_lsn, bytes(decoded.data)):
-            if not take(batch):
-                return True
-        if reading.ending is not None:
-            return True
-
-
-async def _send_status(
-    connection: ReplicationConnection, reading: Reading, *, reply_requested: bool = False
-) -> None:
-    assert reading.scanner is not None
-    now_us = int(time.time() * 1e6) - _PG_EPOCH_US
-    status = encode_status_update(reading.scanner.feed_lsn, 0, 0, now_us, reply_requested)
-    await connection.send_copy(status)
+                batches = reading.feed(sent.start_lsn, bytes(sent.data))
+                wanted = all(map(take, batches)) and reading.ending is None
+            nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        raise single_error(group, (ConnectionLost,)) from group
+    return not wanted

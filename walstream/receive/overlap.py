@@ -9,18 +9,13 @@ enough is for the store to say (``store/tail.py``).
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Sequence
 
 from walstream.errors import ReplicationProtocolError, ServerRefused, WalDivergedError
+from walstream.replication.copy_stream import CopyStream
 from walstream.replication.libpq import ReplicationConnection
-from walstream.replication.messages import (
-    UNIX_TO_PG_EPOCH_US,
-    PrimaryKeepAlive,
-    decode_copy_message,
-    encode_status_update,
-)
 from walstream.replication.refusals import WAL_REMOVED
+from walstream.replication.status import StatusSender
 from walstream.wal.model import format_lsn
 from walstream.wal.timeline import StoredWal
 
@@ -72,34 +67,21 @@ async def _compare(connection: ReplicationConnection, piece: StoredWal, begin: i
             f"START_REPLICATION: expected WAL of timeline {piece.timeline} at {format_lsn(begin)}, "
             "got its end"
         )
+    copy, status = CopyStream(connection, "comparing what is stored"), StatusSender(connection)
     lsn, end = begin, piece.begin + len(piece.data)
-    while lsn < end and not connection.copy_ended:
-        message = connection.poll_copy()
-        if message is None:
-            if not connection.copy_ended:
-                await connection.expect_input("comparing what is stored")
-            continue
-        decoded = decode_copy_message(message)
-        if isinstance(decoded, PrimaryKeepAlive):
-            if decoded.reply_requested:
-                now_us = int(time.time() * 1e6) - UNIX_TO_PG_EPOCH_US
-                await connection.send_copy(encode_status_update(0, 0, 0, now_us, False))
-            continue
-        if decoded.start_lsn != lsn:
+    while lsn < end and (sent := await copy.next_wal(status)) is not None:
+        if sent.start_lsn != lsn:
             raise ReplicationProtocolError(
-                f"XLogData: expected {format_lsn(lsn)}, got {format_lsn(decoded.start_lsn)}"
+                f"XLogData: expected {format_lsn(lsn)}, got {format_lsn(sent.start_lsn)}"
             )
-        _check(piece, lsn, decoded.data[: end - lsn])
-        lsn += len(decoded.data)
-    if connection.copy_ended:
-        await connection.finish_copy()
-        if lsn < end:
-            raise ReplicationProtocolError(
-                f"timeline {piece.timeline}: expected WAL up to {format_lsn(end)}, the server "
-                f"ended it at {format_lsn(lsn)}"
-            )
-    else:
-        await connection.stop_copy()
+        _check(piece, lsn, sent.data[: end - lsn])
+        lsn += len(sent.data)
+    await copy.close()
+    if lsn < end:
+        raise ReplicationProtocolError(
+            f"timeline {piece.timeline}: expected WAL up to {format_lsn(end)}, the server "
+            f"ended it at {format_lsn(lsn)}"
+        )
 
 
 def _check(piece: StoredWal, lsn: int, sent: memoryview) -> None:

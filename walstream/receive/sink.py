@@ -6,7 +6,6 @@ from typing import Protocol
 
 import trio
 
-from walstream.receive.relay import Relay
 from walstream.tasks.watermark import Watermark
 from walstream.wal.model import WalChunk
 from walstream.wal.timeline import StartPoint, StoredWal, Upstream, WalHole
@@ -24,44 +23,55 @@ class WalSink(Protocol):
     flushed: Watermark
 
     async def held(self, upstream: Upstream) -> list[StoredWal]:
-        """Returns the end of what is held, to be compared with the server before ``begin``."""
+        """Returns the end of what is held, to be compared with the server before ``begin``.
+
+        Cancellation: nothing was begun.
+        """
 
     async def begin(self, upstream: Upstream) -> StartPoint:
-        """Makes ready for WAL from the server; returns where to go on."""
+        """Makes ready for WAL from the server; returns where to go on.
+
+        Cancellation: nothing was begun.
+        """
 
     async def missing_histories(self) -> list[int]:
-        """Returns the timelines on the server's path whose history files are wanted."""
+        """Returns the timelines on the server's path whose history files are wanted.
+
+        Cancellation: nothing happened.
+        """
 
     async def keep_history(self, timeline: int, history_text: bytes) -> None:
-        """Keeps a history file."""
+        """Keeps a history file.
+
+        Cancellation: it may have been kept.
+        """
 
     def holes(self) -> list[WalHole]:
         """Returns what is missing before the start, for the server to send again."""
 
     async def fill(self, hole: WalHole, chunks: trio.MemoryReceiveChannel[WalChunk]) -> None:
-        """Takes the WAL of a hole, until it is filled or ``chunks`` ends."""
+        """Takes the WAL of a hole, until it is filled or ``chunks`` ends.
+
+        Cancellation: what was taken may be kept.
+        """
 
     async def follow(self, timeline: int, switch_lsn: int, history_text: bytes) -> StartPoint:
-        """Keeps the history file, ends the timeline; returns where the next one begins."""
+        """Keeps the history file, ends the timeline; returns where the next one begins.
+
+        Cancellation: the history file may have been kept.
+        """
 
     async def put(self, chunk: WalChunk) -> None:
-        """Takes WAL in order; waits while there is no room."""
+        """Takes WAL in order; waits while there is no room.
+
+        Cancellation: the chunk was not taken.
+        """
 
     async def flush(self) -> None:
-        """Returns when everything put before is on disk."""
+        """Returns when everything put before is on disk.
+
+        Cancellation: the flush may still happen.
+        """
 
     def request_flush(self) -> None:
         """Asks for a flush soon, without waiting."""
-
-    @property
-    def lends(self) -> bool:
-        """Whether ``lend`` is worth a try."""
-
-    def lend(self, borrower: Relay) -> bool:
-        """Runs a relay with the open files in a thread of the sink's own; False: not now.
-
-        While it runs nothing is put, until it was recalled; ``ended`` is called after it.
-        """
-
-    def publish_lent(self) -> None:
-        """Moves the marks to where a relay is."""

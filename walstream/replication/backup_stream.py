@@ -11,6 +11,7 @@ from typing import NamedTuple
 from psycopg import pq
 
 from walstream.errors import ReplicationProtocolError
+from walstream.replication.copy_stream import CopyStream
 from walstream.replication.libpq import CHECKPOINT_PATIENCE, ReplicationConnection, rows_of
 from walstream.replication.messages import base_backup_command, parse_position
 
@@ -104,18 +105,12 @@ async def _copy_out(
     take: Callable[[BackupEvent], Awaitable[None]],
 ) -> list[pq.abc.PGresult]:
     """Reads one COPY OUT to its end; returns the results that follow it."""
-    connection.copy_ended = False
-    while True:
-        message = connection.poll_copy()
-        if message is not None:
-            event = event_of(message)
-            if event is not None:
-                await take(event)
-        elif connection.copy_ended:
-            break
-        else:
-            await connection.expect_input("BASE_BACKUP")
-    return await connection.end_copy_out("BASE_BACKUP")
+    copy = CopyStream(connection, "BASE_BACKUP")
+    while (message := await copy.next_message()) is not None:
+        event = event_of(message)
+        if event is not None:
+            await take(event)
+    return await copy.results()
 
 
 def _backup_event(message: memoryview) -> BackupEvent | None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import math
 import threading
-from collections.abc import Callable
 
 import psycopg
 import trio
@@ -42,6 +41,7 @@ from walstream.replication.messages import (
     start_replication_command,
 )
 from walstream.replication.refusals import DUPLICATE_OBJECT, WAL_REMOVED, refusal
+from walstream.tasks.conflict import ConflictDetector
 
 CONNECT_TIMEOUT_S = 10.0
 RECEIVE_TIMEOUT_S = 60.0
@@ -77,23 +77,23 @@ def rows_of(result: pq.abc.PGresult) -> list[Row]:
 class ReplicationConnection:
     """One connection in physical replication mode.
 
-    Made by ``connect``; used as ``with connection:``. Commands are sequential. While COPY runs,
-    one task reads (``poll_copy``, ``wait_input``) and another may send (``send_copy``).
+    Made by ``connect``; used as ``with connection:``. Commands are sequential: a second one at the
+    same time raises ``trio.BusyResourceError``. While COPY runs, a ``CopyStream`` reads and a
+    ``StatusSender`` may send; those two, and nobody else, go to ``pgconn``.
 
     Args:
         receive_timeout_s: seconds of silence after which a command, or what ends COPY, is given
             up (``ConnectionLost``); 0 waits for ever. While WAL streams the server may be silent:
-            ``WalStream`` pings it.
+            the ``StatusSender`` pings it.
     """
 
     def __init__(
         self, pgconn: pq.abc.PGconn, name: str, receive_timeout_s: float = RECEIVE_TIMEOUT_S
     ) -> None:
-        self._pgconn = pgconn
-        self._timeout_s = receive_timeout_s or math.inf
-        self._eof: ConnectionLost | None = None
+        self.pgconn = pgconn
+        self.receive_timeout_s = receive_timeout_s or math.inf
         self.name = name
-        self.copy_ended = False
+        self._commanding = ConflictDetector("another task runs a command on this connection")
         self.lock = threading.Lock()
         """Held for each call into libpq while COPY runs and a thread takes part in it."""
 
@@ -106,45 +106,53 @@ class ReplicationConnection:
     def close(self) -> None:
         """Closes the socket. Tasks that wait for it get ``trio.ClosedResourceError``."""
         with contextlib.suppress(psycopg.OperationalError):  # closed before
-            trio.lowlevel.notify_closing(self._pgconn.socket)
-        self._pgconn.finish()
+            trio.lowlevel.notify_closing(self.pgconn.socket)
+        self.pgconn.finish()
 
     @property
     def server_version(self) -> int:
         """The server's major version, for example 15."""
-        return self._pgconn.server_version // 10000
+        return self.pgconn.server_version // 10000
 
     def fileno(self) -> int:
-        return self._pgconn.socket
+        return self.pgconn.socket
 
     @property
     def used_password(self) -> bool:
-        return bool(self._pgconn.used_password)
+        return bool(self.pgconn.used_password)
 
     @property
     def uses_tls(self) -> bool:
-        return bool(self._pgconn.ssl_in_use)
+        return bool(self.pgconn.ssl_in_use)
 
     @property
     def in_recovery(self) -> bool:
         """Whether the server was a standby when it last said (it reports in_hot_standby)."""
-        return self._pgconn.parameter_status(b"in_hot_standby") == b"on"
+        return self.pgconn.parameter_status(b"in_hot_standby") == b"on"
 
     async def _readable(self, what: str, patience: int = 1) -> None:
-        with trio.move_on_after(self._timeout_s * patience):
-            await trio.lowlevel.wait_readable(self._pgconn.socket)
+        with trio.move_on_after(self.receive_timeout_s * patience):
+            await trio.lowlevel.wait_readable(self.pgconn.socket)
             return
-        raise self._silent(what, patience)
+        raise self.silent(what, patience)
 
-    async def _writable(self, what: str) -> None:
-        with trio.move_on_after(self._timeout_s):
-            await trio.lowlevel.wait_writable(self._pgconn.socket)
+    async def writable(self, what: str) -> None:
+        """Waits until the socket takes more.
+
+        Raises:
+            ConnectionLost: it does not within the receive timeout.
+
+        Cancellation: nothing happened.
+        """
+        with trio.move_on_after(self.receive_timeout_s):
+            await trio.lowlevel.wait_writable(self.pgconn.socket)
             return
-        raise self._silent(what)
+        raise self.silent(what)
 
-    def _silent(self, what: str, patience: int = 1) -> ConnectionLost:
+    def silent(self, what: str, patience: int = 1) -> ConnectionLost:
+        """Returns the error for a server that was silent for too long."""
         return ConnectionLost(
-            f"{what}: no message from the server for {self._timeout_s * patience:g} s"
+            f"{what}: no message from the server for {self.receive_timeout_s * patience:g} s"
         )
 
     # -- commands
@@ -160,29 +168,43 @@ class ReplicationConnection:
         Cancellation: the connection is left in the middle of a command; close it.
         """
         what = sql.split(" ", 1)[0]
+        with self._commanding:
+            try:
+                self.pgconn.send_query(encode_text(sql))
+            except psycopg.OperationalError as exc:
+                raise ConnectionLost(f"{what}: {one_line(exc)}") from exc
+            await self.flush(what)
+            return await self.results(what, patience)
+
+    async def results(self, what: str, patience: int = 1) -> list[pq.abc.PGresult]:
+        """Returns the answers that come, up to the end of the command or a COPY that begins.
+
+        Raises:
+            ConnectionLost, ServerRefused: the command failed.
+
+        Cancellation: as ``query``.
+        """
         try:
-            self._pgconn.send_query(encode_text(sql))
-            await self._flush(what)
             return await self._results(what, patience)
         except psycopg.OperationalError as exc:
-            raise ConnectionLost(f"{what}: {_one_line(exc)}") from exc
+            raise ConnectionLost(f"{what}: {one_line(exc)}") from exc
 
-    async def _results(self, what: str, patience: int = 1) -> list[pq.abc.PGresult]:
+    async def _results(self, what: str, patience: int) -> list[pq.abc.PGresult]:
         results: list[pq.abc.PGresult] = []
         status = pq.ExecStatus
         refused: ConnectionLost | ServerRefused | None = None
         while True:  # noqa: ASYNC913
-            while self._pgconn.is_busy():
+            while self.pgconn.is_busy():
                 await self._readable(what, patience)
                 try:
-                    self._pgconn.consume_input()
+                    self.pgconn.consume_input()
                 except psycopg.OperationalError:
                     if refused is not None:
                         raise refused from None
                     if results:  # a server that shuts down says COPY is over and closes
                         return results
                     raise
-            result = self._pgconn.get_result()
+            result = self.pgconn.get_result()
             if result is None:
                 await trio.lowlevel.checkpoint()
                 if refused is not None:
@@ -197,9 +219,19 @@ class ReplicationConnection:
                 await trio.lowlevel.checkpoint()
                 return results
 
-    async def _flush(self, what: str) -> None:  # noqa: ASYNC910
-        while self._pgconn.flush():
-            await self._writable(what)
+    async def flush(self, what: str) -> None:  # noqa: ASYNC910
+        """Sends what libpq holds; a checkpoint only where the socket takes it slowly.
+
+        Raises:
+            ConnectionLost: the socket is closed, or takes nothing for the receive timeout.
+
+        Cancellation: as ``query``.
+        """
+        try:
+            while self.pgconn.flush():
+                await self.writable(what)
+        except psycopg.OperationalError as exc:
+            raise ConnectionLost(f"{what}: {one_line(exc)}") from exc
 
     async def _tuples(self, sql: str) -> list[Row]:
         results = await self.query(sql)
@@ -281,7 +313,7 @@ class ReplicationConnection:
     async def start_replication(
         self, slot: str | None, start_lsn: int, timeline: int
     ) -> NextTimeline | None:
-        """Starts streaming; returns None when COPY runs.
+        """Starts streaming; returns None when COPY runs, which is for a ``CopyStream`` to read.
 
         A timeline that ended exactly at ``start_lsn`` has nothing to stream: the server answers
         with the next timeline instead, and that is returned.
@@ -289,154 +321,21 @@ class ReplicationConnection:
         Cancellation: as ``query``.
         """
         command = start_replication_command(slot, start_lsn, timeline)
-        self.copy_ended = False
         results = await self.query(command)
         if results and results[-1].status == pq.ExecStatus.COPY_BOTH:
             return None
-        return self._next_timeline(results)
+        return self.next_timeline(results)
 
-    def _next_timeline(self, results: list[pq.abc.PGresult]) -> NextTimeline:
+    def next_timeline(self, results: list[pq.abc.PGresult]) -> NextTimeline:
+        """Returns the next timeline that an answer tells of."""
         for result in results:
             if result.status == pq.ExecStatus.TUPLES_OK:
                 return parse_next_timeline(rows_of(result))
         raise ReplicationProtocolError("START_REPLICATION: expected COPY or the next timeline")
 
-    def poll_copy(self) -> memoryview | None:
-        """Returns the next CopyData that libpq holds; None where it holds none.
 
-        After None, ``copy_ended`` tells whether COPY is over or more may come (``wait_input``).
-
-        Raises:
-            ConnectionLost: the socket is at its end and nothing is left.
-        """
-        try:
-            length, view = self._pgconn.get_copy_data(1)
-        except psycopg.OperationalError as exc:
-            raise ConnectionLost(_one_line(exc)) from exc
-        if length > 0:
-            return view
-        if length < 0:
-            self.copy_ended = True
-        elif self._eof is not None:
-            raise self._eof
-        return None
-
-    async def wait_input(self) -> None:
-        """Waits until the socket is readable and takes what is there.
-
-        Cancellation: nothing is lost.
-        """
-        await trio.lowlevel.wait_readable(self._pgconn.socket)
-        self.take_input()
-
-    async def expect_input(self, what: str) -> None:
-        """As ``wait_input``, where the server has something to send: under the receive timeout.
-
-        Raises:
-            ConnectionLost: it was silent for longer.
-
-        Cancellation: nothing is lost.
-        """
-        await self._readable(what)
-        self.take_input()
-
-    def take_input(self) -> None:
-        """Takes what the socket, or TLS below it, holds; never blocks."""
-        try:
-            self._pgconn.consume_input()
-        except psycopg.OperationalError as exc:
-            # What had arrived before is still to be read: a FATAL message tells more than the cut.
-            self._eof = ConnectionLost(_one_line(exc))
-
-    async def send_copy(self, message: bytes) -> None:
-        """Sends one CopyData.
-
-        Raises:
-            ConnectionLost: the socket is closed.
-
-        Cancellation: the message is queued in libpq, whole, and goes out with the next.
-        """
-        await self.send_newest(lambda: message)
-
-    async def send_newest(self, make: Callable[[], bytes]) -> None:
-        """As ``send_copy``; ``make`` makes the message with ``lock`` held."""
-        with self.lock:
-            whole = self.send_copy_now(make())
-        while not whole:
-            await self._writable("status update")
-            try:
-                with self.lock:
-                    whole = not self._pgconn.flush()
-            except psycopg.OperationalError as exc:
-                raise ConnectionLost(_one_line(exc)) from exc
-        await trio.lowlevel.checkpoint()
-
-    def send_copy_now(self, message: bytes) -> bool:
-        """Sends one CopyData as far as the socket takes it; returns whether that was all.
-
-        What is left goes out with the next message. With ``lock`` held, in any thread.
-
-        Raises:
-            ConnectionLost: the socket is closed.
-        """
-        try:
-            self._pgconn.put_copy_data(message)
-            return not self._pgconn.flush()
-        except psycopg.OperationalError as exc:
-            raise ConnectionLost(_one_line(exc)) from exc
-
-    async def finish_copy(self) -> NextTimeline | None:
-        """Ends COPY after ``copy_ended``; returns the next timeline where this one is over.
-
-        None: the server ended streaming in good order, as it does when it shuts down.
-
-        Raises:
-            ConnectionLost, ServerRefused: COPY ended with an error.
-
-        Cancellation: as ``query``.
-        """
-        try:
-            results = await self._results("streaming")
-            if results and results[-1].status == pq.ExecStatus.COPY_IN:
-                self._pgconn.put_copy_end()
-                await self._flush("streaming")
-                results = await self._results("streaming")
-            if any(result.status == pq.ExecStatus.TUPLES_OK for result in results):
-                return self._next_timeline(results)
-        except psycopg.OperationalError as exc:
-            raise ConnectionLost(_one_line(exc)) from exc
-        return None
-
-    async def end_copy_out(self, what: str) -> list[pq.abc.PGresult]:
-        """Returns the answers that follow a COPY OUT, after ``copy_ended``.
-
-        Raises:
-            ConnectionLost, ServerRefused: the command ended with an error.
-
-        Cancellation: as ``query``.
-        """
-        try:
-            return await self._results(what)
-        except psycopg.OperationalError as exc:
-            raise ConnectionLost(f"{what}: {_one_line(exc)}") from exc
-
-    async def stop_copy(self) -> None:
-        """Ends COPY from our side and reads to its end; what still arrives is dropped.
-
-        Cancellation: as ``query``.
-        """
-        try:
-            self._pgconn.put_copy_end()
-            await self._flush("streaming")
-            while not self.copy_ended:
-                if self.poll_copy() is None and not self.copy_ended:
-                    await self.expect_input("streaming")
-            await self._results("streaming")
-        except psycopg.OperationalError as exc:
-            raise ConnectionLost(_one_line(exc)) from exc
-
-
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
+    """Returns what libpq says of an error, in one line."""
     return " ".join(str(error).split())
 
 

@@ -2,7 +2,7 @@
 
 What a server and a directory have in common decides where to go on: at the first connection
 (``segment_directory.py`` looks into the files), after a lost one, at the end of a timeline, and
-where WAL is missing in the middle. Writing itself is that of ``chunk_writer.py``.
+where WAL is missing in the middle. Writing itself is done by its ``WriteQueue``.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from pathlib import Path
 import trio
 
 from walstream.errors import StoreError, WalDivergedError, WrongCluster
-from walstream.store.chunk_writer import Batch, ChunkWriter
 from walstream.store.compressed import NO_COMPRESSION, Compression
 from walstream.store.file_layer import FileLayer
 from walstream.store.segment_directory import SegmentDirectory, Survey
 from walstream.store.start_plan import StartPlan, check_reached
 from walstream.store.verifier import VerifyLevel, default_level
 from walstream.store.wal_files import WalFiles
+from walstream.store.write_queue import Batch, WriteQueue
 from walstream.tasks.watermark import Watermark
 from walstream.wal.layout import XLOG_BLCKSZ
 from walstream.wal.model import WalChunk, format_lsn
@@ -35,7 +35,7 @@ from walstream.wal.timeline import (
 log = logging.getLogger("walstream.writer")
 
 
-class Writer(ChunkWriter):
+class Writer:
     """Keeps WAL in a directory as PostgreSQL's own segment files; a ``WalSink`` of the receiver.
 
     ``received``, ``written`` and ``flushed`` say how far it is: taken, given to the kernel, on
@@ -53,7 +53,7 @@ class Writer(ChunkWriter):
             False raises, for users that have consumed what is now void.
         system_id: the cluster that the directory must belong to; None: what its files say.
         file_mode: permissions of new files.
-        flushed: see ``ChunkWriter``.
+        flushed: the mark to use, where its owner shows it to others before there is a writer.
     """
 
     def __init__(
@@ -72,7 +72,11 @@ class Writer(ChunkWriter):
         flushed: Watermark | None = None,
     ) -> None:
         self.directory = directory
-        super().__init__(synchronous=synchronous, sync=sync, flushed=flushed)
+        self.queue = WriteQueue(synchronous=synchronous, sync=sync, flushed=flushed)
+        self.received = self.queue.received
+        self.written = self.queue.written
+        self.flushed = self.queue.flushed
+        self.state = self.queue.state
         self._allow_rewind = allow_rewind
         self._segments = SegmentDirectory(
             directory,
@@ -90,6 +94,55 @@ class Writer(ChunkWriter):
         self._history: TimelineHistory | None = None
         self._holes: list[WalHole] = []
 
+    # -- WAL
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Writes what is put until ``close``; then flushes, closes the file and returns.
+
+        Raises:
+            WalError, WrongCluster: the WAL is wrong; nothing of the batch it came in was written.
+            StorageError: a system call failed, fsync among them; the directory is as it is after a
+                crash, and a new writer can take it up.
+
+        Cancellation: what the kernel has is flushed, the file is closed; what was queued is
+        dropped: it was never reported.
+        """
+        await self.queue.run(task_status=task_status)
+
+    def close(self) -> None:
+        """Ends ``run`` after everything that was put is on disk.
+
+        Where that waits for space, ``run`` raises ``NoSpace`` instead: what is not on disk was
+        never reported as flushed.
+        """
+        self.queue.close()
+
+    async def put(self, chunk: WalChunk) -> None:
+        """Queues WAL; waits while the queue is full. Not a checkpoint while it has room.
+
+        Raises:
+            ConnectionLost: the disk is full for so long that the server is to be let go.
+
+        Cancellation: the chunk was not taken.
+        """
+        await self.queue.put(chunk)
+
+    def request_flush(self) -> None:
+        """Asks for a flush of what was put, soon."""
+        self.queue.request_flush()
+
+    async def flush(self) -> None:
+        """Returns when everything put before is on disk (without ``sync``: in the kernel).
+
+        Raises:
+            ConnectionLost: as ``put``.
+
+        Cancellation: the flush that was asked for still happens.
+        """
+        await self.queue.flush()
+
+    # -- a server
+
     async def held(self, upstream: Upstream) -> list[StoredWal]:
         """Returns the end of what is stored, newest piece first, to be compared with the server.
 
@@ -101,14 +154,14 @@ class Writer(ChunkWriter):
 
         Cancellation: nothing was begun.
         """
-        await self._until_idle()
-        files = self._files
+        await self.queue.until_idle()
+        files = self.queue.files
         if files is not None and await self._goes_on(files, upstream):
             timeline, end_lsn = files.timeline, files.written_lsn
         else:
-            self._survey = await self._in_thread(self._segments.survey, upstream)
+            self._survey = await self.queue.in_thread(self._segments.survey, upstream)
             timeline, end_lsn = self._survey.plan.timeline, self._survey.end_lsn
-        return await self._in_thread(self._segments.tail, upstream, timeline, end_lsn)
+        return await self.queue.in_thread(self._segments.tail, upstream, timeline, end_lsn)
 
     async def begin(self, upstream: Upstream) -> StartPoint:
         """Makes the directory ready for WAL from a server; returns where streaming is to go on.
@@ -126,17 +179,18 @@ class Writer(ChunkWriter):
 
         Cancellation: nothing was begun.
         """
-        await self._until_idle()
-        if self._files is not None:
-            if await self._goes_on(self._files, upstream):
+        await self.queue.until_idle()
+        open_files = self.queue.files
+        if open_files is not None:
+            if await self._goes_on(open_files, upstream):
                 assert self._upstream is not None
                 self._upstream = self._upstream._replace(flush_lsn=upstream.flush_lsn)
-                return StartPoint(self._files.timeline, self._resume_lsn(self._files))
-            await self._shut()
+                return StartPoint(open_files.timeline, self._resume_lsn(open_files))
+            await self.queue.shut()
         previous = self.flushed.value
         survey, self._survey = self._survey, None
         if survey is None or survey.upstream is not upstream:
-            survey = await self._in_thread(self._segments.survey, upstream)
+            survey = await self.queue.in_thread(self._segments.survey, upstream)
         plan = survey.plan
         if plan.start_lsn < previous - previous % upstream.segment_size:
             if not self._allow_rewind:
@@ -147,9 +201,9 @@ class Writer(ChunkWriter):
                 )
             for mark in (self.received, self.written, self.flushed):
                 mark.rewind(plan.start_lsn)
-        files = await self._in_thread_patiently(self._segments.take_up, survey)
+        files = await self.queue.in_thread_patiently(self._segments.take_up, survey)
         self._upstream = upstream
-        self._adopt(files)
+        self.queue.use(files)
         self.state.segment_size = upstream.segment_size
         self._report(plan)
         return StartPoint(plan.timeline, self._resume_lsn(files))
@@ -160,7 +214,7 @@ class Writer(ChunkWriter):
         Cancellation: nothing happened.
         """
         assert self._upstream is not None
-        return await self._in_thread(self._segments.missing_histories, self._upstream)
+        return await self.queue.in_thread(self._segments.missing_histories, self._upstream)
 
     async def keep_history(self, timeline: int, history_text: bytes) -> None:
         """Keeps the history file of a timeline.
@@ -173,7 +227,7 @@ class Writer(ChunkWriter):
         Cancellation: it may have been written.
         """
         parse_history(timeline, history_text)
-        await self._in_thread_patiently(self._segments.keep_history, timeline, history_text)
+        await self.queue.in_thread_patiently(self._segments.keep_history, timeline, history_text)
 
     async def follow(self, timeline: int, switch_lsn: int, history_text: bytes) -> StartPoint:
         """Ends the timeline: keeps the new one's history file, then moves to its first segment.
@@ -185,27 +239,28 @@ class Writer(ChunkWriter):
 
         Cancellation: the history file may have been written.
         """
-        await self._until_idle()
-        assert self._files is not None
+        await self.queue.until_idle()
+        files = self.queue.files
+        assert files is not None
         assert self._upstream is not None
         history = parse_history(timeline, history_text)
-        if self._files.next_lsn > switch_lsn:
+        if files.next_lsn > switch_lsn:
             raise WalDivergedError(
                 f"timeline {timeline} begins at {format_lsn(switch_lsn)}, timeline "
-                f"{self._files.timeline} was received to {format_lsn(self._files.next_lsn)}",
+                f"{files.timeline} was received to {format_lsn(files.next_lsn)}",
                 switch_lsn,
             )
-        await self._in_thread_patiently(self._end_timeline, timeline, history_text)
+        await self.queue.in_thread_patiently(self._end_timeline, files, timeline, history_text)
         size = self._upstream.segment_size
         self._upstream = self._upstream._replace(
             history=history, history_text=history_text, timeline=timeline
         )
         start_lsn = switch_lsn - switch_lsn % size
         upstream = self._upstream
-        opened = await self._in_thread_patiently(
+        opened = await self.queue.in_thread_patiently(
             self._segments.open, upstream, timeline, start_lsn, None
         )
-        self._adopt(opened)
+        self.queue.use(opened)
         return StartPoint(timeline, start_lsn)
 
     def _resume_lsn(self, files: WalFiles) -> int:
@@ -228,7 +283,7 @@ class Writer(ChunkWriter):
         Cancellation: whole segments are kept, the last one stays ``.partial``.
         """
         assert self._upstream is not None
-        files = await self._in_thread_patiently(
+        files = await self.queue.in_thread_patiently(
             self._segments.open, self._upstream, hole.timeline, hole.begin, None, None
         )
 
@@ -236,12 +291,13 @@ class Writer(ChunkWriter):
             async with chunks:
                 async for chunk in chunks:
                     data = chunk.data[: max(0, hole.end - chunk.start_lsn)]
-                    await self._in_thread_patiently(Batch(files, [chunk._replace(data=data)]))
+                    batch = Batch(files, [chunk._replace(data=data)])
+                    await self.queue.in_thread_patiently(batch)
                     if files.written_lsn >= hole.end:
                         break
         finally:
             with trio.CancelScope(shield=True):
-                await self._in_thread(files.close)
+                await self.queue.in_thread(files.close)
         if files.written_lsn >= hole.end:
             log.info("WAL that was missing was sent again: %s", describe(hole))
             self._holes.remove(hole)
@@ -264,8 +320,8 @@ class Writer(ChunkWriter):
                 f"{upstream.segment_size} bytes, before it was {before.version} with "
                 f"{before.segment_size}"
             )
-        await self._in_thread(files.flush)
-        self._publish(files)
+        await self.queue.in_thread(files.flush)
+        self.queue.publish()
         part = upstream.history.part_of(files.timeline)
         if part is None or files.next_lsn > part.end or upstream.timeline < files.timeline:
             return False
@@ -286,10 +342,9 @@ class Writer(ChunkWriter):
             log.warning("%s is of a branch the server has left: set aside", entry.name)
         self.state.set_aside += [entry.name for entry in plan.dead]
 
-    def _end_timeline(self, timeline: int, content: bytes) -> None:
-        assert self._files is not None
+    def _end_timeline(self, files: WalFiles, timeline: int, content: bytes) -> None:
         self._segments.keep_history(timeline, content)
-        self._files.close()
+        files.close()
 
 
 def describe(hole: WalHole) -> str:

@@ -5,8 +5,8 @@ is verified, written and, where it is time, flushed as one job. While it runs th
 received. A full disk pauses the task until there is space; the receiver then stops reading, its
 status sender does not. Which files are open, and why, is for ``writer.py`` to say.
 
-The commits of a server wait for each flush of its synchronous standby: for those the files and the
-thread are lent to the receiver (``lend``), while that is up to date.
+While nothing is queued, the thread and its files can be handed over to somebody who reads, writes
+and flushes by himself (``hand_over``): a synchronous standby.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import NamedTuple, TypeVar
 
 import trio
 
@@ -59,19 +59,6 @@ class WriterState:
     set_aside: list[str] = field(default_factory=list)
 
 
-class Borrower(Protocol):
-    """What ``Writer.lend`` lends to."""
-
-    def __call__(self, files: WalFiles) -> None:
-        """Feeds, writes and flushes as it likes; runs in the writer's thread."""
-
-    def recall(self) -> None:
-        """Makes the call return soon; safe at any time."""
-
-    def ended(self) -> None:
-        """Hears, in the event loop, that the call has returned or raised."""
-
-
 class Batch:
     """A job for the writer's thread: chunks to verify and write, then perhaps a flush.
 
@@ -91,8 +78,16 @@ class Batch:
             self.files.flush()
 
 
-class ChunkWriter:
-    """Takes chunks in order and writes them to whatever files are open; base of ``Writer``.
+class HandedOver(NamedTuple):
+    """Who has the thread and its files; ``rest`` writes and flushes what he left in them."""
+
+    rest: Batch
+    take_back: Callable[[], None]
+    ended: Callable[[], None]
+
+
+class WriteQueue:
+    """Takes chunks in order and writes them to the files that ``use`` was given last.
 
     ``received``, ``written`` and ``flushed`` say how far it is: taken, given to the kernel, on
     disk. Only ``flushed`` is a promise.
@@ -111,7 +106,7 @@ class ChunkWriter:
         self._synchronous = synchronous
         self._sync = sync
         self._worker = Worker("walstream writer")
-        self._lent: tuple[Batch, Borrower] | None = None
+        self._handed_over: HandedOver | None = None
         self._fsyncs_before = 0
         self._queue: deque[WalChunk] = deque()
         self._queued = 0
@@ -123,11 +118,12 @@ class ChunkWriter:
         self._closing = False
         self._closed = trio.Event()
         self._full_since = 0.0
-        self._files: WalFiles | None = None
+        self.files: WalFiles | None = None
+        """What is written to; None until ``use``, and after the end."""
 
-    def _adopt(self, files: WalFiles) -> None:
-        """Goes on with these files."""
-        self._files = files
+    def use(self, files: WalFiles) -> None:
+        """Goes on with these files; the queue is idle."""
+        self.files = files
         self._fsyncs_before = self.state.fsyncs
         self.state.timeline = files.timeline
         for mark in (self.received, self.written):
@@ -135,7 +131,7 @@ class ChunkWriter:
         if self._sync:
             self.flushed.advance(files.flushed_lsn)
 
-    # -- the sink
+    # -- what is put
 
     async def put(self, chunk: WalChunk) -> None:  # noqa: ASYNC910
         """Queues WAL; waits while the queue is full. Not a checkpoint while it has room.
@@ -157,35 +153,49 @@ class ChunkWriter:
         self._bell.ring()
 
     @property
-    def lends(self) -> bool:
-        """Whether ``lend`` is worth a try: a synchronous writer on a disk that is quick."""
+    def is_quick(self) -> bool:
+        """Whether each flush of what is written is worth to be waited for in line."""
         return (
             self._synchronous
             and self._sync
-            and self._files is not None
-            and self._files.sync_seconds < QUICK_FLUSH_S
+            and self.files is not None
+            and self.files.sync_seconds < QUICK_FLUSH_S
         )
 
-    def lend(self, borrower: Borrower) -> bool:
-        """Runs ``borrower`` in the writer's thread; returns False where that cannot be now.
+    def hand_over(
+        self,
+        job: Callable[[WalFiles], None],
+        *,
+        take_back: Callable[[], None],
+        ended: Callable[[], None],
+    ) -> bool:
+        """Runs ``job`` in the thread, with the files; returns False where that cannot be now.
 
-        Until its ``ended`` nothing may be put, unless it was recalled. ``run`` then goes on with
-        what it left, or raises what it raised. ``publish_lent`` tells the watermarks before that.
+        What is put meanwhile is written after it. ``run`` then goes on with what it left, or
+        raises what it raised. ``publish`` moves the marks before that.
+
+        Args:
+            job: feeds, writes and flushes as it likes.
+            take_back: makes ``job`` return as soon as the disk lets it; called when the queue ends,
+                and after ``job``.
+            ended: called in the event loop when ``job`` has returned or raised.
         """
-        if not self.lends or self._queue or self._worker.busy or not self._idle.is_set():
+        if not self.is_quick or self._queue or self._worker.busy or not self._idle.is_set():
             return False
-        assert self._files is not None
-        self._worker.begin(partial(borrower, self._files))
-        self._lent = (Batch(self._files, (), flush=True), borrower)
+        assert self.files is not None
+        self._worker.begin(partial(job, self.files))
+        rest = Batch(self.files, (), flush=True)
+        self._handed_over = HandedOver(rest, take_back, ended)
         self._idle = trio.Event()
         self._bell.ring()
         return True
 
-    def publish_lent(self) -> None:
-        """Tells how far what was lent is."""
-        if self._lent is not None:
-            self.state.last_wal_at = time.time()
-            self._publish(self._lent[0].files)
+    def publish(self) -> None:
+        """Moves the marks to where the files are, whoever writes to them."""
+        if self.files is not None:
+            if self.files.next_lsn > self.received.value:
+                self.state.last_wal_at = time.time()
+            self._publish(self.files)
 
     def request_flush(self) -> None:
         """Asks for a flush of what was put, soon."""
@@ -209,12 +219,7 @@ class ChunkWriter:
     # -- the task
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Writes what is put until ``close``; then flushes, closes the file and returns.
-
-        Raises:
-            WalError, WrongCluster: the WAL is wrong; nothing of the batch it came in was written.
-            StorageError: a system call failed, fsync among them; the directory is as it is after a
-                crash, and a new writer can take it up.
+        """See ``Writer.run``.
 
         Cancellation: what the kernel has is flushed, the file is closed; what was queued is
         dropped: it was never reported.
@@ -224,14 +229,14 @@ class ChunkWriter:
             try:
                 while True:
                     await self._bell.wait()
-                    while self._lent or self._queue or self._flush_wanted:
+                    while self._handed_over or self._queue or self._flush_wanted:
                         await self._write_batch()
                     self._idle.set()
                     if self._closing:
                         break
             finally:
                 with trio.CancelScope(shield=True):
-                    await self._shut()
+                    await self.shut()
 
     def close(self) -> None:
         """Ends ``run`` after everything that was put is on disk.
@@ -244,7 +249,11 @@ class ChunkWriter:
         self._flush_wanted = True
         self._bell.ring()
 
-    async def _until_idle(self) -> None:  # noqa: ASYNC910
+    async def until_idle(self) -> None:  # noqa: ASYNC910
+        """Returns when all that was put is written and nobody has the thread.
+
+        Cancellation: nothing happened.
+        """
         while self._queue or not self._idle.is_set():
             if self._idle.is_set():
                 self._idle = trio.Event()
@@ -263,14 +272,14 @@ class ChunkWriter:
         return batch
 
     async def _write_batch(self) -> None:
-        """Waits for what was lent, else writes all that is queued."""
+        """Waits for whom the thread was handed over to, else writes all that is queued."""
         if self._idle.is_set():
             self._idle = trio.Event()
-        if self._lent is not None:
-            batch = self._lent[0]
+        if self._handed_over is not None:
+            batch = self._handed_over.rest
             job: Callable[[], Awaitable[None]] = self._take_back
-        elif self._files is not None:
-            batch = self._next_batch(self._files)
+        elif self.files is not None:
+            batch = self._next_batch(self.files)
             job = partial(self._worker.call, batch)
         else:
             self._flush_wanted = False
@@ -305,7 +314,7 @@ class ChunkWriter:
             if not self.state.waiting_for_space:
                 self.state.waiting_for_space = str(full)
                 self._full_since = trio.current_time()
-                space = await self._in_thread(free_space, full.path)
+                space = await self.in_thread(free_space, full.path)
                 log.warning("%s, %s; waiting for space", full, space)
             failed()
             job = again or job
@@ -322,21 +331,21 @@ class ChunkWriter:
             raise ConnectionLost(f"{error}; the server is let go until there is space")
 
     async def _take_back(self) -> None:
-        """Ends a ``lend``: waits for the thread; asks for a flush where that is still to be."""
-        assert self._lent is not None
-        batch, borrower = self._lent
+        """Ends a ``hand_over``: waits for the thread; asks for a flush where that is to be."""
+        assert self._handed_over is not None
+        rest, take_back, ended = self._handed_over
         try:
             await self._worker.wait()
         finally:
-            borrower.recall()
+            take_back()
             with trio.CancelScope(shield=True):
                 try:
                     await self._worker.finish()
                 finally:
-                    self._lent = None
-                    self._publish(batch.files)
-                    borrower.ended()
-        if batch.files.flushed_lsn < batch.files.written_lsn:
+                    self._handed_over = None
+                    self._publish(rest.files)
+                    ended()
+        if rest.files.flushed_lsn < rest.files.written_lsn:
             self._flush_wanted = True
 
     def _publish(self, files: WalFiles) -> None:
@@ -350,11 +359,14 @@ class ChunkWriter:
         self.written.advance(written)
         self.flushed.advance(flushed)
 
-    async def _shut(self) -> None:
-        """Ends what is under way and closes the files, without waiting for space."""
-        files, self._files = self._files, None
+    async def shut(self) -> None:
+        """Ends what is under way and closes the files, without waiting for space.
+
+        Cancellation: takes no effect once the files are being closed.
+        """
+        files, self.files = self.files, None
         try:
-            if self._lent is not None:
+            if self._handed_over is not None:
                 with suppress(NoSpace):
                     await self._take_back()
         finally:
@@ -364,9 +376,19 @@ class ChunkWriter:
                 self._publish(files)
                 self._fsyncs_before = self.state.fsyncs
 
-    async def _in_thread(self, function: Callable[..., T], *args: object) -> T:
+    async def in_thread(self, function: Callable[..., T], *args: object) -> T:
+        """Runs ``function`` in the thread, after what is under way; returns what it does.
+
+        Cancellation: before it has begun. Once it has, it is waited for.
+        """
         return await self._worker.call(partial(function, *args))
 
-    async def _in_thread_patiently(self, function: Callable[..., T], *args: object) -> T:
-        """As ``_in_thread``, again and again while the disk is full: for what can be repeated."""
-        return await self._patiently(partial(self._in_thread, function, *args))
+    async def in_thread_patiently(self, function: Callable[..., T], *args: object) -> T:
+        """As ``in_thread``, again and again while the disk is full: for what can be repeated.
+
+        Raises:
+            NoSpace: the disk is full, and ``close`` was called.
+
+        Cancellation: as ``in_thread``.
+        """
+        return await self._patiently(partial(self.in_thread, function, *args))
