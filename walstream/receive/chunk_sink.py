@@ -108,15 +108,3 @@ class ChunkSink(WalSink):
 
     def request_flush(self) -> None:
         """Does nothing, as ``flush``."""
-
-    @property
-    def lends(self) -> bool:
-        """Never: there is no thread and no file."""
-        return False
-
-    def lend(self, borrower: object) -> bool:
-        """Never: see ``lends``."""
-        return False
-
-    def publish_lent(self) -> None:
-        """Does nothing: nothing is lent."""
