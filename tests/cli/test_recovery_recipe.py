@@ -1,4 +1,4 @@
-"""The recovery of docs/how-to/run.md, word by word: from a store, tablespaces, by its group."""
+"""The recovery of docs/how-to/recover.md, word by word: from a store, tablespaces, by its group."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.servers import PostgresServer
 from walstream.cli.wal_directory import flushed_of
 
 MB = 1 << 20
-OPERATING = Path(__file__).parents[2] / "docs" / "how-to" / "run.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "recover.md"
 VERSIONS = [version for version in available_versions() if version in (15, 18)]
 
 
@@ -31,7 +31,7 @@ def walstream() -> Iterator[str]:
 
 def recipe() -> str:
     """Returns the commands of the section about a recovery."""
-    section = OPERATING.read_text().split("## WAL for a recovery")[1].split("\n## ")[0]
+    section = PAGE.read_text().split("## PostgreSQL's own recovery")[1].split("\n## ")[0]
     found = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
     assert len(found) == 1
     return str(found[0])

@@ -220,6 +220,7 @@ def furnished_world(python: Sequence[str], *, store: bool) -> Iterator[World]:
         world.replaced = {
             "host=db1 user=replicator": f"host={server.root} port={server.port} user=replicator",
             "/srv/wal": str(place / "srv"),
+            "/srv/then": str(place / "var" / "then"),
             "/var/lib/postgresql": str(place / "var"),
             "5555": str(port),
         }
