@@ -73,13 +73,19 @@ def command_lines(page: str) -> list[tuple[str, str]]:
 
 def _commands(line: str) -> list[str]:
     """Returns the calls of walstream in a line of shell, or of a configuration file."""
-    line = re.sub(r"(^|\s)#.*", "", line).replace("'\\''", "'")
     found = []
-    for match in re.finditer(r"(?:^|[\s'(\"/])(walstream\s[^|;&>)]*)", line):
-        before = line[: match.start(1)]
-        command = match[1]
-        # Within the quotes of a setting: up to the quote that ends it.
-        if before.rstrip(" ").endswith("'") or before.endswith("'"):
-            command = command.partition("'")[0]
-        found.append(command.strip())
+    for match in re.finditer(r"(?:^\s*|[(|&;]\s*|['\"=/])(?=walstream\s)", line):
+        around = match[0][-1:] if match[0][-1:] in ("'", '"') else ""
+        found.append(_up_to_its_end(line[match.end() :], around))
     return found
+
+
+def _up_to_its_end(text: str, around: str) -> str:
+    """Returns a command without what follows it; ``around``: the quote that it stands in."""
+    quote = ""
+    for at, sign in enumerate(text):
+        if sign == around or (not quote and (sign in "|;&>)" or text[at : at + 2] == " #")):
+            return text[:at]
+        if sign in "'\"":
+            quote = "" if sign == quote else quote or sign
+    return text

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import click
 import pytest
 
-from tests.docs.blocks import Block, blocks, command_lines, pages
+from tests.docs.blocks import ROOT, Block, blocks, command_lines, pages
 from tests.docs.world import empty_world, furnished_world
 from tests.support.server_commands import python_for_servers
 from walstream.cli import cli
@@ -17,7 +18,7 @@ from walstream.cli import cli
 RUN = pages("README.md", "docs/tutorial.md", "docs/how-to/*.md")
 ALL = pages("*.md", "docs/**/*.md")
 # Of these languages a block is shown, not run: settings, services, what programs print.
-SHOWN = ("text", "ini", "conf", "yaml", "json")
+SHOWN = ("text", "ini", "yaml")
 # Blocks that are not run here, by how they begin, and why.
 NOT_RUN = {
     ("README.md", "python3 -m venv .venv &&"): "an installation; .ci/wheels makes one and its demo",
@@ -82,7 +83,7 @@ def test_the_blocks_run(page: str, python: Sequence[str]) -> None:
         place = furnished_world(python, store=True)
     with place as world:
         printed = world.run([block for block in found if run(block)])
-    for before, block in zip(found, found[1:], strict=False):
+    for before, block in pairwise(found):
         if not (block.output and run(before)):
             continue
         rest = printed[before.name]
@@ -124,3 +125,14 @@ def test_every_command_line_is_one(page: str) -> None:
             parse(words)
         except click.UsageError as error:
             pytest.fail(f"{place}: {line}: {error.format_message()}")
+
+
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "RELEASING.md"])
+def test_paths_of_the_checkout_are_there(page: str) -> None:
+    text = (ROOT / page).read_text()
+    named = re.findall(r"(?<![\w/])((?:walstream|tests|docs|bench|\.ci)/[\w./-]*\w)", text)
+    links = re.findall(r"\]\(([\w./-]+)", text)
+    known = [name for name in (*named, *links) if "NAME" not in name and "ROOM" not in name]
+    assert known
+    for name in known:
+        assert (ROOT / name).exists(), f"{page}: {name}"

@@ -166,10 +166,10 @@ class World:
         )  # fmt: skip
         printed = {name: file.read_text() for name, file in outputs.items()}
         if done.returncode != 0:
-            name = [name for name, text in printed.items() if text][-1:]
+            begun = "".join([name for name, text in printed.items() if text][-1:])
             logs = [log.read_text() for log in sorted(self.place.glob("service.*.log"))]
             raise Failed(
-                f"exit code {done.returncode} in or after {name}: {printed.get(''.join(name))}"
+                f"exit code {done.returncode} in or after {begun}: {printed.get(begun)}"
                 f"{done.stderr}{(self.place / 'end').read_text()}{''.join(logs)}"
             )
         return printed
