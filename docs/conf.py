@@ -39,8 +39,8 @@ def commands() -> Iterator[str]:
     """Yields the command line as ``--help`` tells it, a heading for each command."""
 
     def tell(command: click.Command, words: str, parent: click.Context | None) -> Iterator[str]:
-        context = click.Context(command, info_name=words.split()[-1], parent=parent)
-        context.terminal_width = 98
+        settings = {**command.context_settings, "terminal_width": 98}
+        context = click.Context(command, parent, info_name=words.split()[-1], **settings)
         yield f"## {words}\n\n```text\n{command.get_help(context)}\n```\n"
         if isinstance(command, click.Group):
             for name in command.list_commands(context):
