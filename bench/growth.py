@@ -25,9 +25,9 @@ from tests.support.walgen import SEGMENT, Block, WalWriter, record_body
 from walstream.index.ingest import Ingest, begin_index
 from walstream.index.page_index import Batch, PageIndex, SizeChange, SizeKind
 from walstream.index.postings import PostingLists
+from walstream.segments.names import segment_file_name
 from walstream.segments.reader import SegmentReader
 from walstream.wal.model import BufferTag, RelFileLocator
-from walstream.wal.segment import segment_file_name
 
 TABLE = RelFileLocator(1663, 5, 16384)
 SMALL = 100

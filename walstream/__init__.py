@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from walstream.errors import ConfigError as ConfigError
     from walstream.errors import ConnectionLost as ConnectionLost
     from walstream.errors import DemoServerError as DemoServerError
+    from walstream.errors import FileDamaged as FileDamaged
     from walstream.errors import HistoryMissing as HistoryMissing
     from walstream.errors import InvalidFilter as InvalidFilter
     from walstream.errors import LsnNotAvailable as LsnNotAvailable
@@ -101,6 +102,7 @@ _EXPORTS = {
         "ConfigError",
         "ConnectionLost",
         "DemoServerError",
+        "FileDamaged",
         "HistoryMissing",
         "InvalidFilter",
         "LsnNotAvailable",

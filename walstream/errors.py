@@ -18,6 +18,7 @@
     │   └── HistoryMissing           the server has no history file of a timeline
     ├── StorageError                 the file system refused; never raised itself
     │   ├── ReadError                a file cannot be opened, read or looked at
+    │   │   └── FileDamaged          bytes of it are lost: cut, or damaged where compressed
     │   └── WriteError               a write, fsync, rename or removal failed; fatal
     │       └── NoSpace              the disk or quota is full; whoever writes waits
     ├── StoreError                   the directory is not what was asked for
@@ -172,7 +173,14 @@ class StorageError(WalstreamError):
 
 
 class ReadError(StorageError):
-    """A file or directory cannot be opened, read or looked at; or it ends too early."""
+    """A file or directory cannot be opened, read or looked at."""
+
+
+class FileDamaged(ReadError):
+    """A file can be read, but does not hold all that it should: it was cut, or is damaged.
+
+    The damage is in its compression or archive. WAL that is wrong is a ``WalError``.
+    """
 
 
 class WriteError(StorageError):

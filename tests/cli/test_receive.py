@@ -14,8 +14,8 @@ import pytest
 from tests.support.binaries import available_versions, wheel_client
 from tests.support.receiving import Receive, receive_until, wait_until
 from tests.support.servers import PostgresServer, Setting
+from walstream.segments.names import segment_file_name
 from walstream.wal.model import format_lsn
-from walstream.wal.segment import segment_file_name
 
 MB = 1 << 20
 TABLE = "CREATE TABLE IF NOT EXISTS t (i int, x text);"

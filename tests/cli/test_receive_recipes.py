@@ -13,7 +13,7 @@ import pytest
 from tests.support.receiving import Receive, receive_until
 from tests.support.servers import PostgresServer
 from walstream.cli import exit_codes
-from walstream.wal.segment import segment_file_name
+from walstream.segments.names import segment_file_name
 
 MB = 1 << 20
 TABLE = "CREATE TABLE IF NOT EXISTS t (i int, x text);"

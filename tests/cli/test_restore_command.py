@@ -14,7 +14,7 @@ from tests.support.receiving import wait_until
 from tests.support.walgen import SEGMENT, WalWriter
 from walstream.cli import exit_codes
 from walstream.restore_command import restore_exit_code
-from walstream.wal.segment import segment_file_name
+from walstream.segments.names import segment_file_name
 
 NAME = segment_file_name(1, 1, SEGMENT)
 
@@ -60,8 +60,8 @@ def test_everything_else_stops_a_recovery(archive: Path, tmp_path: Path) -> None
     (foreign / "walstream.toml").write_text("format = 99\n")
     expected = {
         (archive, truncated, target): 207,
-        (archive, "x", target): 205,
-        (archive, target, NAME): 205,
+        (archive, "x", target): 202,
+        (archive, target, NAME): 202,
         (tmp_path / "unmounted", NAME, target): 202,
         (archive, NAME): 202,
         (archive, NAME, target, "--no-such-option"): 202,
@@ -75,10 +75,13 @@ def test_everything_else_stops_a_recovery(archive: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "broken",
-    ["sys.modules['click'] = None", "sys.modules['zstandard'] = None", "sys.modules['lz4'] = None"],
+    ("module", "suffix"), [("click", ""), ("zstandard", ".zst"), ("lz4", ".lz4")]
 )
-def test_a_broken_installation_stops_a_recovery(archive: Path, tmp_path: Path, broken: str) -> None:
+def test_a_broken_installation_stops_a_recovery(
+    archive: Path, tmp_path: Path, module: str, suffix: str
+) -> None:
+    (archive / NAME).rename(archive / (NAME + suffix))
+    broken = f"sys.modules[{module!r}] = None"
     code, text = run(archive, NAME, tmp_path / "target", prelude=broken)
     assert code == 201
     assert "ImportError" in text or "ModuleNotFoundError" in text
@@ -87,9 +90,7 @@ def test_a_broken_installation_stops_a_recovery(archive: Path, tmp_path: Path, b
 @pytest.mark.parametrize("error", ["MemoryError()", "KeyboardInterrupt()", "OSError(5, 'x')"])
 def test_an_error_of_any_kind_stops_a_recovery(archive: Path, tmp_path: Path, error: str) -> None:
     prelude = (
-        "import walstream.store.compressed as c\n"
-        f"def fail(path): raise {error}\n"
-        "c.read_segment = fail\n"
+        f"import walstream.segments.files as c\ndef fail(path): raise {error}\nc.read_file = fail\n"
     )
     assert run(archive, NAME, tmp_path / "target", prelude=prelude)[0] >= 200
     assert not (tmp_path / "target").exists()
@@ -107,9 +108,9 @@ def test_a_full_disk_stops_a_recovery(archive: Path, tmp_path: Path) -> None:
 def test_a_signal_kills(archive: Path, tmp_path: Path, number: signal.Signals) -> None:
     reading = tmp_path / "reading"
     prelude = (
-        "import walstream.store.compressed as c, pathlib, time\n"
+        "import walstream.segments.files as c, pathlib, time\n"
         f"def wait(path):\n    pathlib.Path({str(reading)!r}).touch()\n    time.sleep(600)\n"
-        "c.read_segment = wait\n"
+        "c.read_file = wait\n"
     )
     code = f"import sys; {prelude}\nfrom walstream.__main__ import main\nmain()"
     words = [sys.executable, "-c", code, "restore-wal", str(archive), NAME, str(tmp_path / "t")]
@@ -123,7 +124,7 @@ def test_a_signal_kills(archive: Path, tmp_path: Path, number: signal.Signals) -
 def test_nobody_listens_to_what_it_says(archive: Path, tmp_path: Path) -> None:
     words = f'"{sys.executable}" -m walstream restore-wal {archive}'
     for closed in (">&- 2>&-", "> /dev/full 2> /dev/full"):
-        for name, expected in ((NAME, 0), (segment_file_name(1, 2, SEGMENT), 1), ("x", 205)):
+        for name, expected in ((NAME, 0), (segment_file_name(1, 2, SEGMENT), 1), ("x", 202)):
             line = f"{words} {name} {tmp_path / 'target'} {closed}"
             assert subprocess.run(line, shell=True, check=False).returncode == expected, line
 

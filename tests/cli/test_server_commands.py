@@ -14,7 +14,7 @@ from tests.support.clusters import directory_for_server, give_to_server, roomy_d
 from tests.support.receiving import receive_until, wait_until
 from tests.support.server_commands import walstream_for_servers
 from tests.support.servers import PostgresServer
-from walstream.wal.segment import segment_file_name
+from walstream.segments.names import segment_file_name
 
 MB = 1 << 20
 WORK = (

@@ -16,9 +16,9 @@ from tests.support.servers import PostgresServer
 from walstream.receive.receiver import Receiver
 from walstream.replication.backup import take_base_backup
 from walstream.replication.libpq import connect
+from walstream.segments.names import segment_file_name
 from walstream.store.base_backup import BackupWriter, list_base_backups
 from walstream.store.writer import Writer
-from walstream.wal.segment import segment_file_name
 
 T = TypeVar("T")
 

@@ -26,11 +26,11 @@ from walstream.replication.backup_stream import stream_base_backup
 from walstream.replication.connecting import parse_failure
 from walstream.replication.libpq import connect
 from walstream.replication.refusals import RULES, rule_of
-from walstream.store.compressed import parse_compression
+from walstream.segments.compression import parse_compression
+from walstream.segments.names import segment_file_name
 from walstream.store.writer import Writer
 from walstream.tasks.supervise import Backoff, single_error
 from walstream.wal.model import format_lsn
-from walstream.wal.segment import segment_file_name
 
 PATIENCE_S = 60
 

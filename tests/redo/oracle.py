@@ -26,11 +26,11 @@ from walstream.errors import WalstreamError
 from walstream.redo.rules.engine import Engine
 from walstream.redo.rules.mask import mask_page
 from walstream.redo.rules.operations import operation_name
+from walstream.segments.names import segment_number
 from walstream.wal.image import restore_image
 from walstream.wal.layout import rmgr_name
 from walstream.wal.model import BlockRef, BufferTag, XLogRecord, format_lsn
 from walstream.wal.record import decode_wal_record
-from walstream.wal.segment import parse_segment_file_name
 from walstream.wal.stream import WalStreamDecoder
 
 _HEAP_RMGRS = (9, 10)
@@ -238,9 +238,9 @@ def records_of(wal_directory: Path, version: int, segment_size: int) -> Iterator
     """Yields the records of the oldest segment in a pg_wal and of all that follow it."""
     paths = {}
     for path in wal_directory.iterdir():
-        name = parse_segment_file_name(path.name, segment_size)
-        if name is not None:
-            paths[name.segment_number] = path
+        number = segment_number(path.name, segment_size)
+        if number is not None and len(path.name) == 24:
+            paths[number] = path
     first = min(paths)
     decoder = WalStreamDecoder(version, segment_size, first * segment_size, find_record=True)
     for number, path in sorted(paths.items()):

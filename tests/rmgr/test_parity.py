@@ -16,10 +16,10 @@ from tests.support.servers import PostgresServer
 from tests.support.workload import WORKLOAD_CONFIG, run_sql_files, run_workload
 from walstream.dump.text_lines import LineWriter
 from walstream.rmgr.table import operations
+from walstream.segments.names import segment_file_name, segment_number
 from walstream.wal.layout import rmgr_name
 from walstream.wal.model import format_lsn
 from walstream.wal.scan import WalScanner
-from walstream.wal.segment import parse_segment_file_name, segment_file_name
 
 NAME = re.compile(r"^rmgr: (\S+) .* desc: (\S+)", re.MULTILINE)
 
@@ -29,11 +29,11 @@ def read_wal(directory: Path) -> tuple[int, bytes]:
     names = sorted(
         path.name
         for path in directory.iterdir()
-        if parse_segment_file_name(path.name, SEGMENT) is not None
+        if len(path.name) == 24 and segment_number(path.name, SEGMENT) is not None
     )
-    first = parse_segment_file_name(names[0], SEGMENT)
+    first = segment_number(names[0], SEGMENT)
     assert first is not None
-    return first.segment_number * SEGMENT, b"".join((directory / n).read_bytes() for n in names)
+    return first * SEGMENT, b"".join((directory / n).read_bytes() for n in names)
 
 
 def our_lines(wal: bytes, start_lsn: int, details: bool) -> str:

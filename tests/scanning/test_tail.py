@@ -21,9 +21,9 @@ from walstream.errors import SegmentMissing, WalError
 from walstream.scanning.ending import EndKind
 from walstream.scanning.runs import open_source
 from walstream.scanning.tail import Position, tail_of
+from walstream.segments.names import segment_file_name
 from walstream.verify.check import verify as report_of
 from walstream.verify.report import Report
-from walstream.wal.segment import segment_file_name
 
 
 def name(number: int, timeline: int = 1) -> str:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from walstream.errors import RecordError, SegmentMissing, StorageError, WalError
+from walstream.segments.names import segment_file_name
 from walstream.segments.reader import SegmentReader
-from walstream.wal.segment import segment_file_name
 
 SEGMENT = 1 << 20
 
@@ -78,7 +78,7 @@ def test_a_directory_that_changes_is_not_listed_again(
     def listed(path: Path) -> list[str]:
         raise AssertionError(f"{path} was listed")
 
-    monkeypatch.setattr("os.listdir", listed)
+    monkeypatch.setattr("os.scandir", listed)
     for number in range(4, 10):
         write_segment(tmp_path, 1, number, b"b", ".partial")
         assert archive.read(number * SEGMENT - 1, 2) in (b"ab", b"bb")

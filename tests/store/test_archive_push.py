@@ -14,10 +14,10 @@ import pytest
 from tests.support.receiving import wait_until
 from tests.support.walgen import PAGE, SEGMENT, WalWriter
 from walstream.errors import StorageError, StoreError, WalError, WrongCluster
+from walstream.segments.names import segment_file_name
 from walstream.store import hard_link
 from walstream.store.archive_push import archive_file
 from walstream.store.file_layer import DirectoryLock, FileLayer
-from walstream.wal.segment import segment_file_name
 
 NAME = segment_file_name(1, 1, SEGMENT)
 _PUSH = [sys.executable, "-m", "walstream", "archive-push"]

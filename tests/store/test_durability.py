@@ -13,9 +13,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from tests.store.memory_files import MemoryFiles, PowerCut
 from walstream.errors import NoSpace, StorageError, WalDivergedError, WalGapError
+from walstream.segments.names import segment_file_name
 from walstream.store.wal_files import WalFiles
 from walstream.wal.model import WalChunk
-from walstream.wal.segment import segment_file_name
 
 SIZE = 64
 STREAM = random.Random(1).randbytes(SIZE * 40)

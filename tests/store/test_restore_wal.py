@@ -12,12 +12,21 @@ import pytest
 import zstandard
 
 from tests.support.walgen import PAGE, SEGMENT, WalWriter
-from walstream.errors import SegmentMissing, StorageError, StoreError, WalError, WrongCluster
-from walstream.store.compressed import CompressedSegment, Compression
+from walstream.errors import (
+    ConfigError,
+    ReadError,
+    SegmentMissing,
+    StorageError,
+    StoreError,
+    WalError,
+    WrongCluster,
+)
+from walstream.segments.compression import Compression
+from walstream.segments.names import segment_file_name
+from walstream.store.compressed_segment import CompressedSegment
 from walstream.store.file_layer import FileLayer
 from walstream.store.restore_wal import restore_file
 from walstream.store.unfinished import Flushed
-from walstream.wal.segment import segment_file_name
 
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "": bytes,
@@ -240,7 +249,7 @@ def test_only_a_missing_file_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(SegmentMissing):
         restored(tmp_path, 1)
     (tmp_path / name_of(1)).symlink_to(tmp_path / "unmounted")
-    with pytest.raises(StorageError, match="a link to a file that is not there"):
+    with pytest.raises(ReadError, match="a link to a file that is not there"):
         restored(tmp_path, 1)
     (tmp_path / name_of(2)).mkdir()
     with pytest.raises(StoreError, match="is not a file"):
@@ -248,7 +257,7 @@ def test_only_a_missing_file_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(StorageError):
         restore_file(tmp_path / "unmounted", name_of(1), tmp_path / "x")
     for name in ("pg_wal/RECOVERYXLOG", "x", name_of(1).lower() + "g", "." + name_of(1), ""):
-        with pytest.raises(StoreError, match="not a WAL file name"):
+        with pytest.raises(ConfigError, match="not a WAL file name"):
             restore_file(tmp_path, name, tmp_path / "x")
     (tmp_path / "00000002.history").touch()
     with pytest.raises(WalError, match="is empty"):

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from walstream.errors import StorageError
+from walstream.segments.names import segment_file_name
 from walstream.segments.reader import SegmentReader
 from walstream.store.base_backup import list_base_backups, remove_unfinished
 from walstream.store.base_backup_pages import BasePages
 from walstream.store.segment_directory import scan_directory
 from walstream.wal.model import RelFileLocator
 from walstream.wal.relpath import parse_relation_file
-from walstream.wal.segment import segment_file_name
 
 SEGMENT = 1 << 20
 

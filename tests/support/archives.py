@@ -6,8 +6,8 @@ import struct
 from pathlib import Path
 
 from tests.support.walgen import SEGMENT, Block, WalWriter, record_body
+from walstream.segments.names import segment_file_name
 from walstream.wal.model import BufferTag, PageImage
-from walstream.wal.segment import segment_file_name
 
 
 def write_segments(directory: Path, data: bytes, first: int = 1, timeline: int = 1) -> None:

@@ -31,8 +31,10 @@ _MODULES = (
     "walstream.cli.archive_push",
     "walstream.cli.restore_wal",
     "walstream.cli.wal_directory",
+    "lz4.frame",
     "walstream.store.archive_push",
     "walstream.store.restore_wal",
+    "zstandard",
 )
 _NEEDLESS = ("test", "tests", "idlelib", "tkinter", "lib2to3", "ensurepip", "*-packages")
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.support.servers import PostgresServer
+from walstream.segments.names import segment_file_name, segment_number
 from walstream.wal.layout import COMPRESSION_NAMES, rmgr_name
 from walstream.wal.model import (
     BLCKSZ,
@@ -22,7 +23,6 @@ from walstream.wal.model import (
     format_lsn,
     parse_lsn,
 )
-from walstream.wal.segment import parse_segment_file_name, segment_file_name
 from walstream.wal.stream import WalStreamDecoder
 
 
@@ -158,9 +158,8 @@ def wal_pieces(
     directory: Path, segment_size: int, end_lsn: int, piece: int
 ) -> Iterator[tuple[int, bytes]]:
     """The WAL of timeline 1 from the oldest segment to the segment of ``end_lsn``, in pieces."""
-    start = parse_segment_file_name(first_segment(directory), segment_size)
-    assert start is not None
-    number = start.segment_number
+    number = segment_number(first_segment(directory), segment_size)
+    assert number is not None
     while number * segment_size < end_lsn:
         data = (directory / segment_file_name(1, number, segment_size)).read_bytes()
         for at in range(0, len(data), piece):

@@ -13,9 +13,9 @@ from tests.support.archives import mixed_wal, write_segments
 from tests.support.walgen import SEGMENT, WalWriter
 from walstream.cli.verify import command
 from walstream.scanning.runs import open_source
+from walstream.segments.names import segment_file_name
 from walstream.verify.check import verify
 from walstream.verify.report import Report, Verdict
-from walstream.wal.segment import segment_file_name
 
 threads = pytest.mark.parametrize("count", [1, 3], ids=("one thread", "three threads"))
 

@@ -25,11 +25,11 @@ from tests.support.waldump import decoded, entry_of, first_segment, wal_pieces, 
 from tests.wal.reading import scan_batches
 from walstream.cli import exit_codes
 from walstream.cli.verify import command as verify_command
+from walstream.segments.names import segment_file_name, segment_number
 from walstream.wal import scan
 from walstream.wal.layout import rmgr_name
 from walstream.wal.model import RawRecord, format_lsn
 from walstream.wal.record import decode_wal_record
-from walstream.wal.segment import parse_segment_file_name, segment_file_name
 
 MB = 1 << 20
 SLOT = "contrecord"
@@ -73,9 +73,9 @@ def crash_within_a_record(server: PostgresServer, wal: Path) -> Crash:
     for path in server.wal_directory.iterdir():
         # Also those that the server had made for later.
         if re.fullmatch("[0-9A-F]{24}", path.name):
-            segment = parse_segment_file_name(path.name, MB)
-            assert segment is not None
-            if segment.segment_number * MB >= boundary:
+            number = segment_number(path.name, MB)
+            assert number is not None
+            if number * MB >= boundary:
                 path.unlink()
     server.start()
     return Crash([raw for raw in records if raw.start_lsn < aborted.start_lsn], aborted, boundary)
@@ -84,10 +84,10 @@ def crash_within_a_record(server: PostgresServer, wal: Path) -> Crash:
 def scanned(directory: Path, end_lsn: int) -> list[tuple[int, int, int, int, int]]:
     """What WalScanner gives: start, end, prev, resource manager and info of each record."""
     data = b"".join(piece for _, piece in wal_pieces(directory, MB, end_lsn, MB))
-    segment = parse_segment_file_name(first_segment(directory), MB)
-    assert segment is not None
+    first = segment_number(first_segment(directory), MB)
+    assert first is not None
     cuts = range(MB, len(data), MB)
-    start = segment.segment_number * MB
+    start = first * MB
     errors, batches = scan_batches(scan, data, start, MB, cuts, find_record=True)
     assert errors == []
     return [

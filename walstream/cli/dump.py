@@ -103,8 +103,8 @@ def find_directory(path: Path | None, name: str | None) -> Path:
     Below ``path`` also ``pg_wal`` and ``wal`` (of a store); without a path the current directory
     and $PGDATA.
     """
-    from walstream.errors import StorageError
-    from walstream.segments.source import parse_name
+    from walstream.errors import NoWalFound, ReadError
+    from walstream.segments.names import parse_segment_name
 
     roots = [path] if path is not None else [Path()]
     if path is None and "PGDATA" in os.environ:
@@ -116,15 +116,17 @@ def find_directory(path: Path | None, name: str | None) -> Path:
             if name is not None:
                 if (candidate / name).exists():
                     return candidate
-            elif any(parse_name(entry.name) for entry in candidate.iterdir()):
+            elif any(parse_segment_name(entry.name) for entry in candidate.iterdir()):
                 return candidate
     if path is not None and path.is_file():
-        raise StorageError(f"{path} is no WAL segment, directory or tar archive", str(path))
+        raise NoWalFound(f"{path} is no WAL segment, directory or tar archive", str(path))
     if path is not None and not path.is_dir():
-        raise StorageError(f'could not open directory "{path}"', str(path))
+        raise ReadError(f'could not open directory "{path}"', str(path))
     if name is not None:
-        raise StorageError(f'could not locate WAL file "{name}"', name)
-    raise StorageError(f"could not find any WAL file in {path or 'the current directory'}")
+        raise NoWalFound(f'could not locate WAL file "{name}"', name)
+    raise NoWalFound(
+        f"could not find any WAL file in {path or 'the current directory'}", str(path or ".")
+    )
 
 
 def open_source(
@@ -133,15 +135,17 @@ def open_source(
     """Opens what the arguments name and sets the range that they mean.
 
     Raises:
-        StorageError: nothing is there.
+        NoWalFound: nothing is there.
+        ReadError: it cannot be read.
         click.UsageError: the arguments contradict one another.
     """
     from walstream.segments.files import DirectoryFiles, TarFiles, is_tar
-    from walstream.segments.source import SegmentSource, parse_name
+    from walstream.segments.names import parse_segment_name
+    from walstream.segments.source import SegmentSource
     from walstream.wal.model import format_lsn
 
     first = Path(segments[0]) if segments else None
-    if first is not None and parse_name(first.name) is None:
+    if first is not None and parse_segment_name(first.name) is None:
         # A directory or an archive instead of a segment.
         if path is not None or len(segments) > 1:
             raise click.UsageError(f"{first} is not a WAL segment file")
@@ -153,7 +157,7 @@ def open_source(
     if path is None and first.parent != Path():
         path = first.parent
     directory = find_directory(path, first.name)
-    names = [parse_name(Path(segment).name) for segment in segments]
+    names = [parse_segment_name(Path(segment).name) for segment in segments]
     last = names[-1]
     begin = names[0]
     if last is None or begin is None:
@@ -164,7 +168,7 @@ def open_source(
         assert file is not None
         if not (directory / file.name).exists():
             raise click.UsageError(f'could not open file "{file.name}"')
-    start, end = begin.number(size) * size, (last.number(size) + 1) * size
+    start, end = source.begin_of(begin), source.begin_of(last) + size
     if end <= start:
         raise click.UsageError(f"ENDSEG {segments[-1]} is before STARTSEG {segments[0]}")
     if reading.asked_start is None:

@@ -168,7 +168,7 @@ def command(
         trio.run(_change_slot, options, create_slot, if_not_exists)
     else:
         try:
-            from walstream.store.compressed import parse_compression
+            from walstream.segments.compression import parse_compression
 
             parse_compression(compress)
         except ValueError as exc:
@@ -235,7 +235,7 @@ async def _receive(options: ReceiveOptions, overrides: tuple[str | None, ...]) -
     from walstream.errors import ServerRefused
     from walstream.progress import Progress
     from walstream.receive.receiver import Receiver
-    from walstream.store.compressed import parse_compression
+    from walstream.segments.compression import parse_compression
     from walstream.store.verifier import default_level
     from walstream.store.writer import Writer
     from walstream.terminal import StatusLine

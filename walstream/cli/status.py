@@ -76,7 +76,7 @@ def read_status(path: Path) -> dict[str, Any] | None:
 
 def file_sizes(directory: Path) -> list[int]:
     """Returns the size of every file there; a writer may rename them meanwhile."""
-    from walstream.store.segment_directory import regular_files
+    from walstream.segments.files import regular_files
 
     return [size for _, size in regular_files(directory)]
 

@@ -24,6 +24,7 @@ from walstream.datadir.work import WorkDirectory, copy_range
 from walstream.errors import LsnNotAvailable, SegmentMissing, StoreError
 from walstream.pages.service import PageService
 from walstream.rmgr.storage import VERSION_DIRECTORIES
+from walstream.segments.names import history_file_name
 from walstream.state.cluster import (
     MAP_FILE,
     SHARED,
@@ -46,7 +47,6 @@ from walstream.wal.relpath import (
     RELSEG_SIZE,
     relation_file,
 )
-from walstream.wal.segment import history_file_name
 
 PAGES_AT_ONCE = 128
 

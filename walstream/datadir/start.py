@@ -12,6 +12,7 @@ import struct
 from typing import NamedTuple
 
 from walstream.rmgr.xlog import CheckPoint
+from walstream.segments.names import segment_file_name
 from walstream.state.cluster import ClusterState
 from walstream.state.control import DbState, encode_checkpoint
 from walstream.wal.crc import crc32c
@@ -22,7 +23,6 @@ from walstream.wal.layout import (
     XLOG_BLCKSZ,
     XLP_LONG_HEADER,
 )
-from walstream.wal.segment import segment_file_name
 
 
 class Identity(NamedTuple):

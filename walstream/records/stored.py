@@ -18,7 +18,8 @@ from walstream.scanning.ending import raise_ending
 from walstream.scanning.reading import Batch, Reading
 from walstream.scanning.runs import open_source
 from walstream.segments.files import DirectoryFiles
-from walstream.segments.source import SegmentSource, parse_name
+from walstream.segments.names import parse_segment_name
+from walstream.segments.source import SegmentSource
 from walstream.wal.model import RelFileLocator
 
 
@@ -78,11 +79,11 @@ def _records(
 
 def _open(path: Path, reading: Reading, timeline: int | None) -> SegmentSource:
     """Opens what a path names; of one segment also sets the range that it has."""
-    file = parse_name(path.name)
+    file = parse_segment_name(path.name)
     if file is None or not path.is_file():
         return open_source(path, timeline)
     source = SegmentSource(DirectoryFiles(path.parent), timeline or file.timeline)
-    begin = file.number(source.segment_size) * source.segment_size
+    begin = source.begin_of(file)
     end = begin + source.segment_size
     reading.asked_start = reading.start_lsn = max(begin, reading.start_lsn)
     reading.end_lsn = end if reading.end_lsn is None else min(end, reading.end_lsn)

@@ -15,13 +15,13 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from walstream.errors import StorageError, WalError
+from walstream.errors import NoWalFound, WalError
 from walstream.scanning.tail import Position, is_wal_page
 from walstream.segments.files import DirectoryFiles, TarFiles, is_tar
+from walstream.segments.names import segment_file_name
 from walstream.segments.source import PIECE, SegmentSource
 from walstream.wal.input import LostWal
 from walstream.wal.scan import WalScanner
-from walstream.wal.segment import segment_file_name
 
 if TYPE_CHECKING:
     from walstream.wal.columns import RecordColumns
@@ -89,10 +89,10 @@ def open_source(path: Path, timeline: int | None = None) -> SegmentSource:
     """Returns the segments of a store, a data directory, a directory of WAL, or a tar archive.
 
     Raises:
-        StorageError: there is no WAL.
+        NoWalFound: there is no WAL.
     """
     if path.is_file() and not is_tar(path.name):
-        raise StorageError(f"{path} is no directory of WAL, store or tar archive", str(path))
+        raise NoWalFound(f"{path} is no directory of WAL, store or tar archive", str(path))
     if path.is_file() and is_tar(path.name):
         return SegmentSource(TarFiles(path), timeline)
     if (path / "walstream.toml").exists():

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import struct
 from typing import IO, NamedTuple
 
-from walstream.errors import PageHeaderError, WalError
+from walstream.errors import PageHeaderError
 from walstream.segments.files import read_some
-from walstream.wal.layout import PAGE_MAGICS, XLP_LONG_HEADER
+from walstream.segments.header import read_page_header, stated_segment_size
+from walstream.wal.layout import LONG_PAGE_HEADER, PAGE_MAGICS, XLOG_BLCKSZ, XLP_LONG_HEADER
 from walstream.wal.segment import is_valid_segment_size
 
 
@@ -25,20 +25,18 @@ def read_pipe_head(stream: IO[bytes]) -> PipeHead:
     Raises:
         PageHeaderError: the bytes do not begin with a WAL page.
     """
-    data = read_some(stream, 40, "standard input")
-    if len(data) < 24:
+    data = read_some(stream, LONG_PAGE_HEADER, "standard input")
+    header = read_page_header(data)
+    if header is None:
         raise PageHeaderError(
             f"standard input: expected WAL from a page start on, got {len(data)} bytes"
         )
-    magic, info, _, lsn = struct.unpack_from("<HHIQ", data, 0)
-    if magic not in PAGE_MAGICS or lsn % 8192:
+    if header.magic not in PAGE_MAGICS or header.page_lsn % XLOG_BLCKSZ:
         raise PageHeaderError(
             "standard input: expected WAL from a page start on, got page magic "
-            f"{magic:04X} and address {lsn:X}"
+            f"{header.magic:04X} and address {header.page_lsn:X}"
         )
-    size = 0
-    if info & XLP_LONG_HEADER and len(data) == 40:
-        size = struct.unpack_from("<I", data, 32)[0]
-        if not is_valid_segment_size(size):
-            raise WalError(f"standard input: invalid WAL segment size {size}", lsn)
-    return PipeHead(lsn, size, data)
+    size = stated_segment_size(data) if header.info & XLP_LONG_HEADER else 0
+    if size and not is_valid_segment_size(size):
+        raise PageHeaderError(f"standard input: invalid WAL segment size {size}", header.page_lsn)
+    return PipeHead(header.page_lsn, size, data)

@@ -1,8 +1,11 @@
-"""Reads WAL that is on disk: which file holds an LSN, bytes at an LSN, one record at an LSN.
+"""Reads WAL that is on disk at any place: bytes at an LSN, one record at an LSN.
 
-Works on any directory of plain segments (a store's ``wal/``, a ``pg_wal``), ``.partial`` included.
-Knows timelines (history files), not records: a record is only put together from its pages here, so
-that one can be read again by the position that the index keeps.
+Works on any directory of segments (a store's ``wal/``, a ``pg_wal``, an archive) that may change
+meanwhile. Knows no records: one is only put together from its pages here, so that it can be read
+again by the position that the index keeps.
+
+A compressed segment cannot be read in the middle: it is unpacked once to a temporary file that has
+no name, and a bounded number of those is kept.
 """
 
 from __future__ import annotations
@@ -11,10 +14,14 @@ import os
 import time
 from collections import OrderedDict
 from pathlib import Path
+from typing import NamedTuple
 
 import crc32c
 
-from walstream.errors import RecordError, SegmentMissing, StorageError
+from walstream.errors import FileDamaged, NoSpace, RecordError, SegmentMissing, WriteError
+from walstream.segments.files import DirectoryFiles, read_error, read_file
+from walstream.segments.names import SegmentName, history_file_name
+from walstream.segments.source import SegmentSource
 from walstream.wal.layout import (
     LONG_PAGE_HEADER,
     RECORD_CRC_OFFSET,
@@ -24,44 +31,63 @@ from walstream.wal.layout import (
     XLOG_RECORD_MAX_SIZE,
 )
 from walstream.wal.model import format_lsn
-from walstream.wal.segment import (
-    history_file_name,
-    parse_history_file_name,
-    parse_segment_file_name,
-    segment_file_name,
-)
-from walstream.wal.timeline import TimelineHistory, parse_history
+from walstream.wal.timeline import TimelineHistory
 
-PARTIAL = ".partial"
 OPEN_FILES = 64
+# Unpacked segments that are kept, in bytes on disk; at least one is.
+UNPACKED = 1 << 30
 MTIME_TICK_NS = 50_000_000
 TIMELINES_AHEAD = 16
 
 
-def identity_of(path: str) -> tuple[int, int] | None:
-    """Returns what tells a file from another that takes its name, None where there is none."""
-    try:
-        status = os.stat(path)  # noqa: PTH116 (a hot path)
-    except OSError:
-        return None
-    return (status.st_dev, status.st_ino)
+class _OpenSegment(NamedTuple):
+    """``descriptor`` has the plain bytes; ``identity`` tells the file from what may follow it.
+
+    ``unpacked`` is the size of the copy of a compressed file, else 0. ``damage`` is where its
+    compression ends early.
+    """
+
+    descriptor: int
+    path: str
+    identity: tuple[int, ...]
+    unpacked: int = 0
+    damage: FileDamaged | None = None
+
+
+def identity_of(status: os.stat_result, compressed: bool) -> tuple[int, ...]:
+    """Returns what tells a file from another that takes its name.
+
+    Of a compressed one also its content so far: its copy does not grow with it.
+    """
+    identity = (status.st_dev, status.st_ino)
+    return (*identity, status.st_size, status.st_mtime_ns) if compressed else identity
 
 
 class SegmentReader:
-    """A directory of WAL segments, read only.
+    """A directory of WAL segments, read only. One owner.
 
-    Per segment the file of the newest timeline that has one is taken, among the target timeline
-    and its ancestors. The newest timeline present is the target unless one is given.
+    Which file a segment is read from, ``choice.py`` says. The newest timeline present is the
+    target unless one is given.
     """
 
     def __init__(self, path: Path, segment_size: int, timeline: int | None = None) -> None:
         self.path = path
         self.segment_size = segment_size
         self._wanted_timeline = timeline
-        self._files: OrderedDict[int, tuple[int, str, tuple[int, int]]] = OrderedDict()
+        self._open_segments: OrderedDict[int, _OpenSegment] = OrderedDict()
         self._seen_mtime_ns = 0
         self._listed_mtime_ns = 0
-        self.refresh()
+        self._files = DirectoryFiles(path)
+        self._listed_mtime_ns = self._note_time()
+        self.source = SegmentSource(self._files, timeline, segment_size)
+
+    @property
+    def timeline(self) -> int:
+        return self.source.timeline
+
+    @property
+    def history(self) -> TimelineHistory:
+        return self.source.history
 
     def current_history(self) -> TimelineHistory:
         """Returns the history of the newest timeline that the directory has now.
@@ -77,48 +103,19 @@ class SegmentReader:
 
         Raises:
             WalError: the history file of the newest timeline is malformed.
-            StorageError: it cannot be read.
+            ReadError: it cannot be read.
         """
         self.close()
         self._listed_mtime_ns = self._note_time()
-        timelines = set()
-        for name in self._names():
-            segment = parse_segment_file_name(name.removesuffix(PARTIAL), self.segment_size)
-            history = parse_history_file_name(name)
-            if segment is not None:
-                timelines.add(segment.timeline)
-            elif history is not None:
-                timelines.add(history)
-        self._read_history(self._wanted_timeline or max(timelines, default=1))
-
-    def _mtime_ns(self) -> int:
-        try:
-            return self.path.stat().st_mtime_ns
-        except OSError as error:
-            raise StorageError(
-                f"cannot read {self.path}: {error.strerror}", str(self.path)
-            ) from error
+        self.source.refresh()
 
     def _note_time(self) -> int:
         """Notes the time of the directory's last change before it is looked at; 0: too recent."""
-        mtime_ns = self._mtime_ns()
+        mtime_ns = self._files.changed_ns()
         # A change within the same tick of the clock would not move the time: look again then.
         settled = time.time_ns() - mtime_ns > MTIME_TICK_NS
         self._seen_mtime_ns = mtime_ns if settled else 0
         return self._seen_mtime_ns
-
-    def _read_history(self, timeline: int) -> None:
-        history_path = self.path / history_file_name(timeline)
-        try:
-            content = history_path.read_bytes()
-        except FileNotFoundError:
-            content = b""
-        except OSError as error:
-            raise StorageError(
-                f"cannot read {history_path}: {error.strerror}", str(history_path)
-            ) from error
-        self.history = parse_history(timeline, content)
-        self.timeline = timeline
 
     def _look_again(self) -> None:
         """Sees what a change of the directory means to what was read of it.
@@ -127,7 +124,7 @@ class SegmentReader:
         newer timeline shows by its history file, most often with the next number; one that does
         not shows when a segment is looked for in vain.
         """
-        if self._mtime_ns() == self._seen_mtime_ns:
+        if self._files.changed_ns() == self._seen_mtime_ns:
             return
         self._note_time()
         if self._wanted_timeline is None:
@@ -136,117 +133,171 @@ class SegmentReader:
                 if (self.path / history_file_name(timeline)).exists():
                     newest = timeline
             if newest != self.timeline:
-                self._read_history(newest)
-        for number, (descriptor, path, identity) in list(self._files.items()):
-            if str(self.find(number)) != path or identity_of(path) != identity:
-                os.close(descriptor)
-                del self._files[number]
+                self.source.follow(newest)
+        for number, segment in list(self._open_segments.items()):
+            if not self._is_current(number, segment):
+                self._drop(number)
+
+    def _is_current(self, number: int, segment: _OpenSegment) -> bool:
+        """Returns whether a segment is still the file that was opened for it."""
+        file = self.source.find(number)
+        if file is None or str(self.path / file.name) != segment.path:
+            return False
+        try:
+            status = os.stat(segment.path)  # noqa: PTH116 (a hot path)
+        except OSError:
+            return False
+        return identity_of(status, bool(file.compression)) == segment.identity
+
+    def _drop(self, number: int) -> None:
+        os.close(self._open_segments.pop(number).descriptor)
 
     def close(self) -> None:
         """Closes the open segment files; a later read opens them again."""
-        while self._files:
-            os.close(self._files.popitem()[1][0])
-
-    def _names(self) -> list[str]:
-        """Returns the names of the files; a directory or socket is none, whatever it is called.
-
-        Raises:
-            StorageError: the directory cannot be read.
-        """
-        try:
-            with os.scandir(self.path) as entries:
-                return [entry.name for entry in entries if entry.is_file()]
-        except OSError as error:
-            raise StorageError(
-                f"cannot read {self.path}: {error.strerror}", str(self.path)
-            ) from error
-
-    def timelines_for(self, segment_number: int) -> list[int]:
-        """Returns the timelines that may have written a segment, newest first."""
-        return [
-            part.timeline
-            for part in reversed(self.history.parts)
-            if part.begin // self.segment_size <= segment_number <= part.end // self.segment_size
-        ]
+        for number in list(self._open_segments):
+            self._drop(number)
 
     def end_lsn(self) -> int:
         """Returns the end of the newest segment of the timeline (0: there is none)."""
-        ends = [
-            segment.segment_number + 1
-            for name in self._names()
-            if (segment := parse_segment_file_name(name.removesuffix(PARTIAL), self.segment_size))
-            and segment.timeline == self.timeline
-        ]
-        return max(ends, default=0) * self.segment_size
+        return self.source.end_lsn()
 
     def find(self, segment_number: int) -> Path | None:
-        """Returns the file that holds a segment, or None; a complete one before a partial one."""
-        for timeline in self.timelines_for(segment_number):
-            name = segment_file_name(timeline, segment_number, self.segment_size)
-            for candidate in (self.path / name, self.path / (name + PARTIAL)):
-                if candidate.is_file():
-                    return candidate
-        return None
+        """Returns the file that holds a segment, or None."""
+        file = self.source.find(segment_number)
+        return None if file is None else self.path / file.name
 
-    def _open(self, segment_number: int, lsn: int) -> int:
-        cached = self._files.get(segment_number)
-        if cached is not None:
-            self._files.move_to_end(segment_number)
-            return cached[0]
+    def _open(self, segment_number: int, lsn: int) -> _OpenSegment:
+        opened = self._open_segments.get(segment_number)
+        if opened is not None:
+            self._open_segments.move_to_end(segment_number)
+            return opened
         # A rename between find and open only means to look again.
         for _ in range(3):
-            path = self.find(segment_number)
-            if path is None:
-                if self.path.stat().st_mtime_ns == self._listed_mtime_ns:
+            file = self.source.find(segment_number)
+            if file is None:
+                if self._files.changed_ns() == self._listed_mtime_ns:
                     break
                 self.refresh()
                 continue
+            path = self.path / file.name
             try:
-                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                opened = self._open_file(path, file)
             except FileNotFoundError:
                 continue
             except OSError as error:
-                raise StorageError(f"cannot open {path}: {error.strerror}", str(path)) from error
-            status = os.fstat(descriptor)
-            identity = (status.st_dev, status.st_ino)
-            self._files[segment_number] = (descriptor, str(path), identity)
-            if len(self._files) > OPEN_FILES:
-                os.close(self._files.popitem(last=False)[1][0])
-            return descriptor
-        name = segment_file_name(self.timeline, segment_number, self.segment_size)
+                raise read_error("cannot open", path, error) from error
+            self._open_segments[segment_number] = opened
+            self._keep_few()
+            return opened
+        name = self.source.name_of(segment_number)
         raise SegmentMissing(
             f"segment {name} is missing in {self.path}: it holds {format_lsn(lsn)}", lsn
         )
+
+    def _open_file(self, path: Path, file: SegmentName) -> _OpenSegment:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            identity = identity_of(os.fstat(descriptor), bool(file.compression))
+            if not file.compression:
+                return _OpenSegment(descriptor, str(path), identity)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+        while True:
+            try:
+                return self._unpack(path, identity)
+            except NoSpace:
+                # What is kept of others makes room.
+                number = next((n for n, s in self._open_segments.items() if s.unpacked), None)
+                if number is None:
+                    raise
+                self._drop(number)
+
+    def _unpack(self, path: Path, identity: tuple[int, ...]) -> _OpenSegment:
+        """Returns a compressed segment as a plain file that has no name."""
+        import tempfile
+
+        size = 0
+        damage = None
+        try:
+            copy = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 (closed below)
+        except OSError as error:
+            raise WriteError(f"unpack {path}: {error.strerror or error}", str(path)) from error
+        with copy:
+            pieces = read_file(path)
+            while size < self.segment_size:
+                try:
+                    piece = next(pieces, b"")
+                except FileDamaged as error:
+                    # What is before the damage can be read: records have a CRC of their own.
+                    damage = error
+                    break
+                if not piece:
+                    break
+                try:
+                    view = memoryview(piece)[: self.segment_size - size]
+                    while view:
+                        done = os.write(copy.fileno(), view)
+                        size += done
+                        view = view[done:]
+                except OSError as error:
+                    raise NoSpace(
+                        f"unpack {path} in {tempfile.gettempdir()}: {error.strerror}", str(path)
+                    ) from error
+            return _OpenSegment(os.dup(copy.fileno()), str(path), identity, size, damage)
+
+    def _keep_few(self) -> None:
+        """Closes what was not read for the longest time."""
+        if len(self._open_segments) > OPEN_FILES:
+            self._drop(next(iter(self._open_segments)))
+        unpacked = [(n, s.unpacked) for n, s in self._open_segments.items() if s.unpacked]
+        total = sum(size for _, size in unpacked)
+        for number, size in unpacked[:-1]:
+            if total <= UNPACKED:
+                break
+            self._drop(number)
+            total -= size
 
     def read(self, lsn: int, length: int) -> bytes:
         """Returns the WAL bytes ``[lsn, lsn + length)``, page headers included.
 
         Raises:
             SegmentMissing: a segment of the range is not there.
-            StorageError: a file is shorter than a segment, or cannot be read.
+            FileDamaged: a file is shorter than a segment, or its compression is damaged.
+            ReadError: a file cannot be read.
         """
         self._look_again()
         parts = []
         while length > 0:
             number, offset = divmod(lsn, self.segment_size)
             size = min(length, self.segment_size - offset)
-            descriptor = self._open(number, lsn)
-            try:
-                data = os.pread(descriptor, size, offset)
-            except OSError as error:
-                path = self._files[number][1]
-                raise StorageError(f"cannot read {path}: {error.strerror}", path) from error
-            if len(data) != size:
-                path = self._files[number][1]
-                raise StorageError(
-                    f"{path} is too short: expected {size} bytes at offset {offset}, "
-                    f"got {len(data)}",
-                    path,
-                )
+            data = self._read_within(number, offset, size, lsn)
             parts.append(data)
             lsn += size
             length -= size
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _read_within(self, number: int, offset: int, size: int, lsn: int) -> bytes:
+        for _ in range(2):
+            segment = self._open(number, lsn)
+            try:
+                data = os.pread(segment.descriptor, size, offset)
+            except OSError as error:
+                raise read_error("cannot read", segment.path, error) from error
+            if len(data) == size:
+                return data
+            if not segment.unpacked or self._is_current(number, segment):
+                break
+            # A receiver goes on with the compressed file.
+            self._drop(number)
+        if segment.damage is not None:
+            raise segment.damage
+        raise FileDamaged(
+            f"{segment.path} is too short: expected {size} bytes at offset {offset}, "
+            f"got {len(data)}",
+            segment.path,
+        )
 
     def read_record(self, start_lsn: int) -> bytes:
         """Returns the record that starts at ``start_lsn``, page headers removed, CRC checked.
@@ -254,6 +305,7 @@ class SegmentReader:
         Raises:
             RecordError: no valid record stands there.
             SegmentMissing: a segment of the record is not there.
+            ReadError: a file cannot be read, or is shorter than a segment.
         """
         # Most records are short: one read brings the length and the rest of the page.
         page_left = XLOG_BLCKSZ - start_lsn % XLOG_BLCKSZ

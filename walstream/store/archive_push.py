@@ -6,34 +6,30 @@ directory. Nothing that is in the archive is ever replaced.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from walstream.errors import (
+    ConfigError,
+    FileDamaged,
     SegmentMissing,
     StorageError,
     StoreError,
     WalError,
     WrongCluster,
 )
-from walstream.store.compressed import read_prefix, read_segment
-from walstream.store.file_layer import FileLayer, storage_error
+from walstream.segments.files import DirectoryFiles, read_file, read_prefix
+from walstream.segments.header import LongHeader
+from walstream.segments.names import COMPLETE, KINDS, is_archive_name, parse_segment_name
+from walstream.store.file_layer import FileLayer
 from walstream.store.placement import make_durable, place_new
-from walstream.store.segment_file import PARTIAL
-from walstream.store.start_plan import SUFFIXES
 from walstream.store.stored import (
-    COMPLETE,
-    OTHER_NAME,
-    SEGMENT_NAME,
-    UNFINISHED,
     check_header,
     segment_header,
     stored_files,
 )
 from walstream.store.unfinished import Unfinished, read_unfinished
 from walstream.store.verified_end import goes_on, verify_end
-from walstream.store.verifier import LongHeader
 from walstream.wal.reason import Reason
 
 
@@ -47,13 +43,17 @@ def archive_file(
 
     Raises:
         WrongCluster: the segment is another cluster's.
-        StoreError: a file of that name with other content is there, or the name is not WAL's.
+        StoreError: a file of that name with other content is there.
+        ConfigError: no WAL file has such a name.
         WalError: the segment is damaged.
         StorageError: a system call failed.
     """
     name = source.name
-    plain = name.removesuffix(PARTIAL)
-    if SEGMENT_NAME.fullmatch(plain) is not None:
+    if not is_archive_name(name):
+        raise ConfigError(f"not the name of a WAL file: {name!r}")
+    segment = parse_segment_name(name)
+    if segment is not None:
+        plain = segment.stem
         header = segment_header(source)
         check_header(plain, source, header)
         _check_cluster(directory, source, header, system_id)
@@ -61,23 +61,19 @@ def archive_file(
             return False
         if name == plain:
             _check_records(source, header)
-    elif OTHER_NAME.fullmatch(name) is None:
-        raise StoreError(f"not the name of a WAL file: {name!r}")
     elif not source.stat().st_size:
         raise WalError(f"{source} is empty")
     for stored in stored_files(directory, name, COMPLETE):
         return _check_same(stored, source, files)
-    if place_new(directory / name, read_segment(source), files):
+    if place_new(directory / name, read_file(source), files):
         return True
     return _check_same(directory / name, source, files)
 
 
 def _check_same(stored: Path, source: Path, files: FileLayer | None) -> bool:
     try:
-        same = _same(read_segment(stored), read_segment(source))
-    except StorageError as exc:
-        if isinstance(exc.__cause__, OSError):
-            raise
+        same = _same(read_file(stored), read_file(source))
+    except FileDamaged as exc:
         raise StoreError(f"{stored} is there already, damaged: {exc}; move it away") from exc
     if not same:
         raise StoreError(f"{stored} is there already, with other content than {source}")
@@ -119,7 +115,7 @@ def _has_end_of_timeline(directory: Path, plain: str, source: Path) -> bool:
     Raises:
         StoreError: what is there has less, or other WAL.
     """
-    stored = stored_files(directory, plain, COMPLETE + UNFINISHED)
+    stored = stored_files(directory, plain, KINDS)
     if not stored:
         return False
     # The server's own segments prove what goes on from the one before.
@@ -147,9 +143,8 @@ def _wal_of(directory: Path, plain: str, source: Path) -> Unfinished | None:
 def _readable_prefix(path: Path, length: int) -> Iterator[bytes]:
     try:
         yield from read_prefix(path, length)
-    except StorageError as exc:
-        if isinstance(exc.__cause__, OSError):
-            raise
+    except FileDamaged:
+        return
 
 
 def _check_cluster(
@@ -169,22 +164,12 @@ def _check_cluster(
 
 
 def _system_id_of(directory: Path) -> int | None:
-    try:
-        names = os.listdir(directory)  # noqa: PTH208 (names only)
-    except OSError as exc:
-        raise storage_error("read", directory, exc) from exc
-    ours = [
-        name
-        for name in names
-        if SEGMENT_NAME.fullmatch(name[:24]) and (name[24:] in SUFFIXES or name[24:] in UNFINISHED)
-    ]
+    ours = [name for name in DirectoryFiles(directory).names() if parse_segment_name(name)]
     for name in sorted(ours, reverse=True):
         path = directory / name
-        if not path.is_file():
-            continue
         try:
             header = segment_header(path)
-            check_header(name[:24], path, header)
+            check_header(name, path, header)
         except (WalError, StorageError):
             continue
         return header.system_id

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
-from walstream.errors import BackupDamaged, StorageError, StoreError
+from walstream.errors import BackupDamaged, ReadError, StoreError
 from walstream.store.manifest import ALGORITHMS, MANIFEST, ManifestFile, Sum, parse_manifest
 
 _READ_SIZE = 1 << 20
@@ -20,15 +20,15 @@ _READ_SIZE = 1 << 20
 
 @contextmanager
 def reported(path: Path) -> Iterator[None]:
-    """Turns OSError of a read into StorageError."""
+    """Turns OSError of a read into ReadError."""
     try:
         yield
     except OSError as error:
-        raise StorageError(f"cannot read {path}: {error.strerror}", str(path)) from error
+        raise ReadError(f"cannot read {path}: {error.strerror}", str(path)) from error
 
 
 def _unreadable(error: OSError) -> None:
-    raise StorageError(f"cannot read {error.filename}: {error.strerror}", str(error.filename))
+    raise ReadError(f"cannot read {error.filename}: {error.strerror}", str(error.filename))
 
 
 class BackupFiles:
@@ -74,7 +74,7 @@ class BackupFiles:
 
         Raises:
             StoreError: see ``listed``.
-            StorageError: a directory cannot be read.
+            ReadError: a directory cannot be read.
         """
         if self.listed is not None:
             for name, file in self.listed.items():
@@ -98,7 +98,7 @@ class BackupFiles:
 
         Raises:
             BackupDamaged: it is not what was backed up, or not there.
-            StorageError: it cannot be read.
+            ReadError: it cannot be read.
         """
         path = self.path / name
         with reported(path):
@@ -122,7 +122,7 @@ class BackupFiles:
         Raises:
             BackupDamaged: it is not what was backed up, or not there.
             StoreError: its checksum is of an unknown kind.
-            StorageError: it cannot be read.
+            ReadError: it cannot be read.
         """
         entry = self._entry(name)
         if entry is None:

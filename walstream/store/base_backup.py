@@ -26,6 +26,7 @@ from typing import BinaryIO, NamedTuple, TypeVar
 import crc32c
 
 from walstream.errors import NoSpace, ReplicationProtocolError, StoreError
+from walstream.segments.files import read_error
 from walstream.store.file_layer import FileLayer, set_mode, storage_error, write_durably
 from walstream.store.manifest import MANIFEST, parse_manifest
 from walstream.wal.model import format_lsn, parse_lsn
@@ -82,7 +83,7 @@ def list_base_backups(base_path: Path) -> list[BaseBackup]:
         except (tomllib.TOMLDecodeError, KeyError, ValueError, TypeError, AttributeError) as exc:
             raise StoreError(f"{path}: missing or malformed {exc}") from exc
         except OSError as exc:
-            raise storage_error("read", path, exc) from exc
+            raise read_error("read", path, exc) from exc
     return found
 
 
@@ -93,7 +94,7 @@ def _named(directory: Path, pattern: re.Pattern[str]) -> list[Path]:
     except FileNotFoundError:
         return []
     except OSError as exc:
-        raise storage_error("read", directory, exc) from exc
+        raise read_error("read", directory, exc) from exc
 
 
 def _remove(path: Path) -> None:
@@ -214,7 +215,7 @@ class BackupWriter:
         try:
             label = (self._path / "backup_label").read_bytes()
         except OSError as exc:
-            raise storage_error("read", self._path / "backup_label", exc) from exc
+            raise read_error("read", self._path / "backup_label", exc) from exc
         found = _CHECKPOINT.search(label)
         if found is None:
             raise StoreError(f"{self._path / 'backup_label'}: no CHECKPOINT LOCATION")

@@ -6,16 +6,13 @@ that segment, or it does not need the record; it checks the CRC itself.
 
 from __future__ import annotations
 
-import struct
-
+from walstream.segments.header import read_page_header
 from walstream.wal.layout import (
     LONG_PAGE_HEADER,
     SHORT_PAGE_HEADER,
     XLOG_BLCKSZ,
     XLP_FIRST_IS_CONTRECORD,
 )
-
-_HEADER = struct.Struct("<HHIQI")
 
 
 def continuation_length(data: bytes, lsn: int, segment_size: int) -> int:
@@ -35,12 +32,13 @@ def continuation_length(data: bytes, lsn: int, segment_size: int) -> int:
     while at < segment_size:
         if at + LONG_PAGE_HEADER > len(data):
             return 0
-        magic, info, timeline, address, rem_len = _HEADER.unpack_from(data, at)
+        page = read_page_header(data, at)
+        assert page is not None
         if first is None:
-            first, left = (magic, timeline), rem_len
-        if not info & XLP_FIRST_IS_CONTRECORD or address != lsn + at or rem_len != left or not left:
+            first, left = (page.magic, page.timeline), page.rem_len
+        if not page.info & XLP_FIRST_IS_CONTRECORD or page.page_lsn != lsn + at:
             return 0
-        if (magic, timeline) != first:
+        if page.rem_len != left or not left or (page.magic, page.timeline) != first:
             return 0
         header = SHORT_PAGE_HEADER if at else LONG_PAGE_HEADER
         if left <= XLOG_BLCKSZ - header:

@@ -12,15 +12,16 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from walstream.errors import NoSpace, StorageError, StoreError
+from walstream.errors import NoSpace, StoreError, WriteError
+from walstream.segments.files import read_error
 from walstream.store.hard_link import link_without_replacing
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
-def storage_error(action: str, path: Path | str, error: OSError) -> StorageError:
-    """Returns our error for a failed system call."""
-    kind = NoSpace if error.errno in NO_SPACE else StorageError
+def storage_error(action: str, path: Path | str, error: OSError) -> WriteError:
+    """Returns our error for a system call that failed while something was written."""
+    kind = NoSpace if error.errno in NO_SPACE else WriteError
     return kind(f"{action} {path}: {error.strerror or error}", str(path))
 
 
@@ -102,7 +103,7 @@ def file_mode_below(directory: Path) -> int:
     try:
         return 0o640 if directory.stat().st_mode & 0o050 == 0o050 else 0o600
     except OSError as exc:
-        raise storage_error("look at", directory, exc) from exc
+        raise read_error("look at", directory, exc) from exc
 
 
 def set_mode(path: Path, mode: int) -> None:

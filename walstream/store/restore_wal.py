@@ -10,24 +10,28 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from walstream.errors import SegmentMissing, StorageError, StoreError, WalError
-from walstream.store.compressed import read_segment
+from walstream.errors import ConfigError, SegmentMissing, StorageError, WalError
+from walstream.segments.files import read_file
+from walstream.segments.header import LongHeader
+from walstream.segments.names import (
+    COMPLETE,
+    KINDS,
+    UNFINISHED,
+    is_archive_name,
+    parse_segment_name,
+    segment_file_name,
+)
 from walstream.store.placement import replace_whole
 from walstream.store.stored import (
-    COMPLETE,
-    OTHER_NAME,
-    SEGMENT_NAME,
-    UNFINISHED,
     check_header,
     exactly,
     segment_header,
+    segment_of,
     stored_files,
 )
 from walstream.store.unfinished import Flushed, Unfinished, read_unfinished
 from walstream.store.verified_end import goes_on, segment_decoder
-from walstream.store.verifier import LongHeader
 from walstream.wal.record import COMPILED
-from walstream.wal.segment import parse_segment_file_name, segment_file_name
 
 
 class Restored(NamedTuple):
@@ -57,10 +61,11 @@ def restore_file(
     Raises:
         SegmentMissing: the archive does not hold it (recovery takes that for the end of WAL).
         WalError: what the archive holds is damaged.
-        StoreError: that is not the name of a WAL file.
+        ConfigError: that is not the name of a WAL file.
         StorageError: a system call failed.
     """
-    if SEGMENT_NAME.fullmatch(name) is None:
+    segment = parse_segment_name(name)
+    if segment is None or name != segment.stem:
         return _restore_other(directory, name, target)
     # A receiver may complete the segment between two looks; the third finds what there is.
     for look in range(3):
@@ -78,12 +83,12 @@ def restore_file(
 
 
 def _restore_other(directory: Path, name: str, target: Path) -> Restored:
-    if OTHER_NAME.fullmatch(name) is None:
-        raise StoreError(f"not a WAL file name: {name!r}; restore_command wants %f, then %p")
+    if not is_archive_name(name):
+        raise ConfigError(f"not a WAL file name: {name!r}; restore_command wants %f, then %p")
     found = stored_files(directory, name, COMPLETE)
     if not found:
         raise SegmentMissing(f"{name} is not in {directory}")
-    content = b"".join(read_segment(found[0]))
+    content = b"".join(read_file(found[0]))
     if not content:
         raise WalError(f"{found[0]} is empty: a copy was cut")
     replace_whole(target, iter([content]))
@@ -154,7 +159,7 @@ def _check_records(directory: Path, name: str, source: Path, header: LongHeader)
 
 
 def _next_is_there(directory: Path, name: str, header: LongHeader) -> bool:
-    segment = parse_segment_file_name(name, header.segment_size)
+    segment = segment_of(name, header.segment_size)
     assert segment is not None
-    follower = segment_file_name(segment.timeline, segment.segment_number + 1, header.segment_size)
-    return bool(stored_files(directory, follower, COMPLETE + UNFINISHED))
+    follower = segment_file_name(segment.timeline, segment.number + 1, header.segment_size)
+    return bool(stored_files(directory, follower, KINDS))

@@ -6,19 +6,25 @@ the newest segment and opens it. Synchronous; what becomes of the WAL is the wri
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-from walstream.errors import StorageError, StoreError, WalDivergedError, WalError, WrongCluster
-from walstream.store.compressed import Compression, read_prefix, read_segment
+from walstream.errors import FileDamaged, StoreError, WalDivergedError, WalError, WrongCluster
+from walstream.segments.choice import timelines_of
+from walstream.segments.compression import Compression
+from walstream.segments.files import read_error, read_head, read_prefix, regular_files
+from walstream.segments.header import read_long_header
+from walstream.segments.names import (
+    PARTIAL,
+    UNFINISHED,
+    history_file_name,
+    parse_history_name,
+    segment_file_name,
+    segment_names,
+)
 from walstream.store.file_layer import FileLayer, storage_error, write_durably
-from walstream.store.segment_file import PARTIAL
 from walstream.store.start_plan import (
-    SUFFIXES,
     StartPlan,
     WalEntry,
     check_reached,
@@ -28,10 +34,9 @@ from walstream.store.start_plan import (
 )
 from walstream.store.tail import StoredSegment, read_tail, segments_before
 from walstream.store.verified_end import VerifiedEnd, verify_end
-from walstream.store.verifier import Expected, VerifyLevel, make_verifier, read_long_header
+from walstream.store.verifier import Expected, VerifyLevel, make_verifier
 from walstream.store.wal_files import WalFiles
 from walstream.wal.layout import LONG_PAGE_HEADER
-from walstream.wal.segment import history_file_name, parse_history_file_name, segment_file_name
 from walstream.wal.timeline import (
     StartPoint,
     StoredWal,
@@ -157,8 +162,8 @@ class SegmentDirectory:
         begin = end_lsn - end_lsn % size
         segments: list[StoredSegment] = []
         if end_lsn > begin:
-            name = segment_file_name(timeline, begin // size, size)
-            held = (self.path / (name + suffix + PARTIAL) for suffix in SUFFIXES)
+            names = segment_names(timeline, begin // size, size, UNFINISHED)
+            held = (self.path / each.name for each in names)
             segments += [StoredSegment(p, timeline, begin, end_lsn) for p in held if p.is_file()]
         before = segments_before(self.path, upstream.history, begin, size)
         return read_tail(chain(segments[:1], before), size)
@@ -175,11 +180,12 @@ class SegmentDirectory:
         kept = {}
         try:
             for name, _ in regular_files(self.path):
-                timeline = parse_history_file_name(name)
-                if timeline:
-                    kept[timeline] = parse_history(timeline, (self.path / name).read_bytes())
+                found = parse_history_name(name)
+                if found and not found.compression:
+                    content = (self.path / name).read_bytes()
+                    kept[found.timeline] = parse_history(found.timeline, content)
         except OSError as exc:
-            raise storage_error("read", self.path, exc) from exc
+            raise read_error("read", self.path, exc) from exc
         return kept
 
     def _verify_newest(
@@ -216,9 +222,9 @@ class SegmentDirectory:
     ) -> list[Path]:
         """Returns the file of the segment before ``start_lsn``, if it is held, as a list."""
         number = start_lsn // upstream.segment_size - 1
-        for part in reversed(upstream.history.parts):
-            name = held.get((part.timeline, number))
-            if name is not None and part.begin < start_lsn:
+        for timeline in timelines_of(upstream.history, number, upstream.segment_size):
+            name = held.get((timeline, number))
+            if name is not None:
                 return [self.path / name]
         return []
 
@@ -250,7 +256,7 @@ class SegmentDirectory:
             and segment_lsn < verified.end_lsn < segment_lsn + upstream.segment_size
         ):
             start_lsn, prev_lsn = verified.end_lsn, verified.prev_lsn
-            if (self._compression.method, partial.compression) != ("none", "none"):
+            if self._compression.suffix or partial.compression:
                 prefix = read_prefix(self.path / partial.name, start_lsn - segment_lsn)
         timelines = tuple(p.timeline for p in upstream.history.parts if p.timeline <= timeline)
         expected = Expected(upstream.system_id, upstream.version, upstream.segment_size, timelines)
@@ -276,7 +282,7 @@ class SegmentDirectory:
             )
         newest = sorted(entries, key=lambda e: (e.timeline, e.segment_number), reverse=True)
         for entry in newest:
-            header = read_long_header(read_start(self.path / entry.name))
+            header = read_long_header(_start_of(self.path, entry))
             if header is None:
                 continue
             if header.system_id != upstream.system_id:
@@ -297,7 +303,7 @@ class SegmentDirectory:
         try:
             stored = path.read_bytes() if path.exists() else None
         except OSError as exc:
-            raise storage_error("read", path, exc) from exc
+            raise read_error("read", path, exc) from exc
         if stored is None:
             write_durably(self._layer, path, content, self._file_mode)
         elif parse_history(timeline, stored) != parse_history(timeline, content):
@@ -337,38 +343,10 @@ def scan_directory(directory: Path, segment_size: int) -> list[WalEntry]:
     return sorted(entry for entry in entries if entry is not None)
 
 
-def regular_files(directory: Path) -> Iterator[tuple[str, int]]:
-    """Yields names and sizes of the files of a directory.
-
-    Whatever else is there is passed over: directories, sockets, links that lead nowhere, what is
-    gone before it is looked at.
-
-    Raises:
-        StorageError: the directory cannot be read.
-    """
+def _start_of(directory: Path, entry: WalEntry) -> bytes:
     try:
-        with os.scandir(directory) as entries:
-            for entry in entries:
-                with suppress(FileNotFoundError):
-                    if entry.is_file():
-                        yield entry.name, entry.stat().st_size
-    except OSError as exc:
-        raise storage_error("read", directory, exc) from exc
-
-
-def read_start(path: Path) -> bytes:
-    """Returns the first bytes of a segment, enough for a long page header.
-
-    Raises:
-        StorageError: it cannot be read.
-    """
-    start = b""
-    try:
-        for piece in read_segment(path):
-            start += piece
-            if len(start) >= LONG_PAGE_HEADER:
-                break
-    except StorageError:
-        if not path.name.endswith(PARTIAL):  # cut within a compressed frame: it is unfinished
+        return read_head(directory / entry.name, LONG_PAGE_HEADER)
+    except FileDamaged:
+        if entry.complete:
             raise
-    return start[:LONG_PAGE_HEADER]
+        return b""

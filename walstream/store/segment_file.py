@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ParamSpec, Protocol, TypeVar
 
-from walstream.errors import NoSpace, StorageError
+from walstream.errors import NoSpace, WriteError
+from walstream.segments.names import PARTIAL
 from walstream.store.file_layer import FileLayer, storage_error
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-PARTIAL = ".partial"
 _ZEROS = bytes(1 << 20)
 _MAX_BUFFERS = 256
 # Written without a flush until the kernel is told to begin with it.
@@ -173,7 +173,7 @@ class SegmentFile:
         try:
             function(*args, **named)
         except OSError as exc:
-            raise StorageError(f"{action} {self.path}: {exc.strerror}", str(self.path)) from exc
+            raise WriteError(f"{action} {self.path}: {exc.strerror}", str(self.path)) from exc
 
     def complete(self) -> None:
         """Makes the file durable under its final name and closes it.

@@ -11,9 +11,9 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from walstream.errors import ConnectionLost, ServerRefused
+from walstream.segments.names import parse_segment_name
 from walstream.wal.layout import LONG_PAGE_HEADER, XLOG_BLCKSZ
 from walstream.wal.model import format_lsn
-from walstream.wal.segment import parse_segment_file_name
 from walstream.wal.timeline import (
     INFINITY,
     TimelineHistory,
@@ -23,12 +23,12 @@ from walstream.wal.timeline import (
     fork_lsn,
 )
 
-PARTIAL = ".partial"
-SUFFIXES = {"": "none", ".gz": "gzip", ".lz4": "lz4", ".zst": "zstd"}
-
 
 class WalEntry(NamedTuple):
-    """A segment file of the directory. ``size`` is the file's, in bytes."""
+    """A segment file of the directory.
+
+    ``compression`` is a suffix, "" for a plain file. ``size`` is the file's, in bytes.
+    """
 
     name: str
     timeline: int
@@ -60,19 +60,13 @@ def parse_entry(name: str, size: int, segment_size: int) -> WalEntry | None:
 
     A plain complete segment of another size than ``segment_size`` is not one.
     """
-    stem = name
-    complete = not stem.endswith(PARTIAL)
-    stem = stem.removesuffix(PARTIAL)
-    for suffix, compression in SUFFIXES.items():
-        if suffix and not stem.endswith(suffix):
-            continue
-        found = parse_segment_file_name(stem.removesuffix(suffix), segment_size)
-        if found is None:
-            continue
-        if complete and compression == "none" and size != segment_size:
-            return None
-        return WalEntry(name, found.timeline, found.segment_number, complete, compression, size)
-    return None
+    found = parse_segment_name(name)
+    number = None if found is None else found.number(segment_size)
+    if found is None or number is None:
+        return None
+    if not found.partial and not found.compression and size != segment_size:
+        return None
+    return WalEntry(name, found.timeline, number, not found.partial, found.compression, size)
 
 
 def not_there_yet(upstream: Upstream, message: str) -> ConnectionLost | ServerRefused:

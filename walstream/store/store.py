@@ -6,7 +6,8 @@ import tomllib
 from pathlib import Path
 from typing import NamedTuple
 
-from walstream.errors import StorageError, StoreError, WrongCluster
+from walstream.errors import ReadError, StoreError, WrongCluster
+from walstream.segments.files import read_error
 from walstream.store.file_layer import (
     DirectoryLock,
     FileLayer,
@@ -159,7 +160,7 @@ class Store:
         except (FileNotFoundError, NotADirectoryError):
             return False
         except OSError as exc:
-            raise storage_error("look at", path / IDENTITY_FILE, exc) from exc
+            raise read_error("look at", path / IDENTITY_FILE, exc) from exc
         return True
 
     @classmethod
@@ -211,7 +212,7 @@ class Store:
         except (FileNotFoundError, NotADirectoryError):
             raise StoreError(f"{path} is not a walstream store: no {IDENTITY_FILE}") from None
         except (OSError, UnicodeDecodeError) as exc:
-            raise StorageError(f"read {path / IDENTITY_FILE}: {exc}", str(path)) from exc
+            raise ReadError(f"read {path / IDENTITY_FILE}: {exc}", str(path)) from exc
         identity = parse_identity(text)
         return cls(path, identity, _lock(path) if lock else ())
 

@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
-from walstream.errors import StorageError, StoreError, WalError, WrongCluster
-from walstream.store.compressed import read_segment
-from walstream.store.file_layer import storage_error
-from walstream.store.segment_file import PARTIAL
-from walstream.store.start_plan import SUFFIXES
-from walstream.store.verifier import LongHeader, read_long_header
+from walstream.errors import ReadError, StoreError, WalError, WrongCluster
+from walstream.segments.files import read_error, read_file, read_head
+from walstream.segments.header import LongHeader, read_long_header
+from walstream.segments.names import parse_segment_name
 from walstream.wal.layout import LONG_PAGE_HEADER
 from walstream.wal.model import format_lsn
-from walstream.wal.segment import is_valid_segment_size, parse_segment_file_name
+from walstream.wal.segment import is_valid_segment_size
 
-SEGMENT_NAME = re.compile(r"[0-9A-F]{24}")
-OTHER_NAME = re.compile(
-    r"[0-9A-F]{8}\.history|[0-9A-F]{24}\.[0-9A-F]{8}\.backup|[0-9A-F]{24}\.partial"
-)
-COMPLETE = tuple(SUFFIXES)
-UNFINISHED = tuple(
-    dict.fromkeys([*(s + PARTIAL for s in SUFFIXES), *(PARTIAL + s for s in SUFFIXES)])
-)
+
+class Segment(NamedTuple):
+    """A segment of some size: its timeline and number."""
+
+    timeline: int
+    number: int
+
+
+def segment_of(name: str, segment_size: int) -> Segment | None:
+    """Returns the segment that a file name says, None where there is none such of that size."""
+    parsed = parse_segment_name(name)
+    number = None if parsed is None else parsed.number(segment_size)
+    return None if parsed is None or number is None else Segment(parsed.timeline, number)
 
 
 def is_there(path: Path) -> bool:
@@ -39,36 +42,28 @@ def is_there(path: Path) -> bool:
         found = path.stat()
     except FileNotFoundError as exc:
         if os.path.lexists(path):
-            raise StorageError(f"look at {path}: a link to a file that is not there") from exc
+            raise ReadError(f"look at {path}: a link to a file that is not there") from exc
         try:
             path.parent.stat()
         except OSError as missing:
-            raise storage_error("look at", path.parent, missing) from missing
+            raise read_error("look at", path.parent, missing) from missing
         return False
     except OSError as exc:
-        raise storage_error("look at", path, exc) from exc
+        raise read_error("look at", path, exc) from exc
     if not stat.S_ISREG(found.st_mode):
         raise StoreError(f"{path} is not a file")
     return True
 
 
-def stored_files(directory: Path, name: str, suffixes: tuple[str, ...]) -> list[Path]:
-    """Returns the files that hold what ``name`` names, plain or compressed.
+def stored_files(
+    directory: Path, name: str, kinds: tuple[tuple[str, str, bool], ...]
+) -> list[Path]:
+    """Returns the files of some kinds (``names.KINDS``) that hold what ``name`` names.
 
     Raises:
         StorageError, StoreError: as ``is_there``.
     """
-    return [path for suffix in suffixes if is_there(path := directory / (name + suffix))]
-
-
-def read_head(source: Path) -> bytes:
-    """Returns the first bytes of a segment, enough for its page header, fewer where it ends."""
-    head = b""
-    for piece in read_segment(source):
-        head += piece
-        if len(head) >= LONG_PAGE_HEADER:
-            break
-    return head
+    return [path for ending, *_ in kinds if is_there(path := directory / (name + ending))]
 
 
 def segment_header(source: Path) -> LongHeader:
@@ -78,7 +73,7 @@ def segment_header(source: Path) -> LongHeader:
         WalError: there is none.
         StorageError: it cannot be read.
     """
-    header = read_long_header(read_head(source))
+    header = read_long_header(read_head(source, LONG_PAGE_HEADER))
     if header is None:
         raise WalError(f"{source}: no page header of a known PostgreSQL at its start")
     return header
@@ -93,8 +88,8 @@ def check_header(name: str, source: Path, header: LongHeader, system_id: int | N
     """
     if not is_valid_segment_size(header.segment_size):
         raise WalError(f"{source}: segment size in its header: {header.segment_size}")
-    segment = parse_segment_file_name(name, header.segment_size)
-    expected = segment.segment_number * header.segment_size if segment else -1
+    segment = segment_of(name, header.segment_size)
+    expected = segment.number * header.segment_size if segment else -1
     if segment is None or header.page_lsn != expected:
         raise WalError(
             f"{source}: its first page is at {format_lsn(header.page_lsn)}, "
@@ -120,7 +115,7 @@ def exactly(source: Path, size: int) -> Iterator[bytes]:
         StorageError: it cannot be read, or its compression is damaged.
     """
     total = 0
-    for piece in read_segment(source):
+    for piece in read_file(source):
         total += len(piece)
         if total > size:
             break

@@ -13,13 +13,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from walstream.errors import StorageError, WalError
-from walstream.store.compressed import read_segment
-from walstream.store.file_layer import storage_error
-from walstream.store.segment_file import PARTIAL
-from walstream.store.start_plan import SUFFIXES
+from walstream.errors import FileDamaged, WalError
+from walstream.segments.choice import timelines_of
+from walstream.segments.files import read_file
+from walstream.segments.names import COMPLETE, compression_of, segment_names
+from walstream.store.verified_end import is_unfinished
 from walstream.wal.layout import XLOG_BLCKSZ
-from walstream.wal.segment import segment_file_name
 from walstream.wal.stream import WalStreamDecoder
 from walstream.wal.timeline import StoredWal, TimelineHistory
 
@@ -65,14 +64,12 @@ def _complete(
     directory: Path, history: TimelineHistory, number: int, segment_size: int
 ) -> StoredSegment | None:
     begin, end = number * segment_size, (number + 1) * segment_size
-    for part in reversed(history.parts):
-        if part.begin >= end or part.end < end:
-            continue
-        name = segment_file_name(part.timeline, number, segment_size)
-        for suffix in SUFFIXES:
-            path = directory / (name + suffix)
+    # The newest timeline has the segment's end; only where that is at hand can it be compared.
+    for timeline in timelines_of(history, number, segment_size)[:1]:
+        for each in segment_names(timeline, number, segment_size, COMPLETE):
+            path = directory / each.name
             if path.is_file():
-                return StoredSegment(path, part.timeline, begin, end)
+                return StoredSegment(path, timeline, begin, end)
     return None
 
 
@@ -150,27 +147,14 @@ def _pieces(segment: StoredSegment, begin: int = 0) -> Iterable[tuple[int, bytes
     """Yields (LSN, bytes) of a segment up to its end; a plain file from ``begin`` on."""
     lsn = segment.begin
     path = segment.path
-    if path.name.removesuffix(PARTIAL).endswith(tuple(suffix for suffix in SUFFIXES if suffix)):
-        pieces: Iterable[bytes] = read_segment(path)
-    else:
+    if not compression_of(path.name):
         lsn = max(lsn, begin)
-        pieces = _plain(path, lsn - segment.begin)
     try:
-        for piece in pieces:
+        for piece in read_file(path, lsn - segment.begin):
             if lsn >= segment.end:
                 return
             yield lsn, piece[: segment.end - lsn]
             lsn += len(piece)
-    except StorageError:
-        if not path.name.endswith(PARTIAL):  # cut within a compressed frame: it is unfinished
+    except FileDamaged:
+        if not is_unfinished(path.name):  # cut within a compressed frame: it is unfinished
             raise
-
-
-def _plain(path: Path, offset: int) -> Iterable[bytes]:
-    try:
-        with path.open("rb") as file:
-            file.seek(offset)
-            while piece := file.read(1 << 20):
-                yield piece
-    except OSError as exc:
-        raise storage_error("read", path, exc) from exc

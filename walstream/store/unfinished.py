@@ -7,32 +7,31 @@ have been acknowledged as committed.
 
 from __future__ import annotations
 
-import struct
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from walstream.errors import SegmentMissing, StorageError, StoreError, WalError
-from walstream.store.compressed import read_prefix, read_segment
+from walstream.errors import FileDamaged, SegmentMissing, StorageError, StoreError, WalError
+from walstream.segments.choice import timelines_of
+from walstream.segments.files import read_error, read_file, read_head, read_prefix
+from walstream.segments.header import LongHeader, read_long_header
+from walstream.segments.names import COMPLETE, history_file_name, segment_file_name
 from walstream.store.continuation import continuation_length
-from walstream.store.file_layer import storage_error
 from walstream.store.stored import (
-    COMPLETE,
     check_header,
     is_there,
-    read_head,
     segment_header,
+    segment_of,
     stored_files,
 )
 from walstream.store.verified_end import VerifiedEnd, verify_end
-from walstream.store.verifier import LongHeader, read_long_header
 from walstream.wal.layout import LONG_PAGE_HEADER, SHORT_PAGE_HEADER, XLOG_BLCKSZ
 from walstream.wal.model import format_lsn
 from walstream.wal.reason import Reason
-from walstream.wal.segment import history_file_name, parse_segment_file_name, segment_file_name
+from walstream.wal.segment import is_valid_segment_size
 from walstream.wal.timeline import parse_history
 
-_REM_LEN = struct.Struct("<16xI")
 _MANY_TIMELINES = 64
 
 
@@ -145,10 +144,9 @@ def _verify_end(
 def _readable(source: Path) -> Iterator[bytes]:
     """Yields what can be decompressed; where WAL ends in it is for ``verify_end`` to say."""
     try:
-        yield from read_segment(source)
-    except StorageError as exc:
-        if isinstance(exc.__cause__, OSError):
-            raise
+        yield from read_file(source)
+    except FileDamaged:
+        return
 
 
 def _readable_head(source: Path) -> bytes:
@@ -158,9 +156,9 @@ def _readable_head(source: Path) -> bytes:
         WalError: there are bytes, but not those of a segment.
     """
     try:
-        head = read_head(source)
-    except StorageError as exc:
-        if isinstance(exc.__cause__, OSError) or any(_raw_head(source)):
+        head = read_head(source, LONG_PAGE_HEADER)
+    except FileDamaged:
+        if any(_raw_head(source)):
             raise
         return b""
     if read_long_header(head) is None and any(head) and len(head) >= LONG_PAGE_HEADER:
@@ -173,16 +171,17 @@ def _raw_head(source: Path) -> bytes:
         with source.open("rb") as file:
             return file.read(XLOG_BLCKSZ)
     except OSError as exc:
-        raise storage_error("read", source, exc) from exc
+        raise read_error("read", source, exc) from exc
 
 
 def _is_flushed(name: str, source: Path, flushed: Flushed) -> bool:
     """Whether an empty file ought to hold what was flushed; its size tells the segment's."""
-    segment = parse_segment_file_name(name, max(source.stat().st_size, 1))
+    size = source.stat().st_size
+    segment = segment_of(name, size) if is_valid_segment_size(size) else None
     return (
         segment is not None
         and segment.timeline == flushed.timeline
-        and flushed.lsn > segment.segment_number * source.stat().st_size
+        and flushed.lsn > segment.number * size
     )
 
 
@@ -192,7 +191,7 @@ def _check_flushed(
     """Raises WalError where bytes that were flushed are not there, or are not WAL."""
     begin = header.page_lsn
     limit = min(flushed.lsn, begin + header.segment_size)
-    segment = parse_segment_file_name(name, header.segment_size)
+    segment = segment_of(name, header.segment_size)
     if segment is None or segment.timeline != flushed.timeline or limit <= max(end, begin):
         return
     verified = _verify_end(
@@ -215,7 +214,7 @@ def _segments_before(directory: Path, name: str, header: LongHeader) -> tuple[li
 
     A record of up to 1 GB may fill many segments.
     """
-    segment = parse_segment_file_name(name, header.segment_size)
+    segment = segment_of(name, header.segment_size)
     assert segment is not None
     timeline, number = segment
     size = header.segment_size
@@ -231,29 +230,25 @@ def _segments_before(directory: Path, name: str, header: LongHeader) -> tuple[li
         try:
             other = segment_header(path)
             check_header(path.name[:24], path, other, header.system_id)
-            rem_len = _REM_LEN.unpack_from(read_head(path))[0]
         except (WalError, StoreError, StorageError) as exc:
             return [], str(exc)
         found.insert(0, path)
-        if rem_len <= room:
+        if other.rem_len <= room:
             break
     return found, "" if found else "there is none"
 
 
 def _segment_of(directory: Path, timeline: int, number: int, size: int) -> Path | None:
     """Returns the complete file of a segment on a timeline, else on the nearest ancestor."""
-    ancestors = range(timeline - 1, max(0, timeline - _MANY_TIMELINES), -1)
+    timelines: list[int] = []
     history = directory / history_file_name(timeline)
     if is_there(history):
-        try:
-            parts = parse_history(timeline, history.read_bytes()).parts
-        except (OSError, WalError):
-            parts = ()
-        known = [part.timeline for part in reversed(parts) if part.begin < (number + 1) * size]
-        for each in known:
-            if found := stored_files(directory, segment_file_name(each, number, size), COMPLETE):
-                return found[0]
-    for each in (timeline, *ancestors):
+        with contextlib.suppress(OSError, WalError):
+            known = parse_history(timeline, history.read_bytes())
+            timelines += timelines_of(known, number, size)
+    # Without a history file, or with one that is wrong, any older one may be the ancestor.
+    timelines += range(timeline, max(0, timeline - _MANY_TIMELINES), -1)
+    for each in timelines:
         if found := stored_files(directory, segment_file_name(each, number, size), COMPLETE):
             return found[0]
     return None

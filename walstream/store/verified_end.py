@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from walstream.errors import RecordError, StorageError, WalError
-from walstream.store.compressed import read_segment
-from walstream.store.segment_file import PARTIAL
-from walstream.store.verifier import LongHeader
+from walstream.errors import FileDamaged, RecordError, WalError
+from walstream.segments.files import read_file
+from walstream.segments.header import LongHeader
+from walstream.segments.names import PARTIAL
 from walstream.wal.layout import SHORT_PAGE_HEADER, XLOG_BLCKSZ
 from walstream.wal.stream import WalStreamDecoder
 
@@ -36,10 +36,7 @@ class VerifiedEnd(NamedTuple):
 
 
 def is_unfinished(name: str) -> bool:
-    """Returns whether a file name is that of a segment that was not completed, compressed or not.
-
-    ``.gz.partial`` is what a receiver calls it, ``.partial.gz`` what one compressed by hand has.
-    """
+    """Returns whether a file name is that of a segment that was not completed."""
     return PARTIAL in name
 
 
@@ -138,12 +135,12 @@ def _pieces(path: Path, lsn: int, segment_size: int) -> Iterator[tuple[int, byte
     left = segment_size
     partial = is_unfinished(path.name)
     try:
-        for piece in read_segment(path):
+        for piece in read_file(path):
             piece = piece[:left]
             if piece:
                 yield lsn, piece
             lsn += len(piece)
             left -= len(piece)
-    except StorageError:
+    except FileDamaged:
         if not partial:  # a compressed file that was cut is no news when it is unfinished
             raise

@@ -10,6 +10,7 @@ from struct import Struct
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from walstream.errors import PageHeaderError, WalError, WalstreamError, WrongCluster
+from walstream.segments.header import LONG
 from walstream.wal.layout import (
     LONG_PAGE_HEADER,
     PAGE_MAGICS,
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 VerifyLevel = Literal["off", "headers", "records"]
 
 _SHORT = Struct("<HHIQ")
-_LONG = Struct("<HHIQI4xQII")
 
 
 class Expected(NamedTuple):
@@ -39,27 +39,6 @@ class Expected(NamedTuple):
     version: int
     segment_size: int
     timelines: tuple[int, ...]
-
-
-class LongHeader(NamedTuple):
-    """The fields of a segment's first page header."""
-
-    version: int
-    timeline: int
-    page_lsn: int
-    system_id: int
-    segment_size: int
-    block_size: int
-
-
-def read_long_header(data: bytes) -> LongHeader | None:
-    """Returns the long page header at the start of a segment, None where there is none."""
-    if len(data) < LONG_PAGE_HEADER:
-        return None
-    magic, info, timeline, lsn, _, system_id, segment_size, block_size = _LONG.unpack_from(data)
-    if magic not in PAGE_MAGICS or not info & XLP_LONG_HEADER:
-        return None
-    return LongHeader(PAGE_MAGICS[magic], timeline, lsn, system_id, segment_size, block_size)
 
 
 class Verifier(Protocol):
@@ -142,7 +121,7 @@ class HeaderVerifier:
         if bool(long) != (page_lsn & self._mask == 0):
             raise self._wrong("long header", "at segment starts only", bool(long), page_lsn)
         if long:
-            *_, system_id, segment_size, block_size = _LONG.unpack_from(data, at)
+            *_, system_id, segment_size, block_size = LONG.unpack_from(data, at)
             if system_id != expected.system_id:
                 raise WrongCluster(
                     f"WAL of another cluster: expected system identifier {expected.system_id}, "

@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from walstream.errors import WalDivergedError, WalGapError
-from walstream.store.compressed import NO_COMPRESSION, CompressedSegment, Compression
+from walstream.segments.compression import NO_COMPRESSION, Compression
+from walstream.segments.names import segment_file_name
+from walstream.store.compressed_segment import CompressedSegment
 from walstream.store.file_layer import FileLayer, storage_error
 from walstream.store.segment_file import Segment, SegmentFile
 from walstream.store.verifier import NoVerifier, Verifier
 from walstream.wal.model import WalChunk, format_lsn
-from walstream.wal.segment import segment_file_name
 
 
 class WalFiles:

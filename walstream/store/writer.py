@@ -13,7 +13,7 @@ from pathlib import Path
 import trio
 
 from walstream.errors import StoreError, WalDivergedError, WrongCluster
-from walstream.store.compressed import NO_COMPRESSION, Compression
+from walstream.segments.compression import NO_COMPRESSION, Compression
 from walstream.store.file_layer import FileLayer
 from walstream.store.segment_directory import SegmentDirectory, Survey
 from walstream.store.start_plan import StartPlan, check_reached
