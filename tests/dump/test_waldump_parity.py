@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -112,15 +110,3 @@ def test_json_arrow_and_parquet_have_the_same_records(wal: Path, tmp_path: Path)
     heap = ours(wal, "-r", "Heap").stdout.splitlines()
     assert stored.num_rows == len(heap)
     assert set(stored.column("rmgr").to_pylist()) == {"Heap"}
-
-
-def test_example_dump_records(wal: Path) -> None:
-    name = segments(wal)[0]
-    example = Path(__file__).parents[2] / "examples/dump_records.py"
-    assert len(example.read_text().splitlines()) < 40
-    command = [sys.executable, str(example), str(wal / name), "Heap"]
-    result = subprocess.run(command, capture_output=True, check=True)
-    lines = ours(wal / name, "-r", "Heap").stdout.decode().splitlines()
-    assert [line.split(" ", 2)[2].rstrip() for line in result.stdout.decode().splitlines()] == [
-        line.split("desc: ", 1)[1].split(" ", 1)[1].split(", blkref")[0].rstrip() for line in lines
-    ]
