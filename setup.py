@@ -65,7 +65,6 @@ COLD = {
     "walstream.redo.rules.spgist",
     "walstream.redo.rules.spgist_page",
     "walstream.redo.rules.xlog",
-    "walstream.wal.totals",
 }
 
 # Bounds checks are off: the kernels check every length and offset that comes from the bytes, in

@@ -45,6 +45,7 @@ from walstream.wal.match import RecordMatch
 from walstream.wal.model import BLCKSZ, PageImage, RawRecord, RelFileLocator
 from walstream.wal.reason import Reason
 from walstream.wal.record import RecordReader, decode_wal_record
+from walstream.wal.totals import RecordTotals
 
 # The builds are compared on one input in so many: the uncompiled one takes most of the time.
 PURE_SHARE = 16
@@ -348,7 +349,7 @@ def check_totals(
     case: WalCase, cuts: list[int], options: dict[str, Any], expected: list[Any]
 ) -> None:
     """Checks the sums of the records before the first damage."""
-    totals = array("Q", bytes(8 * 12292))
+    totals = RecordTotals()
     scanner = reader_of(scan.WalScanner, case, batch=1, **options)
     lsn = case.start_lsn
     error = None
@@ -356,7 +357,7 @@ def check_totals(
         scanner.feed_bytes(lsn, piece)
         lsn += len(piece)
         try:
-            assert scanner.add_totals(totals, 0, (1 << 64) - 1)
+            assert scanner.add_totals(totals)
         except WalError as raised:
             error = (type(raised).__name__, raised.lsn, raised.reason)
             break
@@ -369,8 +370,8 @@ def check_totals(
         count += 1
         length += len(event.data)
     assert error == found
-    assert totals[12291] == sum(totals[:4096]) == count
-    assert sum(totals[4096:12288]) == length
+    assert totals.records == sum(totals.counts) == count
+    assert sum(totals.record_bytes) + sum(totals.fpi_bytes) == length
 
 
 class Memory:

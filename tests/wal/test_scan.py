@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 import struct
 import threading
-from array import array
+from collections import Counter
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,6 +25,7 @@ from walstream.wal.model import BufferTag, RawRecord, XLogRecord
 from walstream.wal.reason import Reason
 from walstream.wal.record import decode_wal_record
 from walstream.wal.scan import WalScanner
+from walstream.wal.totals import RecordTotals
 
 builds = pytest.mark.parametrize("scan", SCANS, ids=IDS)
 
@@ -210,15 +211,17 @@ def test_totals_are_the_sums_of_the_columns(
     starts = [record.start_lsn for record in wal.records] or [wal.start_lsn]
     low = data.draw(st.sampled_from([0, *starts]))
     high = data.draw(st.sampled_from([*starts, wal.lsn]))
-    totals = array("Q", bytes(8 * 12292))
+    totals = totals_for(scan)
     scanner = scan.WalScanner(None, wal.segment_size, wal.start_lsn)
+    scanner.choose(match_for(scan), low, high)
     lsn = wal.start_lsn
     for piece in pieces(written, data.draw(cuts(len(written)))):
         scanner.feed_bytes(lsn, piece)
         lsn += len(piece)
-        if not scanner.add_totals(totals, low, high):
+        if not scanner.add_totals(totals):
             break
-    expected = array("Q", bytes(8 * 12292))
+    expected: Counter[tuple[str, int]] = Counter()
+    counted = []
     for raw in wal.records:
         if not low <= raw.start_lsn < high:
             continue
@@ -226,13 +229,17 @@ def test_totals_are_the_sums_of_the_columns(
         fpi = sum(len(block.image.data) for block in decoded.blocks if block.image)
         op = decoded.info >> 4 & (7 if decoded.rmgr_id == 1 else 15)
         place = decoded.rmgr_id * 16 + op
-        expected[place] += 1
-        expected[4096 + place] += len(raw.data) - fpi
-        expected[8192 + place] += fpi
-        expected[12288] = expected[12288] or raw.start_lsn
-        expected[12289:12291] = array("Q", [raw.start_lsn, raw.end_lsn])
-        expected[12291] += 1
-    assert totals == expected
+        expected["counts", place] += 1
+        expected["record_bytes", place] += len(raw.data) - fpi
+        expected["fpi_bytes", place] += fpi
+        counted.append(raw)
+    for name in ("counts", "record_bytes", "fpi_bytes"):
+        for place, value in enumerate(getattr(totals, name)):
+            assert value == expected[name, place]
+    assert totals.records == len(counted)
+    assert totals.first_lsn == (counted[0].start_lsn if counted else 0)
+    assert totals.last_lsn == (counted[-1].start_lsn if counted else 0)
+    assert totals.end_lsn == (counted[-1].end_lsn if counted else 0)
 
 
 def test_columns_from_a_row_on() -> None:
@@ -251,6 +258,11 @@ def test_columns_from_a_row_on() -> None:
 def match_for(scan: ModuleType, **conditions: Any) -> Any:
     """Returns a match that is compiled if the scanner is."""
     return getattr(scan, "RecordMatch", RecordMatch)(**conditions)
+
+
+def totals_for(scan: ModuleType) -> Any:
+    """Returns totals that are compiled if the scanner is."""
+    return getattr(scan, "RecordTotals", RecordTotals)()
 
 
 def fits(record: XLogRecord, conditions: dict[str, Any]) -> bool:
@@ -340,7 +352,7 @@ def test_sums_and_choices_find_the_damage_that_columns_find(
         seen: object = None
         try:
             if how == "sums":
-                scanner.add_totals(array("Q", bytes(8 * 12292)), 0, 1 << 63)
+                scanner.add_totals(totals_for(scan))
             else:
                 while scanner.poll_columns() is not None:
                     pass

@@ -75,7 +75,7 @@ class StatsSink:
         self.totals = reading.totals or RecordTotals()
 
     def write(self, batch: Batch) -> None:
-        self.totals.add(batch.columns, batch.rows)
+        self.totals.add(batch.columns, len(batch.rows))
 
     def finish(self) -> None:
         from walstream.stats.waldump_table import stats_table

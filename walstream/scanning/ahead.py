@@ -9,7 +9,6 @@ it ends.
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Callable, Generator, Iterator
 from typing import NamedTuple
 
@@ -20,11 +19,10 @@ from walstream.segments.source import PIECE, SegmentSource
 from walstream.wal.columns import RecordColumns
 from walstream.wal.match import RecordMatch
 from walstream.wal.scan import WalScanner
+from walstream.wal.totals import RecordTotals
 
 # What a thread reads at a time: large beside a piece, small enough to be kept until its turn.
 STRETCH = 16 << 20
-# Numbers of ``WalScanner.add_totals``.
-SUMS = 3 * 4096 + 4
 PAGE = 8192
 
 
@@ -41,7 +39,7 @@ class Part(NamedTuple):
     first_lsn: int
     next_lsn: int
     batches: list[RecordColumns]
-    sums: array[int] | None
+    sums: RecordTotals | None
     version: int
     timeline: int
     system_identifier: int
@@ -93,12 +91,12 @@ def reader(
         scanner.seek(lsn, find_record=True)
         scanner.choose(match, stretch.start_lsn, stretch.end_lsn)
         batches = []
-        sums = array("Q", bytes(8 * SUMS)) if summing else None
+        sums = RecordTotals() if summing else None
         try:
             for piece in pieces(lsn):
                 scanner.feed_bytes(scanner.feed_lsn, piece)
                 if sums is not None:
-                    scanner.add_totals(sums, stretch.start_lsn, stretch.end_lsn)
+                    scanner.add_totals(sums)
                 else:
                     while (columns := scanner.poll_columns()) is not None:
                         batches.append(columns)

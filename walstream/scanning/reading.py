@@ -233,7 +233,7 @@ class Reading:
             for part in parts:
                 self.first_lsn = self.before.first_lsn
                 if self.totals is not None and part.sums is not None:
-                    self.totals.add_sums(part.sums)
+                    self.totals.add_totals(part.sums)
                 for columns in part.batches:
                     yield Batch.whole(columns)
 

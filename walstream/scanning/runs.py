@@ -9,7 +9,6 @@ nothing lies between them: the first record of a run must point back to the last
 from __future__ import annotations
 
 import os
-from array import array
 from bisect import bisect_left
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -21,10 +20,12 @@ from walstream.segments.files import DirectoryFiles, TarFiles, is_tar
 from walstream.segments.names import segment_file_name
 from walstream.segments.source import PIECE, SegmentSource
 from walstream.wal.input import LostWal
+from walstream.wal.match import RecordMatch
 from walstream.wal.scan import WalScanner
 
 if TYPE_CHECKING:
     from walstream.wal.columns import RecordColumns
+    from walstream.wal.totals import RecordTotals
 
 
 class Run(NamedTuple):
@@ -245,22 +246,24 @@ class RunScan:
             if self.errors and not self.resync:
                 return
 
-    def add_totals(self, totals: array[int]) -> None:
+    def add_totals(self, totals: RecordTotals) -> None:
         """Sums the run up, as ``WalScanner.add_totals``, instead of yielding batches.
 
         Raises:
             StorageError: a file cannot be read.
         """
         scanner = self.scanner
+        scanner.choose(RecordMatch(), self.start_lsn, self.limit)
         fed = self.fed()
         try:
             for _ in fed:
-                self.done = not scanner.add_totals(totals, self.start_lsn, self.limit)
+                self.done = not scanner.add_totals(totals)
         except WalError as error:
             self.errors.append(error)
             fed.close()
         self.next_lsn = scanner.next_lsn if self.done else 0
-        self.first_lsn, self.last_lsn, self.end_lsn, self.records = totals[-4:]
+        self.first_lsn, self.last_lsn = totals.first_lsn, totals.last_lsn
+        self.end_lsn, self.records = totals.end_lsn, totals.records
 
     def poll(self, piece: memoryview) -> Iterator[Batch]:
         """Yields what the scanner makes of the piece that was fed."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from array import array
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,7 +23,6 @@ from walstream.wal.totals import RecordTotals
 _CELLS = 4096
 _MARKS = re.compile(b"[\x00\x01]")
 XLOG_SWITCH = 0x40
-_ROWS = array("I", range(1 << 13))
 
 FORKS = {0: "main", 1: "fsm", 2: "vm", 3: "init"}
 HINT = "hint bits with checksums or wal_log_hints (FPI_FOR_HINT)"
@@ -61,7 +59,7 @@ class Sums:
         """Adds a batch of records."""
         columns, rows, _ = batch
         whole = rows == columns.count
-        self.totals.add(columns, _ROWS[:rows])
+        self.totals.add(columns, rows)
         self.first_lsn = self.first_lsn or columns.start_lsn[0]
         last = columns.block_count if whole else columns.block_begin[rows]
         keys = list(

@@ -7,7 +7,6 @@ need.
 from __future__ import annotations
 
 import contextlib
-from array import array
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -19,10 +18,8 @@ from walstream.scanning.threads import in_order
 from walstream.segments.source import SegmentSource
 from walstream.wal.totals import RecordTotals
 
-_CELLS = 4096
-
-# What one run gives: totals as ``WalScanner.add_totals`` keeps them, and how it ended.
-Part = tuple["array[int]", RunEnd]
+# What one run gives: its totals, and how it ended.
+Part = tuple[RecordTotals, RunEnd]
 
 
 class Count(NamedTuple):
@@ -52,7 +49,7 @@ def count_records(
         return count
 
     def count(run: Run) -> Part:
-        totals = array("Q", bytes(8 * (3 * _CELLS + 4)))
+        totals = RecordTotals()
         scan = RunScan(source, run, start_lsn=start_lsn, end_lsn=end_lsn, joining=True)
         scan.add_totals(totals)
         return totals, scan.end()
@@ -70,7 +67,7 @@ def count_records(
                 if end.records:
                     version = end.version
                     first = first or end.first_lsn
-                    whole.add_sums(totals)
+                    whole.add_totals(totals)
                 if not join.goes_on(end):
                     break
         except (WalError, WrongCluster) as found:

@@ -43,6 +43,8 @@ SizeOfXLogRecord = 24
 
 XLR_INFO_MASK = 0x0F
 XLR_RMGR_INFO_MASK = 0xF0
+# Operations of a resource manager, in the upper half of xl_info: xlogstats.h
+MAX_XLINFO_TYPES = 16
 XLR_SPECIAL_REL_UPDATE = 0x01
 XLR_CHECK_CONSISTENCY = 0x02
 

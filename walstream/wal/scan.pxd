@@ -1,10 +1,14 @@
 cimport cython
-from walstream.wal.buffer cimport byte, bytes_of, move, release, resize, u8, u16, u32, u64, uint16, uint32, uint64
-from walstream.wal.crc cimport prepare_crc, record_crc
+from walstream.wal.buffer cimport byte, bytes_of, move, release, resize, uint16, uint32, uint64
+from walstream.wal.crc cimport prepare_crc
+from walstream.wal.filter cimport RecordFilter
 from walstream.wal.input cimport WalInput
+from walstream.wal.layout cimport MAX_XLINFO_TYPES, RM_XACT_ID
 from walstream.wal.match cimport RecordMatch
+from walstream.wal.opcodes cimport XLOG_XACT_OPMASK
 from walstream.wal.record cimport RecordReader
-from walstream.wal.walk cimport DAMAGE, END_OF_WAL, MORE, RECORD, SKIPPING, Walker
+from walstream.wal.totals cimport RecordTotals
+from walstream.wal.walk cimport DAMAGE, END_OF_WAL, MORE, RECORD, Walker
 
 ctypedef long long int64
 
@@ -24,12 +28,7 @@ cdef class WalScanner(WalInput):
     cdef Py_ssize_t side_have
     cdef list arrays
     cdef bint detached
-    cdef RecordMatch match
-    cdef uint64 from_lsn
-    cdef uint64 limit_lsn
-    cdef readonly uint64 first_lsn
-    cdef readonly uint64 next_lsn
-    cdef uint64[::1] no_sums
+    cdef RecordFilter chosen
 
     cdef uint64[::1] start_lsn
     cdef uint64[::1] end_lsn
@@ -60,36 +59,25 @@ cdef class WalScanner(WalInput):
     cdef byte[::1] image
 
     @cython.locals(code=int)
-    cdef int fill(self, Walker walker, RecordReader reader, RecordMatch match, const byte* p,
-                  Py_ssize_t end) noexcept nogil
+    cdef int fill(self, Walker walker, RecordReader reader, RecordFilter chosen,
+                  RecordMatch match, const byte* p, Py_ssize_t end) noexcept nogil
 
     @cython.locals(n=uint32, m=uint32, i=int, fpi=uint32, image=uint32, blocks=int, at=Py_ssize_t)
-    cdef int add_record(self, Walker walker, RecordReader reader,
+    cdef int add_record(self, Walker walker, RecordReader reader, RecordFilter chosen,
                         RecordMatch match) noexcept nogil
 
     @cython.locals(size=Py_ssize_t, grown=cython.p_uchar, at=Py_ssize_t)
     cdef Py_ssize_t put_aside(self, const byte* p, Py_ssize_t at, Py_ssize_t length) noexcept nogil
 
-    @cython.locals(lsn=uint64, at=Py_ssize_t, prev=uint64, room=Py_ssize_t, first=uint64,
-                   total=uint64, count=uint64, length=uint64, rmgr=uint32, info=uint32, hit=int,
-                   op=uint32, place=Py_ssize_t, step=Py_ssize_t)
-    cdef void pass_over(self, Walker walker, RecordMatch match, const byte* p, Py_ssize_t end,
-                        uint64[::1] totals, uint64 limit_lsn, bint summing) noexcept nogil
-
-    @cython.locals(end=Py_ssize_t, cursor=Py_ssize_t, payload=Py_ssize_t, highest=int,
-                   has_rel=bint, hit=int, block_id=int, flags=uint32, data=uint32, fits=bint)
-    cdef inline int skim(self, RecordMatch match, const byte* p, Py_ssize_t at,
-                         Py_ssize_t length) noexcept nogil
-
     @cython.locals(code=int, i=int, fpi=uint32, op=uint32, place=Py_ssize_t)
-    cdef int sum_up(self, Walker walker, RecordReader reader, RecordMatch match,
-                    const byte* p, Py_ssize_t end, uint64[::1] totals, uint64 from_lsn, uint64 limit_lsn) noexcept nogil
+    cdef int sum_up(self, Walker walker, RecordReader reader, RecordFilter chosen,
+                    RecordMatch match, const byte* p, Py_ssize_t end, RecordTotals totals) noexcept nogil
 
-    @cython.locals(code=int, walker=Walker, reader=RecordReader, match=RecordMatch, sums=uint64[::1])
-    cpdef bint add_totals(self, object totals, uint64 from_lsn, uint64 limit_lsn) except? -1
+    @cython.locals(code=int, walker=Walker, reader=RecordReader, chosen=RecordFilter, match=RecordMatch)
+    cpdef bint add_totals(self, RecordTotals totals) except? -1
 
     @cython.locals(start_lsn=uint64)
     cdef int note(self, int code) except -1
 
-    @cython.locals(code=int, walker=Walker, reader=RecordReader, match=RecordMatch)
+    @cython.locals(code=int, walker=Walker, reader=RecordReader, chosen=RecordFilter, match=RecordMatch)
     cpdef object poll_columns(self)

@@ -21,12 +21,16 @@ if TYPE_CHECKING:
     from walstream.wal.buffer import Bytes
     from walstream.wal.columns import RecordColumns
 if not cython.compiled:
-    from walstream.wal.buffer import bytes_of, move, release, resize, u8, u16, u32, u64
-    from walstream.wal.crc import prepare_crc, record_crc
+    from walstream.wal.buffer import bytes_of, move, release, resize
+    from walstream.wal.crc import prepare_crc
+    from walstream.wal.filter import RecordFilter
     from walstream.wal.input import WalInput
+    from walstream.wal.layout import MAX_XLINFO_TYPES, RM_XACT_ID
     from walstream.wal.match import RecordMatch
+    from walstream.wal.opcodes import XLOG_XACT_OPMASK
     from walstream.wal.record import RecordReader
-    from walstream.wal.walk import DAMAGE, END_OF_WAL, MORE, RECORD, SKIPPING, Walker
+    from walstream.wal.totals import RecordTotals
+    from walstream.wal.walk import DAMAGE, END_OF_WAL, MORE, RECORD, Walker
 
 prepare_crc()
 
@@ -95,11 +99,8 @@ class WalScanner(WalInput):
         self.keep_records = keep_records
         self.capacity = batch
         self.block_capacity = 2 * batch + 33
-        self.match = RecordMatch()
+        self.chosen = RecordFilter(RecordMatch(), 0, ALL_ONES)
         self.detached = detached
-        self.from_lsn = self.first_lsn = self.next_lsn = 0
-        self.limit_lsn = ALL_ONES
-        self.no_sums = array("Q", [0])
         self.n = self.m = 0
         self.side_size = self.side_have = 0
         if not cython.compiled:
@@ -137,18 +138,21 @@ class WalScanner(WalInput):
         self.side_have = 0
         walker = self.walker
         reader = self.reader
-        match = self.match
+        chosen = self.chosen
+        match = chosen.match
         if cython.compiled:
             p = bytes_of(self.piece)
             with cython.nogil:
-                code = self.fill(walker, reader, match, p, self.end)
+                code = self.fill(walker, reader, chosen, match, p, self.end)
         else:
-            code = self.fill(walker, reader, match, self.piece, self.end)
+            code = self.fill(walker, reader, chosen, match, self.piece, self.end)
         columns = self.take() if self.n else None
         self.note(code)
         if columns is not None:
             self.found(columns.start_lsn[0])
             return columns
+        if code == PAST_LIMIT:
+            self.found(self.chosen.next_lsn)
         if self.damage is not None:
             raise self.damage
         return None
@@ -172,17 +176,11 @@ class WalScanner(WalInput):
             self.drop_piece()
         return 0
 
-    def add_totals(self, totals: array[int], from_lsn: int, limit_lsn: int) -> bool:
+    def add_totals(self, totals: RecordTotals) -> bool:
         """Sums up the records of the piece without making columns; returns whether it is done.
 
-        Args:
-            totals: 3 * 4096 + 4 unsigned 64-bit numbers to add to: counts, bytes without page
-                images, bytes of page images, each by resource manager id times 16 plus
-                ``info >> 4`` (of Transaction only its lower three bits); then the start of the
-                first record (0 for none yet), of the last, its end, and the number of records.
-            from_lsn, limit_lsn: records that start before the one, or not before the other, are
-                left out; False is returned at the first that is not before ``limit_lsn``, which
-                is ``next_lsn`` then.
+        False is returned at the first that is not before the limit, which is ``next_lsn`` then.
+        All records between the limits count: a match is for columns.
 
         Raises:
             PageHeaderError, RecordError: as ``poll_columns``; what was before is summed up.
@@ -193,65 +191,58 @@ class WalScanner(WalInput):
             return True
         walker = self.walker
         reader = self.reader
-        match = self.match
-        sums = totals
+        chosen = self.chosen
+        match = chosen.match
         if cython.compiled:
             p = bytes_of(self.piece)
             with cython.nogil:
-                code = self.sum_up(walker, reader, match, p, self.end, sums, from_lsn, limit_lsn)
+                code = self.sum_up(walker, reader, chosen, match, p, self.end, totals)
         else:
-            code = self.sum_up(
-                walker, reader, match, self.piece, self.end, sums, from_lsn, limit_lsn
-            )
+            code = self.sum_up(walker, reader, chosen, match, self.piece, self.end, totals)
         self.note(code)
         if self.damage is not None:
             raise self.damage
-        return code != FULL
+        return code != PAST_LIMIT
 
     def sum_up(
         self,
         walker: Walker,
         reader: RecordReader,
+        chosen: RecordFilter,
         match: RecordMatch,
         p: Bytes,
         end: int,
-        totals: array[int],
-        from_lsn: int,
-        limit_lsn: int,
+        totals: RecordTotals,
     ) -> int:
         while True:
-            if walker.prev >= from_lsn:
-                self.pass_over(walker, match, p, end, totals, limit_lsn, True)
+            if walker.prev >= chosen.from_lsn:
+                chosen.pass_over(walker, match, p, end, totals)
             code = walker.advance(p, end)
             if code != RECORD:
                 if code == END_OF_WAL and walker.at < end:
                     continue
                 return code
-            if walker.start_lsn < from_lsn:
+            if walker.start_lsn < chosen.from_lsn:
                 continue
-            if walker.start_lsn >= limit_lsn:
-                self.next_lsn = walker.start_lsn
-                return FULL
-            if self.first_lsn == 0:
-                self.first_lsn = walker.start_lsn
+            if walker.start_lsn >= chosen.limit_lsn:
+                chosen.next_lsn = walker.start_lsn
+                return PAST_LIMIT
+            if chosen.first_lsn == 0:
+                chosen.first_lsn = walker.start_lsn
             reader.version = walker.version
             if reader.read(walker.record_p, walker.record_at, walker.total) != 0:
                 return BAD_BLOCKS
             fpi = 0
             for i in range(reader.block_count):
                 fpi += reader.image_length[i]
-            op = reader.info >> 4
-            if reader.rmgr == 1:
-                op &= 7
-            place = reader.rmgr * 16 + op
-            totals[place] += 1
-            totals[4096 + place] += reader.total_length - fpi
-            totals[8192 + place] += fpi
-            if totals[12288] == 0:
-                totals[12288] = walker.start_lsn
-            totals[12289] = walker.start_lsn
-            totals[12290] = walker.end_lsn
-            totals[12291] += 1
+            op = reader.info
+            if reader.rmgr == RM_XACT_ID:
+                op &= XLOG_XACT_OPMASK
+            place = reader.rmgr * MAX_XLINFO_TYPES + (op >> 4)
+            totals.count[place] += 1
+            totals.record[place] += reader.total_length - fpi
+            totals.fpi[place] += fpi
+            totals.add_span(walker.start_lsn, walker.start_lsn, walker.end_lsn, 1)
 
     def choose(self, match: RecordMatch, from_lsn: int = 0, limit_lsn: int | None = None) -> None:
         """From now on gives only records that fit and start in ``[from_lsn, limit_lsn)``.
@@ -260,148 +251,17 @@ class WalScanner(WalInput):
         later, whether it fits or not. At the first that is not before ``limit_lsn`` scanning ends:
         ``next_lsn`` is where it starts, and it was checked, too.
         """
-        self.match = match
-        self.from_lsn = from_lsn
-        self.limit_lsn = ALL_ONES if limit_lsn is None else limit_lsn
-        self.first_lsn = self.next_lsn = 0
+        self.chosen = RecordFilter(match, from_lsn, ALL_ONES if limit_lsn is None else limit_lsn)
 
-    def pass_over(
-        self,
-        walker: Walker,
-        match: RecordMatch,
-        p: Bytes,
-        end: int,
-        totals: array[int],
-        limit_lsn: int,
-        summing: bool,
-    ) -> None:
-        """Takes the records that lie whole on this page as long as nothing is special about them.
+    @property
+    def first_lsn(self) -> int:
+        """Where the first record at ``from_lsn`` or later starts; 0 before it is found."""
+        return self.chosen.first_lsn
 
-        They are summed up, or left out when they are not wanted. At the first that may be wanted,
-        is cut, or would fail any check, the walk is left before it: what such a record means only
-        ``Walker.advance`` and ``RecordReader.read`` say.
-        """
-        if walker.state != SKIPPING or walker.aborted != 0 or walker.version == 0:
-            return
-        lsn = walker.skip_to
-        at = walker.at + cython.cast(cython.Py_ssize_t, lsn - walker.lsn)
-        prev = walker.prev
-        if prev == 0 or lsn - walker.lsn >= 8 or lsn & 8191 == 0:
-            return
-        room = end - at
-        if room > cython.cast(cython.Py_ssize_t, 8192 - (lsn & 8191)):
-            room = cython.cast(cython.Py_ssize_t, 8192 - (lsn & 8191))
-        first = 0
-        total = 0
-        count = 0
-        while room >= 24 and lsn < limit_lsn:
-            length = u32(p, at)
-            if length < 24 or length > cython.cast(cython.ulonglong, room):
-                break
-            rmgr = u8(p, at + 17)
-            info = u8(p, at + 16)
-            if rmgr > 21 or (rmgr == 0 and info & 0xF0 == 0x40) or u64(p, at + 8) != prev:
-                break
-            hit = self.skim(match, p, at, length)
-            if hit < 0:
-                break
-            if (
-                not summing
-                and (match.any_rmgr or match.rmgrs[rmgr])
-                and (match.any_xid or u32(p, at + 4) == match.xid)
-                and (not match.by_block or hit > 0)
-                and not match.fullpage
-            ):
-                break
-            if record_crc(p, at, length) != u32(p, at + 20):
-                break
-            if summing:
-                op = info >> 4
-                if rmgr == 1:
-                    op &= 7
-                place = rmgr * 16 + op
-                totals[place] += 1
-                totals[4096 + place] += length
-            if first == 0:
-                first = lsn
-            count += 1
-            total = length
-            prev = lsn
-            step = (length + 7) & -8
-            at += step
-            lsn += step
-            room -= step
-        if count == 0:
-            return
-        # As Walker.finish leaves it behind the last of them.
-        walker.total = total
-        walker.lsn = prev + total
-        walker.at = at - cython.cast(cython.Py_ssize_t, lsn - walker.lsn)
-        walker.record_lsn = walker.start_lsn = walker.prev = prev
-        walker.skip_to = walker.end_lsn = walker.verified_end = lsn
-        if self.first_lsn == 0:
-            self.first_lsn = first
-        if summing:
-            if totals[12288] == 0:
-                totals[12288] = first
-            totals[12289] = prev
-            totals[12290] = lsn
-            totals[12291] += count
-
-    def skim(self, match: RecordMatch, p: Bytes, at: int, length: int) -> int:
-        """Checks the block headers of a record as ``RecordReader.read`` does, and keeps nothing.
-
-        Returns -1 for one that has page images or other rare parts, or fails a check; 1 when a
-        block reference is one that is wanted, else 0.
-        """
-        end = at + length
-        cursor = at + 24
-        payload = 0
-        highest = -1
-        has_rel = False
-        fits = False
-        hit = 0
-        while end - cursor > payload:
-            if end - cursor < 2:
-                return -1
-            block_id = cython.cast(cython.int, u8(p, cursor))
-            if block_id == 255:
-                payload += u8(p, cursor + 1)
-                cursor += 2
-                break
-            if block_id > 32 or block_id <= highest or end - cursor < 8:
-                return -1
-            highest = block_id
-            flags = u8(p, cursor + 1)
-            data = u16(p, cursor + 2)
-            if flags & 0x10 or (flags & 0x20 != 0) != (data != 0):
-                return -1
-            payload += data
-            cursor += 4
-            if flags & 0x80:
-                if not has_rel:
-                    return -1
-            else:
-                if end - cursor < 16:
-                    return -1
-                has_rel = True
-                if match.by_block:
-                    fits = match.any_relation or (
-                        u32(p, cursor + 8) == match.rel
-                        and u32(p, cursor + 4) == match.db
-                        and u32(p, cursor) == match.spc
-                    )
-                cursor += 12
-            if (
-                fits
-                and (match.any_fork or flags & 0x0F == match.fork)
-                and (match.any_block or u32(p, cursor) == match.block)
-            ):
-                hit = 1
-            cursor += 4
-        if end - cursor != payload:
-            return -1
-        return hit
+    @property
+    def next_lsn(self) -> int:
+        """Where the first record at ``limit_lsn`` or later starts; 0 before it is found."""
+        return self.chosen.next_lsn
 
     def make_arrays(self) -> None:
         """Makes the arrays that every batch is put together in."""
@@ -451,34 +311,44 @@ class WalScanner(WalInput):
         return RecordColumns(*values)
 
     def fill(
-        self, walker: Walker, reader: RecordReader, match: RecordMatch, p: Bytes, end: int
+        self,
+        walker: Walker,
+        reader: RecordReader,
+        chosen: RecordFilter,
+        match: RecordMatch,
+        p: Bytes,
+        end: int,
     ) -> int:
         """Adds records until the batch is full or ``p`` is done; returns why it ended."""
         while self.n < self.capacity and self.m + 33 <= self.block_capacity:
-            if not match.everything and walker.prev >= self.from_lsn:
-                self.pass_over(walker, match, p, end, self.no_sums, self.limit_lsn, False)
+            if not chosen.everything and walker.prev >= chosen.from_lsn:
+                chosen.pass_over(walker, match, p, end, None)
             code = walker.advance(p, end)
             if code != RECORD:
                 # What follows the end of WAL is looked at too: a right page makes it a hole.
                 if code == END_OF_WAL and walker.at < end:
                     continue
                 return code
-            if walker.start_lsn >= self.limit_lsn:
-                self.next_lsn = walker.start_lsn
+            if walker.start_lsn >= chosen.limit_lsn:
+                chosen.next_lsn = walker.start_lsn
                 return PAST_LIMIT
-            if self.first_lsn == 0 and walker.start_lsn >= self.from_lsn:
-                self.first_lsn = walker.start_lsn
-            code = self.add_record(walker, reader, match)
+            if chosen.first_lsn == 0 and walker.start_lsn >= chosen.from_lsn:
+                chosen.first_lsn = walker.start_lsn
+            code = self.add_record(walker, reader, chosen, match)
             if code != 0:
                 return code
         return FULL
 
-    def add_record(self, walker: Walker, reader: RecordReader, match: RecordMatch) -> int:
+    def add_record(
+        self, walker: Walker, reader: RecordReader, chosen: RecordFilter, match: RecordMatch
+    ) -> int:
         """Adds the walker's record if it fits; returns 0, BAD_BLOCKS or NO_MEMORY."""
         reader.version = walker.version
         if reader.read(walker.record_p, walker.record_at, walker.total) != 0:
             return BAD_BLOCKS
-        if walker.start_lsn < self.from_lsn or (not match.everything and not match.fits(reader)):
+        if walker.start_lsn < chosen.from_lsn:
+            return 0
+        if not chosen.everything and not match.fits(reader):
             return 0
         n = self.n
         m = self.m
