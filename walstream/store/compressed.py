@@ -17,7 +17,7 @@ import zstandard
 
 from walstream.errors import NoSpace, StorageError
 from walstream.store.file_layer import FileLayer, storage_error
-from walstream.store.segment_file import PARTIAL
+from walstream.store.segment_file import AHEAD, PARTIAL
 
 SUFFIX_OF_METHOD = {"none": "", "gzip": ".gz", "lz4": ".lz4", "zstd": ".zst"}
 LEVELS = {"none": (0, 0), "gzip": (1, 9), "lz4": (1, 12), "zstd": (1, 22)}
@@ -121,6 +121,7 @@ class CompressedSegment:
     Args:
         prefix: bytes of the segment from its start that are known; they are written and made
             durable before the file gets its ``.partial`` name.
+        ahead: see ``SegmentFile``.
     """
 
     comparable = False
@@ -135,6 +136,7 @@ class CompressedSegment:
         *,
         sync: bool = True,
         mode: int = 0o600,
+        ahead: bool = False,
     ) -> None:
         self.name = name + compression.suffix
         self._files = files
@@ -144,19 +146,21 @@ class CompressedSegment:
         self._out = b""
         self._at = 0
         self._unsynced = False
+        self._finished = False
         partial = directory / (self.name + PARTIAL)
-        self.path = directory / (self.name + PARTIAL + ".tmp")
+        self.path = directory / (self.name + PARTIAL + AHEAD)
         self._fd = self._call(
             "open", files.open, self.path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, mode
         )
         try:
             for piece in prefix:
                 self.write(0, [piece])
-            self.flush()
-            self._call("rename", files.rename, self.path, partial)
-            self.path = partial
-            if sync:
-                self._call("fsync directory of", files.fsync_directory, directory)
+            if not ahead:
+                self.flush()
+                self._call("rename", files.rename, self.path, partial)
+                self.path = partial
+                if sync:
+                    self._call("fsync directory of", files.fsync_directory, directory)
         except BaseException:
             self.close()
             files.unlink(self.path)
@@ -203,14 +207,30 @@ class CompressedSegment:
         except OSError as exc:
             raise StorageError(f"{action} {self.path}: {exc.strerror}", str(self.path)) from exc
 
-    def complete(self) -> None:
+    def appear(self) -> None:
+        """See ``SegmentFile.appear``."""
+        partial = self._directory / (self.name + PARTIAL)
+        self._fatal("rename", self._files.rename, self.path, partial)
+        self.path = partial
+        if self._sync:
+            self._fatal("fsync directory of", self._files.fsync_directory, self._directory)
+
+    def finish(self) -> None:
+        """Writes the end of the compressed data.
+
+        Raises:
+            NoSpace: the disk is full; call again.
+            StorageError: the write failed.
+        """
         self._drain()
-        if self._compressor is not None:
+        if not self._finished:
             self._out = self._compressor.finish()
-            del self._compressor
-            self._compressor = None  # type: ignore[assignment]
+            self._finished = True
             self._unsynced = False
         self._drain()
+
+    def complete(self) -> None:
+        """See ``SegmentFile.complete``; after ``finish``."""
         final = self._directory / self.name
         if self._sync:
             self._fatal("fsync", self._files.fsync, self._fd)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from concurrent.futures import Executor
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import NamedTuple
 from walstream.errors import StorageError, StoreError, WalDivergedError, WalError, WrongCluster
 from walstream.store.compressed import Compression, read_prefix, read_segment
 from walstream.store.file_layer import FileLayer, storage_error, write_durably
-from walstream.store.segment_file import PARTIAL
+from walstream.store.segment_file import AHEAD, PARTIAL
 from walstream.store.start_plan import (
     SUFFIXES,
     StartPlan,
@@ -63,6 +64,7 @@ class SegmentDirectory:
     Args:
         layer: the system calls.
         zero_fill: see ``SegmentFile``.
+        completer: see ``WalFiles``.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class SegmentDirectory:
         sync: bool,
         zero_fill: bool,
         file_mode: int,
+        completer: Executor | None = None,
     ) -> None:
         self.path = path
         self._layer = layer
@@ -87,6 +90,7 @@ class SegmentDirectory:
         self._sync = sync
         self._zero_fill = zero_fill
         self._file_mode = file_mode
+        self._completer = completer
 
     def survey(self, upstream: Upstream) -> Survey:
         """Returns where the directory and a server would go on; changes nothing.
@@ -126,6 +130,7 @@ class SegmentDirectory:
     def take_up(self, survey: Survey) -> WalFiles:
         """Does what was planned: keeps the history, sets dead branches aside, opens the segment."""
         upstream, plan = survey.upstream, survey.plan
+        self._remove_leftovers(upstream.segment_size)
         if upstream.history_text is not None:
             self.keep_history(upstream.timeline, upstream.history_text)
         if plan.anew:
@@ -146,6 +151,14 @@ class SegmentDirectory:
                 if entry.name != used:
                     self._layer.unlink(self.path / entry.name)
         return files
+
+    def _remove_leftovers(self, segment_size: int) -> None:
+        """Removes what a crash left of segments that were begun ahead: nobody was told of it."""
+        for name, size in list(regular_files(self.path)):
+            if name.endswith(PARTIAL + AHEAD) and parse_entry(
+                name.removesuffix(AHEAD), size, segment_size
+            ):
+                self._layer.unlink(self.path / name)
 
     def tail(self, upstream: Upstream, timeline: int, end_lsn: int) -> list[StoredWal]:
         """Returns the end of what is stored before ``end_lsn``, to compare with the server.
@@ -261,6 +274,7 @@ class SegmentDirectory:
             timeline,
             start_lsn,
             make_verifier(self._verify, expected, start_lsn, prev_lsn, decoder),
+            completer=self._completer,
             prefix=prefix,
             compression=self._compression,
             sync=self._sync,
