@@ -27,7 +27,7 @@ import trio
 from walstream.errors import ConnectionLost, NoSpace
 from walstream.store.file_layer import free_space
 from walstream.store.wal_files import WalFiles
-from walstream.tasks.bell import Bell
+from walstream.tasks.auto_reset_event import AutoResetEvent
 from walstream.tasks.watermark import Watermark
 from walstream.tasks.worker import Worker
 from walstream.wal.model import WalChunk
@@ -120,7 +120,7 @@ class WriteQueue:
         self._fsyncs_before = 0
         self._queue: deque[WalChunk] = deque()
         self._queued = 0
-        self._bell = Bell()
+        self._event = AutoResetEvent()
         self._room = trio.Event()
         self._idle = trio.Event()
         self._idle.set()
@@ -163,7 +163,7 @@ class WriteQueue:
         self._queue.append(chunk)
         self._queued += len(chunk.data)
         self.received.advance(chunk.start_lsn + len(chunk.data))
-        self._bell.ring()
+        self._event.set()
 
     @property
     def is_quick(self) -> bool:
@@ -200,7 +200,7 @@ class WriteQueue:
         rest = Batch(self.files, (), flush=True)
         self._handed_over = HandedOver(rest, take_back, ended)
         self._idle = trio.Event()
-        self._bell.ring()
+        self._event.set()
         return True
 
     def publish(self) -> None:
@@ -214,7 +214,7 @@ class WriteQueue:
         """Asks for a flush of what was put, soon."""
         if self.flushed.value < self.received.value:
             self._flush_wanted = True
-            self._bell.ring()
+            self._event.set()
 
     async def flush(self) -> None:
         """Returns when everything put before is on disk (without ``sync``: in the kernel).
@@ -241,7 +241,7 @@ class WriteQueue:
             task_status.started()
             try:
                 while True:
-                    await self._bell.wait()
+                    await self._event.wait()
                     while self._handed_over or self._queue or self._flush_wanted or self._completed:
                         await self._write_batch()
                     self._idle.set()
@@ -262,7 +262,7 @@ class WriteQueue:
         self._closing = True
         self._closed.set()
         self._flush_wanted = True
-        self._bell.ring()
+        self._event.set()
 
     async def until_idle(self) -> None:  # noqa: ASYNC910
         """Returns when all that was put is written and nobody has the thread.
@@ -272,7 +272,7 @@ class WriteQueue:
         while self._queue or not self._idle.is_set():
             if self._idle.is_set():
                 self._idle = trio.Event()
-            self._bell.ring()
+            self._event.set()
             await self._idle.wait()
 
     def _next_batch(self, files: WalFiles) -> Batch:
@@ -321,7 +321,7 @@ class WriteQueue:
     def _note_completion(self) -> None:
         self.publish()
         self._completed = True
-        self._bell.ring()
+        self._event.set()
 
     async def _patiently(
         self,
