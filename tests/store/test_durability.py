@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from tests.store.memory_files import MemoryFiles, PowerCut
+from tests.store.stepwise import Stepwise
 from walstream.errors import NoSpace, StorageError, WalDivergedError, WalGapError
 from walstream.segments.names import segment_file_name
 from walstream.store.wal_files import WalFiles
@@ -44,22 +46,39 @@ def durable_end(files: MemoryFiles) -> int:
 
 
 class DurableStore(RuleBasedStateMachine):
-    """A writer whose disk fails, is full, writes short, or loses power, at any call."""
+    """A writer whose disk fails, is full, writes short, or loses power, at any call.
 
-    @initialize(sync=st.just(True), zero_fill=st.booleans())
-    def begin(self, sync: bool, zero_fill: bool) -> None:
+    ``overlapped``: full segments are completed by a second thread, which gets on by one system call
+    at a time, when the machine says so or when the writer waits for it.
+    """
+
+    @initialize(sync=st.just(True), zero_fill=st.booleans(), overlapped=st.booleans())
+    def begin(self, sync: bool, zero_fill: bool, overlapped: bool) -> None:
         self.faults: list[str | None] = []
+        self.later_faults: list[str | None] = []
         self.told = 0
         self.zero_fill = zero_fill
-        self.disk = MemoryFiles(lambda _: self.faults.pop() if self.faults else None)
+        self.completer = Stepwise() if overlapped else None
+        self.disk = MemoryFiles(self.fault)
         self.open(0)
 
+    def fault(self, call: str) -> str | None:
+        if self.completer is not None and self.completer.is_inside():
+            self.completer.pause()
+            return self.later_faults.pop() if self.later_faults else None
+        return self.faults.pop() if self.faults else None
+
     def open(self, lsn: int) -> None:
-        self.files = WalFiles(self.disk, HOME, SIZE, 1, lsn, zero_fill=self.zero_fill)
+        self.files = WalFiles(
+            self.disk, HOME, SIZE, 1, lsn, zero_fill=self.zero_fill, completer=self.completer
+        )
 
     def restart(self) -> None:
         """A new process takes up what is told to be flushed; that must be there."""
+        if self.completer is not None:
+            self.completer.kill(PowerCut("the process is gone"))
         self.faults.clear()
+        self.later_faults.clear()
         assert self.told <= durable_end(self.disk)
         start = self.told
         if self.disk.exists(HOME / segment_file_name(1, start // SIZE, SIZE)):
@@ -70,7 +89,8 @@ class DurableStore(RuleBasedStateMachine):
         start = self.files.next_lsn
         data = STREAM[start : start + length]
         self.faults[:] = faults
-        try:
+
+        def write() -> None:
             self.files.feed([WalChunk(start, data, start, 0)])
             for _ in range(len(faults) + 1):
                 try:
@@ -80,6 +100,12 @@ class DurableStore(RuleBasedStateMachine):
                     continue
             if flush:
                 self.files.flush()
+
+        self.attempt(write)
+
+    def attempt(self, work: Callable[[], None]) -> None:
+        try:
+            work()
         except PowerCut:
             self.disk.power_off()
             self.restart()
@@ -104,6 +130,25 @@ class DurableStore(RuleBasedStateMachine):
     def write_with_faults(self, length: int, flush: bool, faults: list[str | None]) -> None:
         self.work(length, flush, faults)
 
+    @rule(
+        steps=st.integers(1, 6),
+        faults=st.lists(st.sampled_from([None, None, "eio", "cut"]), max_size=4),
+    )
+    def complete_meanwhile(self, steps: int, faults: list[str | None]) -> None:
+        """The other thread gets on; then the writer looks what became of it."""
+        if self.completer is not None:
+            self.later_faults[:] = faults
+            self.completer.step(steps)
+            self.flushed_is_on_disk()
+            self.attempt(self.files.settle)
+
+    @rule()
+    def process_is_killed(self) -> None:
+        if self.completer is not None:
+            self.completer.kill(PowerCut("the process is gone"))
+        self.disk.process_died()
+        self.restart()
+
     @rule()
     def power_cut(self) -> None:
         self.disk.power_off()
@@ -111,11 +156,10 @@ class DurableStore(RuleBasedStateMachine):
 
     @rule(back=st.integers(1, SIZE))
     def send_again(self, back: int) -> None:
-        self.files.write()
         end = self.files.next_lsn
         start = max(end - back, end - end % SIZE)
-        self.files.feed([WalChunk(start, STREAM[start:end], end, 0)])
-        assert self.files.next_lsn == end
+        self.attempt(lambda: self.files.feed([WalChunk(start, STREAM[start:end], end, 0)]))
+        assert self.files.next_lsn <= end
 
     @invariant()
     def flushed_is_on_disk(self) -> None:
@@ -132,6 +176,21 @@ class DurableStore(RuleBasedStateMachine):
                     number = int(path.name[16:], 16) + (int(path.name[8:16], 16) << 32) // SIZE
                     assert inode.durable == STREAM[number * SIZE : (number + 1) * SIZE]
 
+    @invariant()
+    def no_segment_is_seen_before_the_one_before_it(self) -> None:
+        """As pg_receivewal leaves a directory: complete segments, one ``.partial`` behind them."""
+        if hasattr(self, "files"):
+            for seen in (self.disk.entries, self.disk.durable_entries):
+                names = [path.name for path in seen if not path.name.endswith(".tmp")]
+                newest = max(names, default="")[:24]
+                assert len({name[:24] for name in names}) == len(names)
+                assert not [n for n in names if n.endswith(".partial") and n[:24] != newest]
+
+    def teardown(self) -> None:
+        if getattr(self, "completer", None) is not None:
+            assert self.completer is not None
+            self.completer.kill(PowerCut("the end"))
+
 
 DurableStore.TestCase.settings = settings(max_examples=30, stateful_step_count=20, deadline=None)
 TestDurableStore = DurableStore.TestCase
@@ -142,24 +201,41 @@ CALLS = 60
 
 @pytest.mark.parametrize("kind", ["eio", "enospc", "short", "cut"])
 @pytest.mark.parametrize("at", range(CALLS))
-def test_each_system_call_fails_once(kind: str, at: int) -> None:
+@pytest.mark.parametrize("steps", [None, 0, 1, 3])
+def test_each_system_call_fails_once(kind: str, at: int, steps: int | None) -> None:
+    """``steps``: how far a completion gets meanwhile with each write; None: there is no other."""
     calls = count()
-    disk = MemoryFiles(lambda _: kind if next(calls) == at else None)
+    completer = None if steps is None else Stepwise()
+
+    def fault(_: str) -> str | None:
+        if completer is not None and completer.is_inside():
+            completer.pause()
+        return kind if next(calls) == at else None
+
+    disk = MemoryFiles(fault)
     told = 0
     try:
-        files = WalFiles(disk, HOME, SIZE, 1, 0)
+        files = WalFiles(disk, HOME, SIZE, 1, 0, completer=completer)
         for start in range(0, SIZE * 5, 50):
             files.feed([WalChunk(start, STREAM[start : start + 50], start, 0)])
             try:
                 files.write()
             except NoSpace:
                 files.write()
-            files.flush()
+            if completer is not None and steps:
+                completer.step(steps)
+            assert files.flushed_lsn <= durable_end(disk)
+            if start % 3:
+                files.flush()
             told = files.flushed_lsn
             assert told <= durable_end(disk)
+        files.close()
+        assert files.flushed_lsn == files.written_lsn <= durable_end(disk)
     except (PowerCut, StorageError):
         disk.power_off()
     assert told <= durable_end(disk)
+    if completer is not None:
+        completer.kill(PowerCut("the end"))
 
 
 def test_gaps_and_differences_are_refused() -> None:

@@ -67,3 +67,11 @@ async def test_a_call_is_refused_after_the_end() -> None:
         pass
     with pytest.raises(trio.ClosedResourceError):
         await worker.call(lambda: None)
+
+
+async def test_two_jobs_at_once_are_refused() -> None:
+    async with Worker("mine") as worker:
+        worker.begin(lambda: None)
+        with pytest.raises(trio.BusyResourceError):
+            worker.begin(lambda: None)
+        await worker.finish()

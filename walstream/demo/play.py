@@ -71,7 +71,10 @@ async def show_all(console: Console, server: DemoServer, application: Applicatio
 async def stream_workload(
     console: Console, server: DemoServer, application: Application
 ) -> tuple[dict[str, int], dict[str, str]]:
-    """Runs the workload and shows the stream meanwhile; returns LSNs of moments, and paths."""
+    """Runs the workload and shows the stream meanwhile; returns LSNs of moments, and paths.
+
+    Cancellation: takes effect when the workload is over.
+    """
     moments: dict[str, int] = {}
     steps = ["starting"]
 
@@ -105,7 +108,10 @@ async def stream_workload(
 async def show_history(
     console: Console, application: Application, path: str, moments: dict[str, int]
 ) -> None:
-    """Shows what happened to block 0 of the account table."""
+    """Shows what happened to block 0 of the account table.
+
+    Cancellation: nothing is left behind.
+    """
     locator, fork = parse_relation(path)
     tag = BufferTag(*locator, fork, 0)
     console.print(history_table(f"account ({path})", 0, application.pages.history(tag)))
@@ -127,7 +133,10 @@ async def show_history(
 async def verify(
     console: Console, server: DemoServer, application: Application, paths: dict[str, str]
 ) -> int:
-    """Compares every page of the workload's relations; returns how many differ."""
+    """Compares every page of the workload's relations; returns how many differ.
+
+    Cancellation: nothing is left behind.
+    """
     results: dict[str, Comparison] = {}
     for name, path in paths.items():
         forks = [path + suffix for suffix in ("", "_vm")]

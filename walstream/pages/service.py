@@ -41,7 +41,10 @@ class Redo(Protocol):
     """What the service needs of a redo manager."""
 
     async def redo(self, request: RedoRequest, *, version: int, stamp_hints: bool) -> bytes:
-        """See ``RedoManager.redo``."""
+        """See ``RedoManager.redo``.
+
+        Cancellation: the reply is dropped; nobody else notices.
+        """
 
 
 class Base(NamedTuple):

@@ -39,7 +39,10 @@ class ChunkSink(WalSink):
         self._at: StartPoint | None = None
 
     async def held(self, upstream: Upstream) -> list[StoredWal]:
-        """Returns nothing: what was taken is the caller's, and cannot be asked for."""
+        """Returns nothing: what was taken is the caller's, and cannot be asked for.
+
+        Cancellation: none; not a checkpoint.
+        """
         return []
 
     async def begin(self, upstream: Upstream) -> StartPoint:
@@ -48,6 +51,8 @@ class ChunkSink(WalSink):
         Raises:
             WrongCluster: the server is not of the cluster that WAL came from so far.
             WalDivergedError: the server's history left ours before what was taken.
+
+        Cancellation: none; not a checkpoint.
         """
         before, self._upstream = self._upstream, upstream
         if before is not None and before.system_id != upstream.system_id:
@@ -70,22 +75,34 @@ class ChunkSink(WalSink):
         return self._at
 
     async def missing_histories(self) -> list[int]:
-        """Returns none: history files are not kept."""
+        """Returns none: history files are not kept.
+
+        Cancellation: none; not a checkpoint.
+        """
         return []
 
     async def keep_history(self, timeline: int, history_text: bytes) -> None:
-        """Keeps nothing."""
+        """Keeps nothing.
+
+        Cancellation: none; not a checkpoint.
+        """
 
     def holes(self) -> list[WalHole]:
         """Returns none."""
         return []
 
     async def fill(self, hole: WalHole, chunks: trio.MemoryReceiveChannel[WalChunk]) -> None:
-        """Is never asked: there are no holes."""
+        """Is never asked: there are no holes.
+
+        Cancellation: none; not a checkpoint.
+        """
         raise AssertionError(hole)
 
     async def follow(self, timeline: int, switch_lsn: int, history_text: bytes) -> StartPoint:
-        """Goes over to the next timeline, where WAL goes on at ``switch_lsn``."""
+        """Goes over to the next timeline, where WAL goes on at ``switch_lsn``.
+
+        Cancellation: none; not a checkpoint.
+        """
         assert self._at is not None
         self._at = StartPoint(timeline, self._at.start_lsn)
         return self._at
@@ -103,7 +120,10 @@ class ChunkSink(WalSink):
             mark.advance(end_lsn)
 
     async def flush(self) -> None:
-        """Returns at once: what was put was taken."""
+        """Returns at once: what was put was taken.
+
+        Cancellation: nothing happened.
+        """
         await trio.lowlevel.checkpoint()
 
     def request_flush(self) -> None:

@@ -149,6 +149,8 @@ async def resolve(
     Raises:
         ConnectionLost: no host name could be resolved.
         ServerRefused: as ``effective_parameters``.
+
+    Cancellation: nothing is left behind.
     """
     effective = effective_parameters(conninfo)
     base = {

@@ -18,7 +18,7 @@ import trio
 from walstream.errors import ConnectionLost
 from walstream.replication.libpq import ReplicationConnection, one_line
 from walstream.replication.messages import UNIX_TO_PG_EPOCH_US, encode_status_update
-from walstream.tasks.bell import Bell
+from walstream.tasks.auto_reset_event import AutoResetEvent
 from walstream.tasks.conflict import ConflictDetector
 
 # How long a reply that the server asked for waits for the disk before it goes out as it stands.
@@ -47,7 +47,10 @@ class LocalWal(Protocol):
         """Asks for a flush soon, before the next update by the clock."""
 
     async def flush(self) -> None:
-        """Flushes, before an update that the server asked for; given up after a moment."""
+        """Flushes, before an update that the server asked for; given up after a moment.
+
+        Cancellation: the flush may still happen.
+        """
 
 
 class StatusSender:
@@ -76,7 +79,7 @@ class StatusSender:
         self._interval_s = interval_s or math.inf
         self._timeout_s = timeout_s or math.inf
         self._local = local
-        self._bell = Bell()
+        self._event = AutoResetEvent()
         self._runs = False
         self._asked = False
         self._told_lsn = 0
@@ -92,12 +95,12 @@ class StatusSender:
 
     def wake(self) -> None:
         """Has ``run`` look for news: what is flushed may have moved."""
-        self._bell.ring()
+        self._event.set()
 
     def ask(self) -> None:
         """The server wants an update at once: has ``run`` send one."""
         self._asked = True
-        self._bell.ring()
+        self._event.set()
 
     async def answer(self) -> None:
         """The server wants an update at once: has ``run`` send one, or sends it here without.
@@ -116,7 +119,7 @@ class StatusSender:
     def tell_again(self) -> None:
         """Has ``run`` send what was told last once more: it may not have gone out whole."""
         self._told_lsn = 0
-        self._bell.ring()
+        self._event.set()
 
     # -- the task
 
@@ -141,7 +144,7 @@ class StatusSender:
         while True:
             left_s = self._timeout_s / (1 if self._pinged else 2) - self._silent_s()
             with trio.move_on_at(min(next_at, trio.current_time() + left_s)):
-                await self._bell.wait()
+                await self._event.wait()
             if self._local is not None and self._local.keeps_reader:
                 self.heard()
             silent_s = self._silent_s()

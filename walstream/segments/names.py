@@ -15,6 +15,8 @@ from typing import NamedTuple
 from walstream.segments.compression import SUFFIXES
 
 PARTIAL = ".partial"
+# Behind .partial: a file that is not to be taken for WAL yet. A crash may leave one.
+AHEAD = ".tmp"
 
 # What may follow the 24 digits, those that are taken first in front: a complete file before an
 # unfinished one, a plain one before a compressed one. (suffix, compression, partial)

@@ -13,7 +13,7 @@ from typing import Any
 
 from walstream.errors import NoSpace, WriteError
 from walstream.segments.compression import Compression, Compressor
-from walstream.segments.names import PARTIAL
+from walstream.segments.names import AHEAD, PARTIAL
 from walstream.store.file_layer import FileLayer, storage_error
 
 
@@ -23,6 +23,7 @@ class CompressedSegment:
     Args:
         prefix: bytes of the segment from its start that are known; they are written and made
             durable before the file gets its ``.partial`` name.
+        ahead: see ``SegmentFile``.
     """
 
     comparable = False
@@ -37,6 +38,7 @@ class CompressedSegment:
         *,
         sync: bool = True,
         mode: int = 0o600,
+        ahead: bool = False,
     ) -> None:
         self.name = name + compression.suffix
         self._files = files
@@ -46,19 +48,21 @@ class CompressedSegment:
         self._out = b""
         self._at = 0
         self._unsynced = False
+        self._finished = False
         partial = directory / (self.name + PARTIAL)
-        self.path = directory / (self.name + PARTIAL + ".tmp")
+        self.path = directory / (self.name + PARTIAL + AHEAD)
         self._fd = self._call(
             "open", files.open, self.path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, mode
         )
         try:
             for piece in prefix:
                 self.write(0, [piece])
-            self.flush()
-            self._call("rename", files.rename, self.path, partial)
-            self.path = partial
-            if sync:
-                self._call("fsync directory of", files.fsync_directory, directory)
+            if not ahead:
+                self.flush()
+                self._call("rename", files.rename, self.path, partial)
+                self.path = partial
+                if sync:
+                    self._call("fsync directory of", files.fsync_directory, directory)
         except BaseException:
             self.close()
             files.unlink(self.path)
@@ -106,13 +110,31 @@ class CompressedSegment:
         except OSError as exc:
             raise WriteError(f"{action} {self.path}: {exc.strerror}", str(self.path)) from exc
 
-    def complete(self) -> None:
+    def appear(self) -> None:
+        """See ``SegmentFile.appear``."""
+        partial = self._directory / (self.name + PARTIAL)
+        self._fatal("rename", self._files.rename, self.path, partial)
+        self.path = partial
+        if self._sync:
+            self._fatal("fsync directory of", self._files.fsync_directory, self._directory)
+
+    def finish(self) -> None:
+        """Writes the end of the compressed data.
+
+        Raises:
+            NoSpace: the disk is full; call again.
+            WriteError: the write failed.
+        """
         self._drain()
-        if self._compressor is not None:
+        if not self._finished:
+            assert self._compressor is not None
             self._out = self._compressor.finish()
-            self._compressor = None
+            self._finished = True
             self._unsynced = False
         self._drain()
+
+    def complete(self) -> None:
+        """See ``SegmentFile.complete``; after ``finish``."""
         final = self._directory / self.name
         if self._sync:
             self._fatal("fsync", self._files.fsync, self._fd)

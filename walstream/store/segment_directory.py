@@ -6,6 +6,7 @@ the newest segment and opens it. Synchronous; what becomes of the WAL is the wri
 
 from __future__ import annotations
 
+from concurrent.futures import Executor
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -16,10 +17,12 @@ from walstream.segments.compression import Compression
 from walstream.segments.files import read_error, read_head, read_prefix, regular_files
 from walstream.segments.header import read_long_header
 from walstream.segments.names import (
+    AHEAD,
     PARTIAL,
     UNFINISHED,
     history_file_name,
     parse_history_name,
+    parse_segment_name,
     segment_file_name,
     segment_names,
 )
@@ -68,6 +71,7 @@ class SegmentDirectory:
     Args:
         layer: the system calls.
         zero_fill: see ``SegmentFile``.
+        completer: see ``WalFiles``.
     """
 
     def __init__(
@@ -82,6 +86,7 @@ class SegmentDirectory:
         sync: bool,
         zero_fill: bool,
         file_mode: int,
+        completer: Executor | None = None,
     ) -> None:
         self.path = path
         self._layer = layer
@@ -92,6 +97,7 @@ class SegmentDirectory:
         self._sync = sync
         self._zero_fill = zero_fill
         self._file_mode = file_mode
+        self._completer = completer
 
     def survey(self, upstream: Upstream) -> Survey:
         """Returns where the directory and a server would go on; changes nothing.
@@ -131,6 +137,7 @@ class SegmentDirectory:
     def take_up(self, survey: Survey) -> WalFiles:
         """Does what was planned: keeps the history, sets dead branches aside, opens the segment."""
         upstream, plan = survey.upstream, survey.plan
+        self._remove_leftovers()
         if upstream.history_text is not None:
             self.keep_history(upstream.timeline, upstream.history_text)
         if plan.anew:
@@ -151,6 +158,12 @@ class SegmentDirectory:
                 if entry.name != used:
                     self._layer.unlink(self.path / entry.name)
         return files
+
+    def _remove_leftovers(self) -> None:
+        """Removes what a crash left of segments that were begun ahead: nobody was told of it."""
+        for name, _ in list(regular_files(self.path)):
+            if name.endswith(PARTIAL + AHEAD) and parse_segment_name(name.removesuffix(AHEAD)):
+                self._layer.unlink(self.path / name)
 
     def tail(self, upstream: Upstream, timeline: int, end_lsn: int) -> list[StoredWal]:
         """Returns the end of what is stored before ``end_lsn``, to compare with the server.
@@ -267,6 +280,7 @@ class SegmentDirectory:
             timeline,
             start_lsn,
             make_verifier(self._verify, expected, start_lsn, prev_lsn, decoder),
+            completer=self._completer,
             prefix=prefix,
             compression=self._compression,
             sync=self._sync,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import ParamSpec, Protocol, TypeVar
 
 from walstream.errors import NoSpace, WriteError
-from walstream.segments.names import PARTIAL
+from walstream.segments.names import AHEAD, PARTIAL
 from walstream.store.file_layer import FileLayer, storage_error
 
 P = ParamSpec("P")
@@ -33,6 +33,8 @@ class Segment(Protocol):
     def write(self, offset: int, buffers: list[bytes | memoryview]) -> int: ...
     def read(self, offset: int, length: int) -> bytes: ...
     def flush(self) -> None: ...
+    def appear(self) -> None: ...
+    def finish(self) -> None: ...
     def complete(self) -> None: ...
     def close(self) -> None: ...
 
@@ -49,6 +51,8 @@ class SegmentFile:
         zero_fill: write the zeros instead of reserving them. Slower at creation, but later
             fdatasyncs then change data only: what a synchronous standby wants.
         mode: permissions of a new file.
+        ahead: the segment before is not complete yet: a new file under a name that is passed over,
+            until ``appear``.
     """
 
     comparable = True
@@ -63,6 +67,7 @@ class SegmentFile:
         sync: bool = True,
         zero_fill: bool = False,
         mode: int = 0o600,
+        ahead: bool = False,
     ) -> None:
         self.name = name
         self.size = size
@@ -71,9 +76,11 @@ class SegmentFile:
         self._sync = sync
         self._zero_fill = zero_fill
         self._started = 0
-        self.path = directory / (name + PARTIAL)
-        existed = files.exists(self.path)
-        self._fd = self._call("open", files.open, self.path, os.O_RDWR | os.O_CREAT, mode)
+        self._ahead = ahead
+        self.path = directory / (name + PARTIAL + (AHEAD if ahead else ""))
+        existed = files.exists(self.path) and not ahead
+        flags = os.O_RDWR | os.O_CREAT | (os.O_TRUNC if ahead else 0)
+        self._fd = self._call("open", files.open, self.path, flags, mode)
         try:
             if not existed or files.size(self._fd) != size:
                 self._make_full_size(zero_fill)
@@ -104,7 +111,20 @@ class SegmentFile:
             self._call("allocate", files.allocate, self._fd, self.size)
         if self._sync:
             self._call("fsync", files.fsync, self._fd)
-            self._call("fsync directory of", files.fsync_directory, self._directory)
+            if not self._ahead:
+                self._call("fsync directory of", files.fsync_directory, self._directory)
+
+    def appear(self) -> None:
+        """Gives a file that was made ``ahead`` its ``.partial`` name, durably.
+
+        Raises:
+            StorageError: rename or fsync failed; the file must not be used any more.
+        """
+        partial = self._directory / (self.name + PARTIAL)
+        self._fatal("rename", self._files.rename, self.path, partial)
+        self.path = partial
+        if self._sync:
+            self._fatal("fsync directory of", self._files.fsync_directory, self._directory)
 
     def _write_some(self, buffers: Sequence[bytes | memoryview], offset: int) -> int:
         done = self._call("write", self._files.write, self._fd, buffers, offset)
@@ -174,6 +194,9 @@ class SegmentFile:
             function(*args, **named)
         except OSError as exc:
             raise WriteError(f"{action} {self.path}: {exc.strerror}", str(self.path)) from exc
+
+    def finish(self) -> None:
+        """Writes what ``complete`` needs; here that is nothing."""
 
     def complete(self) -> None:
         """Makes the file durable under its final name and closes it.

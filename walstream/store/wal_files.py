@@ -3,6 +3,12 @@
 Checks that each chunk goes on where the last one ended, compares what is sent twice, splits at
 segment ends, writes, flushes, completes. Runs in a worker thread, one call at a time. After
 ``NoSpace`` the same object can be asked to go on; after any other error it cannot.
+
+A full segment is made durable by a ``completer``, beside the next one that is written meanwhile.
+Order is kept all the same: one segment at a time is completed, the next waits for it before it is
+flushed or completed itself, and ``flushed_lsn`` moves when its fsyncs have returned. Until then the
+next one's file has a name that nobody takes for WAL (``SegmentFile`` with ``ahead``): a directory
+never shows more than pg_receivewal's would, complete segments and one ``.partial`` behind them.
 """
 
 from __future__ import annotations
@@ -10,9 +16,10 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent import futures
 from pathlib import Path
 
-from walstream.errors import WalDivergedError, WalGapError
+from walstream.errors import NoSpace, WalDivergedError, WalGapError
 from walstream.segments.compression import NO_COMPRESSION, Compression
 from walstream.segments.names import segment_file_name
 from walstream.store.compressed_segment import CompressedSegment
@@ -37,6 +44,7 @@ class WalFiles:
         start_lsn: a segment start, or a position within the open segment up to which its bytes
             are known: ``.partial`` holds them, or ``prefix``.
         verifier: sees every new byte once, before it is written.
+        completer: makes full segments durable, one at a time; None: here, before the next begins.
         prefix: the known bytes of the open segment where a new file is to be made of them; None:
             the plain ``.partial`` has them and is gone on with.
     """
@@ -50,6 +58,7 @@ class WalFiles:
         start_lsn: int,
         verifier: Verifier | None = None,
         *,
+        completer: futures.Executor | None = None,
         prefix: Iterator[bytes] | None = None,
         compression: Compression = NO_COMPRESSION,
         sync: bool = True,
@@ -67,6 +76,12 @@ class WalFiles:
         self._mode = mode
         self._pending: deque[bytes | memoryview] = deque()
         self._segment: Segment | None = None
+        self._full = False
+        self._ahead = False
+        self._completer = completer
+        self._completing: Segment | None = None
+        self.completion: futures.Future[None] | None = None
+        """That of the last full segment, until it was noticed that it is over (``settle``)."""
         self.next_lsn = self.written_lsn = self.flushed_lsn = start_lsn
         self.sync_seconds = self.slowest_sync_seconds = 0.0
         self.syncs = 0
@@ -161,6 +176,9 @@ class WalFiles:
             NoSpace: the disk is full; what was written is kept, call again.
             StorageError: a system call failed.
         """
+        self.settle()
+        if self._full:
+            self._complete()
         pending = self._pending
         while pending:
             segment = self._segment or self._open()
@@ -185,34 +203,76 @@ class WalFiles:
                 break
             size -= len(buffer)
         if self.written_lsn % self._size == 0:
+            self._full = True
+            self._complete()
+
+    def _complete(self) -> None:
+        """Has the full segment made durable, after the one before."""
+        segment = self._segment
+        assert segment is not None
+        segment.finish()
+        self._wait()
+        self._segment, self._full = None, False
+        self._completing = segment
+        if self._completer is None:
+            self._make_durable(segment, self.written_lsn)
+            self._completing = None
+        else:
+            self.completion = self._completer.submit(self._make_durable, segment, self.written_lsn)
+
+    def _make_durable(self, segment: Segment, end_lsn: int) -> None:
+        self._durably(segment.complete)
+        if self._sync:
+            self.flushed_lsn = end_lsn
+
+    def settle(self) -> None:
+        """Notices that the last full segment is complete, if it is; never waits for it.
+
+        Raises:
+            StorageError: it could not be made durable.
+        """
+        if self.completion is not None and self.completion.done():
+            self._wait()
+
+    def _wait(self) -> None:
+        """Waits until the last full segment is complete; then the next may be seen."""
+        if self.completion is not None:
+            completion, self.completion = self.completion, None
+            completion.result()
+            self._completing = None
+        if self._ahead:
             assert self._segment is not None
-            self._durably(self._segment.complete)
-            self._segment = None
-            if self._sync:
-                self.flushed_lsn = self.written_lsn
+            self._durably(self._segment.appear)
+            self._ahead = False
 
     def flush(self) -> None:
         """Makes what was written durable.
 
         Raises:
-            StorageError: fdatasync failed.
+            NoSpace: a compressed segment has no room for what it still held; call again.
+            StorageError: fdatasync failed, or a full segment could not be made durable.
         """
+        self._wait()
         if self.flushed_lsn == self.written_lsn or not self._sync:
             return
-        if self._segment is not None:
-            self._durably(self._segment.flush)
+        assert self._segment is not None
+        self._durably(self._segment.flush)
         self.flushed_lsn = self.written_lsn
 
     def _durably(self, action: Callable[[], None]) -> None:
         """Runs what fsyncs. Once it failed it is never tried again: it would seem to succeed."""
         assert not self._failed
-        self._failed = True
         started = time.perf_counter()
-        action()
+        try:
+            action()
+        except NoSpace:  # of a write before it: nothing was tried that could seem to succeed
+            raise
+        except BaseException:
+            self._failed = True
+            raise
         self.sync_seconds = time.perf_counter() - started
         self.slowest_sync_seconds = max(self.slowest_sync_seconds, self.sync_seconds)
         self.syncs += 1
-        self._failed = False
 
     def close(self) -> None:
         """Flushes what was written and closes the file, which stays ``.partial``.
@@ -220,19 +280,23 @@ class WalFiles:
         After a failed flush the file is only closed.
 
         Raises:
-            StorageError: fdatasync failed.
+            StorageError: an fsync failed that was not told of yet.
         """
         try:
-            if not self._failed:
+            if not self._failed or self.completion is not None:
                 self.flush()
         finally:
             self.abandon()
 
     def abandon(self) -> None:
-        """Closes the file without a flush."""
-        if self._segment is not None:
-            self._segment.close()
-            self._segment = None
+        """Closes the files without a flush; waits for a completion that is under way."""
+        if self.completion is not None:
+            futures.wait([self.completion])
+            self.completion = None
+        for segment in (self._completing, self._segment):
+            if segment is not None:
+                segment.close()
+        self._completing = self._segment = None
 
     @property
     def comparable(self) -> bool:
@@ -250,7 +314,9 @@ class WalFiles:
                 prefix or iter(()),
                 sync=self._sync,
                 mode=self._mode,
+                ahead=self.completion is not None,
             )
+            self._ahead = self.completion is not None
             return self._segment
         segment = self._segment = SegmentFile(
             self._files,
@@ -260,7 +326,9 @@ class WalFiles:
             sync=self._sync,
             zero_fill=self._zero_fill,
             mode=self._mode,
+            ahead=self.completion is not None,
         )
+        self._ahead = self.completion is not None
         if prefix is not None:
             at = 0
             for piece in prefix:

@@ -2,8 +2,9 @@
 
 One task (``run``) writes. Everything that blocks happens in a thread of its own: a batch of chunks
 is verified, written and, where it is time, flushed as one job. While it runs the next batch is
-received. A full disk pauses the task until there is space; the receiver then stops reading, its
-status sender does not. Which files are open, and why, is for ``writer.py`` to say.
+received; while a full segment is made durable, in a second thread, the next one is written. A full
+disk pauses the task until there is space; the receiver then stops reading, its status sender does
+not. Which files are open, and why, is for ``writer.py`` to say.
 
 While nothing is queued, the thread and its files can be handed over to somebody who reads, writes
 and flushes by himself (``hand_over``): a synchronous standby.
@@ -15,6 +16,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,7 +27,7 @@ import trio
 from walstream.errors import ConnectionLost, NoSpace
 from walstream.store.file_layer import free_space
 from walstream.store.wal_files import WalFiles
-from walstream.tasks.bell import Bell
+from walstream.tasks.auto_reset_event import AutoResetEvent
 from walstream.tasks.watermark import Watermark
 from walstream.tasks.worker import Worker
 from walstream.wal.model import WalChunk
@@ -96,9 +98,17 @@ class WriteQueue:
         synchronous: flush whenever no more input waits.
         sync: False never calls fsync; ``flushed`` then never moves.
         flushed: the mark to use, where its owner shows it to others before there is a writer.
+        completer: that of the files; shut down with the queue.
     """
 
-    def __init__(self, *, synchronous: bool, sync: bool, flushed: Watermark | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        synchronous: bool,
+        sync: bool,
+        flushed: Watermark | None = None,
+        completer: ThreadPoolExecutor | None = None,
+    ) -> None:
         self.received = Watermark()
         self.written = Watermark()
         self.flushed = flushed or Watermark()
@@ -110,11 +120,14 @@ class WriteQueue:
         self._fsyncs_before = 0
         self._queue: deque[WalChunk] = deque()
         self._queued = 0
-        self._bell = Bell()
+        self._event = AutoResetEvent()
         self._room = trio.Event()
         self._idle = trio.Event()
         self._idle.set()
         self._flush_wanted = False
+        self._completer = completer
+        self._completion: Future[None] | None = None
+        self._completed = False
         self._closing = False
         self._closed = trio.Event()
         self._full_since = 0.0
@@ -150,7 +163,7 @@ class WriteQueue:
         self._queue.append(chunk)
         self._queued += len(chunk.data)
         self.received.advance(chunk.start_lsn + len(chunk.data))
-        self._bell.ring()
+        self._event.set()
 
     @property
     def is_quick(self) -> bool:
@@ -187,7 +200,7 @@ class WriteQueue:
         rest = Batch(self.files, (), flush=True)
         self._handed_over = HandedOver(rest, take_back, ended)
         self._idle = trio.Event()
-        self._bell.ring()
+        self._event.set()
         return True
 
     def publish(self) -> None:
@@ -201,7 +214,7 @@ class WriteQueue:
         """Asks for a flush of what was put, soon."""
         if self.flushed.value < self.received.value:
             self._flush_wanted = True
-            self._bell.ring()
+            self._event.set()
 
     async def flush(self) -> None:
         """Returns when everything put before is on disk (without ``sync``: in the kernel).
@@ -228,8 +241,8 @@ class WriteQueue:
             task_status.started()
             try:
                 while True:
-                    await self._bell.wait()
-                    while self._handed_over or self._queue or self._flush_wanted:
+                    await self._event.wait()
+                    while self._handed_over or self._queue or self._flush_wanted or self._completed:
                         await self._write_batch()
                     self._idle.set()
                     if self._closing:
@@ -237,6 +250,8 @@ class WriteQueue:
             finally:
                 with trio.CancelScope(shield=True):
                     await self.shut()
+                    if self._completer is not None:
+                        self._completer.shutdown()
 
     def close(self) -> None:
         """Ends ``run`` after everything that was put is on disk.
@@ -247,7 +262,7 @@ class WriteQueue:
         self._closing = True
         self._closed.set()
         self._flush_wanted = True
-        self._bell.ring()
+        self._event.set()
 
     async def until_idle(self) -> None:  # noqa: ASYNC910
         """Returns when all that was put is written and nobody has the thread.
@@ -257,7 +272,7 @@ class WriteQueue:
         while self._queue or not self._idle.is_set():
             if self._idle.is_set():
                 self._idle = trio.Event()
-            self._bell.ring()
+            self._event.set()
             await self._idle.wait()
 
     def _next_batch(self, files: WalFiles) -> Batch:
@@ -268,6 +283,7 @@ class WriteQueue:
         self._queue.clear()
         self._queued = 0
         self._flush_wanted = False
+        self._completed = False
         self._room.set()
         return batch
 
@@ -282,11 +298,30 @@ class WriteQueue:
             batch = self._next_batch(self.files)
             job = partial(self._worker.call, batch)
         else:
-            self._flush_wanted = False
+            self._flush_wanted = self._completed = False
             return  # noqa: ASYNC910
         again: Callable[[], Awaitable[None]] = partial(self._worker.call, batch)
         await self._patiently(job, again, lambda: self._publish(batch.files))
         self._publish(batch.files)
+        self._watch(batch.files)
+
+    def _watch(self, files: WalFiles) -> None:
+        """Has ``run`` look at the files when the segment that they complete is on disk."""
+        completion = files.completion
+        if completion is not None and completion is not self._completion:
+            self._completion = completion
+            token = trio.lowlevel.current_trio_token()
+
+            def over(_: Future[None]) -> None:
+                with suppress(trio.RunFinishedError):
+                    token.run_sync_soon(self._note_completion)
+
+            completion.add_done_callback(over)
+
+    def _note_completion(self) -> None:
+        self.publish()
+        self._completed = True
+        self._event.set()
 
     async def _patiently(
         self,

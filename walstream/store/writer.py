@@ -8,6 +8,7 @@ where WAL is missing in the middle. Writing itself is done by its ``WriteQueue``
 from __future__ import annotations
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import trio
@@ -72,7 +73,13 @@ class Writer:
         flushed: Watermark | None = None,
     ) -> None:
         self.directory = directory
-        self.queue = WriteQueue(synchronous=synchronous, sync=sync, flushed=flushed)
+        # A synchronous standby waits for each flush: for it there is nothing to do meanwhile.
+        completer = None
+        if sync and not synchronous:
+            completer = ThreadPoolExecutor(1, thread_name_prefix="walstream fsync")
+        self.queue = WriteQueue(
+            synchronous=synchronous, sync=sync, flushed=flushed, completer=completer
+        )
         self.received = self.queue.received
         self.written = self.queue.written
         self.flushed = self.queue.flushed
@@ -88,6 +95,7 @@ class Writer:
             sync=sync,
             zero_fill=synchronous,
             file_mode=file_mode,
+            completer=completer,
         )
         self._upstream: Upstream | None = None
         self._survey: Survey | None = None
@@ -344,6 +352,7 @@ class Writer:
 
     def _end_timeline(self, files: WalFiles, timeline: int, content: bytes) -> None:
         self._segments.keep_history(timeline, content)
+        files.flush()  # may be called again where it finds no space; close may not
         files.close()
 
 

@@ -94,10 +94,12 @@ class Worker:
 
         Raises:
             trio.ClosedResourceError: the worker has ended.
+            trio.BusyResourceError: another job has begun and was not finished.
         """
         if self._closed:
             raise trio.ClosedResourceError
-        assert not self.busy
+        if self.busy:
+            raise trio.BusyResourceError("another job of this worker has not been finished")
         self.busy = True
         self._job = job
         self._awaited = False
