@@ -22,10 +22,11 @@ def command(store: Path, name: str, target: Path) -> None:
         restore_command = 'walstream restore-wal /srv/store "%f" "%p"'
 
     Exit code 1 says that STORE does not have the file: PostgreSQL then ends its recovery. Whatever
-    else goes wrong is 200 and more, at which PostgreSQL stops: 206 a file cannot be read or
-    written, 207 WAL is damaged, 213 it is another cluster's (docs/reference/exit-codes.md).
+    else goes wrong is 200 and more, at which PostgreSQL stops: 206 a file cannot be
+    written, 216 read, 207 WAL is damaged, 213 it is another cluster's
+    (docs/reference/exit-codes.md).
     """
-    from walstream.cli.wal_directory import flushed_of, system_id_of, wal_path
+    from walstream.app.wal_directory import flushed_of, system_id_of, wal_path
     from walstream.store.restore_wal import restore_file
 
     restored = restore_file(
