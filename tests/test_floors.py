@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "walstream"
 # Longest prefix wins. The number is the floor; rooms on one floor do not import each other.
 FLOORS = {
     "errors": 0,
-    "config": 0,
+    "config": 1,
     "text": 0,
     "terminal": 0,
     "restore_command": 0,
@@ -32,8 +32,7 @@ FLOORS = {
     "verify": 4,
     "sql": 4,
     "receive": 4,
-    "progress": 5,
-    "metrics": 5,
+    "status": 5,
     "pages": 4,
     "state": 4,
     "datadir": 5,

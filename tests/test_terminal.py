@@ -5,15 +5,10 @@ from __future__ import annotations
 import io
 import logging
 import re
-from pathlib import Path
 
 import pytest
 from rich.console import Console
-from trio_util import AsyncValue
 
-from walstream.progress import Progress
-from walstream.receive.receiver import Receiver
-from walstream.store.writer import Writer
 from walstream.terminal import StatusLine, log_handler
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -65,11 +60,3 @@ def test_a_line_a_minute_without_a_terminal(
             now += 1
             line.show(LINES)
     assert caplog.messages == [LINES[0], LINES[0]]
-
-
-def test_nothing_is_said_of_wal_before_there_is_any(tmp_path: Path) -> None:
-    writer = Writer(tmp_path)
-    progress = Progress(Receiver(AsyncValue(""), writer), writer)
-    (line,) = progress.lines()
-    assert "0/0" not in line
-    assert "timeline" not in line

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from walstream.app.open import open_pages as open_pages
     from walstream.app.reindex import reindex as reindex
     from walstream.app.run import Application as Application
+    from walstream.app.run import open_application as open_application
     from walstream.config import RunConfig as RunConfig
     from walstream.errors import BackupDamaged as BackupDamaged
     from walstream.errors import ConfigError as ConfigError
@@ -95,7 +96,7 @@ if not os.path.exists(f"{__path__[0]}/_cython{_imp.extension_suffixes()[0]}"):  
 _EXPORTS = {
     "walstream.app.open": ("open_pages",),
     "walstream.app.reindex": ("reindex",),
-    "walstream.app.run": ("Application",),
+    "walstream.app.run": ("Application", "open_application"),
     "walstream.config": ("RunConfig",),
     "walstream.errors": (
         "BackupDamaged",

@@ -16,7 +16,7 @@ from tests.support.clusters import directory_for_server, roomy_directory
 from tests.support.receiving import wait_until
 from tests.support.server_commands import walstream_for_servers
 from tests.support.servers import PostgresServer
-from walstream.cli.wal_directory import flushed_of
+from walstream.app.wal_directory import flushed_of
 
 MB = 1 << 20
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "recover.md"

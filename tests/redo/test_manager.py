@@ -18,6 +18,7 @@ from walstream.redo import dumps
 from walstream.redo.dumps import dump_settings, write_dump
 from walstream.redo.manager import RedoConfig, RedoManager
 from walstream.redo.protocol import RedoRequest, decode_requests
+from walstream.status.prometheus import RedoCollector
 
 DATA = Path(__file__).parent.parent / "data"
 
@@ -252,7 +253,7 @@ async def test_our_own_child_answers_errors_without_dying(tmp_path: Path) -> Non
 async def test_metrics_are_those_of_prometheus() -> None:
     registry = CollectorRegistry()
     async with running(config(warm_spare=False)) as manager:
-        registry.register(manager.collector())
+        registry.register(RedoCollector(manager))
         for block in range(3):
             await ask(manager, request(block))
         text = generate_latest(registry).decode()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.walgen import SEGMENT
-from walstream.cli.wal_directory import LockedWalDirectory
+from walstream.app.wal_directory import LockedWalDirectory
 from walstream.errors import StoreError
 from walstream.store.store import Store, StoreIdentity
 
@@ -53,7 +53,7 @@ def test_the_lock_ends_with_its_process(tmp_path: Path) -> None:
     path = tmp_path / "store"
     Store.create(path, IDENTITY).close()
     code = (
-        "import sys, pathlib; from walstream.cli.wal_directory import LockedWalDirectory as L\n"
+        "import sys, pathlib; from walstream.app.wal_directory import LockedWalDirectory as L\n"
         "lock = L(pathlib.Path(sys.argv[1])); print('held', flush=True); sys.stdin.read()"
     )
     words = [sys.executable, "-c", code, str(path / "wal")]

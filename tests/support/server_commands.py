@@ -30,7 +30,7 @@ for name, module in sorted(sys.modules.items()):
 _MODULES = (
     "walstream.cli.archive_push",
     "walstream.cli.restore_wal",
-    "walstream.cli.wal_directory",
+    "walstream.app.wal_directory",
     "lz4.frame",
     "walstream.store.archive_push",
     "walstream.store.restore_wal",

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import ExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from datetime import tzinfo
+from functools import partial
 from pathlib import Path
 
 import trio
 
 from walstream.app.page_service import page_service
+from walstream.app.threads import closing_in_thread
 from walstream.datadir.past import Past
 from walstream.errors import (
     NameNotFound,
@@ -27,10 +29,50 @@ from walstream.segments.reader import SegmentReader
 from walstream.state.cluster import StateSource, cluster_state
 from walstream.store.base_backup import list_base_backups
 from walstream.store.store import Store
-from walstream.tasks.supervise import single_error
+from walstream.tasks.supervise import open_bare_nursery
 from walstream.wal.model import RelFileLocator, format_lsn
 
 log = logging.getLogger("walstream")
+
+
+class StoreReader:
+    """A store that is only read, and everything of it that has files open.
+
+    Made and closed in a thread. What was opened is closed when the rest cannot be.
+
+    Raises:
+        StoreError: no store, or one without a base backup; the index cannot be read now.
+        WalError, StorageError: index or history cannot be read.
+    """
+
+    def __init__(self, path: Path, *, sandbox: bool) -> None:
+        store = Store.open(path, lock=False)
+        self.backups = list_base_backups(store.base_path)
+        if not self.backups:
+            raise StoreError(f"store {path} has no base backup yet: let walstream run finish one")
+        self.redo = RedoManager(
+            RedoConfig(sandbox=sandbox, warm_spare=False, dump_directory=store.dumps_path)
+        )
+        with ExitStack() as opened:
+            index = opened.enter_context(closing(PageIndex(store.index_path, read_only=True)))
+            archive = opened.enter_context(
+                closing(SegmentReader(store.wal_path, store.identity.segment_size))
+            )
+            self.pages = page_service(store, index, self.redo, self.backups, archive)
+            self._opened = opened.pop_all()
+
+    def close(self) -> None:
+        """Closes the files."""
+        self._opened.close()
+
+
+@asynccontextmanager
+async def _open_reader(path: Path, sandbox: bool) -> AsyncIterator[StoreReader]:
+    reader = await trio.to_thread.run_sync(partial(StoreReader, path, sandbox=sandbox))
+    async with closing_in_thread(reader), open_bare_nursery() as nursery:
+        await nursery.start(reader.redo.run)
+        yield reader
+        reader.redo.shutdown()
 
 
 @asynccontextmanager
@@ -40,30 +82,14 @@ async def open_pages(path: Path, *, sandbox: bool = True) -> AsyncIterator[PageS
     What it sees of the index is what was there when it was opened.
 
     Raises:
-        StoreError: no store, or one without a base backup.
+        StoreError, WalError, StorageError: see ``StoreReader``.
 
     What is raised in the context leaves as it is, not in a group.
 
     Cancellation: the redo children are killed and reaped.
     """
-    store = Store.open(path, lock=False)
-    backups = list_base_backups(store.base_path)
-    if not backups:
-        raise StoreError(f"store {path} has no base backup yet: let walstream run finish one")
-    redo = RedoManager(
-        RedoConfig(sandbox=sandbox, warm_spare=False, dump_directory=store.dumps_path)
-    )
-    with (
-        closing(PageIndex(store.index_path, read_only=True)) as index,
-        closing(SegmentReader(store.wal_path, store.identity.segment_size)) as archive,
-    ):
-        try:
-            async with trio.open_nursery() as nursery:
-                await nursery.start(redo.run)
-                yield page_service(store, index, redo, backups, archive)
-                redo.shutdown()
-        except BaseExceptionGroup as group:
-            raise single_error(group) from group
+    async with _open_reader(path, sandbox) as reader:
+        yield reader.pages
 
 
 @asynccontextmanager
@@ -71,12 +97,12 @@ async def open_past(path: Path, *, sandbox: bool = True) -> AsyncIterator[Past]:
     """Opens a store for its moments, next to a ``walstream run`` that may write to it.
 
     Raises:
-        StoreError: no store, or one without a base backup.
+        StoreError, WalError, StorageError: see ``StoreReader``.
 
     Cancellation: the redo children are killed and reaped.
     """
-    async with open_pages(path, sandbox=sandbox) as pages:
-        yield Past(pages, list_base_backups(Store.open(path, lock=False).base_path))
+    async with _open_reader(path, sandbox) as reader:
+        yield Past(reader.pages, reader.backups)
 
 
 @dataclass(frozen=True, slots=True)

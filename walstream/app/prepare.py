@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import logging
-from contextlib import ExitStack
 from functools import partial
 
 import trio
 
 from walstream.app.full_disk import WaitForSpace, with_space
 from walstream.config import RunConfig
-from walstream.errors import (
-    ServerRefused,
-)
-from walstream.progress import show_backup
+from walstream.errors import ServerRefused
+from walstream.receive.hosts import with_first_that_will_do
 from walstream.replication.backup import take_base_backup
-from walstream.replication.libpq import ReplicationConnection, connect
+from walstream.replication.libpq import ReplicationConnection
 from walstream.replication.upstream import read_upstream
+from walstream.status.report import show_backup
 from walstream.store.base_backup import (
     BackupWriter,
     BaseBackup,
@@ -24,7 +22,7 @@ from walstream.store.base_backup import (
     remove_unfinished,
 )
 from walstream.store.store import Store, StoreIdentity
-from walstream.tasks.supervise import single_error
+from walstream.tasks.supervise import open_bare_nursery
 from walstream.terminal import StatusLine
 from walstream.wal.model import BLCKSZ
 
@@ -63,57 +61,79 @@ async def server_identity(connection: ReplicationConnection) -> StoreIdentity:
 async def prepare_store(config: RunConfig) -> tuple[Store, list[BaseBackup]]:
     """Opens the store, or makes it: identity, slot, base backup. Returns it locked.
 
-    A store whose base backup was interrupted gets a new one.
+    A store whose base backup was interrupted gets a new one. Of several addresses the first that
+    will do is taken, as in every session later.
 
     Raises:
         ConnectionLost, ServerRefused, ProtocolError, StoreError, StorageError.
 
     Cancellation: an unfinished backup is removed; the slot stays.
     """
-    with ExitStack() as unfinished:
-        store = None
-        if Store.exists(config.store):
-            store = Store.open(config.store)
-            unfinished.callback(store.close)
-            backups = list_base_backups(store.base_path)
-            if backups:
-                unfinished.pop_all()
-                return store, backups
-        with await connect(
-            config.conninfo, receive_timeout_s=config.receive_timeout_s
-        ) as connection:
-            identity = await server_identity(connection)
-            if store is None:
-                group_access = await _group_access(config, connection)
-                create = partial(Store.create, config.store, identity, group_access=group_access)
-                store = await with_space(create)
-                unfinished.callback(store.close)
-            else:
-                store.check(identity)
-            remove_unfinished(store.base_path)
-            if config.slot is not None:
-                await connection.create_physical_slot(config.slot, if_not_exists=True)
-            log.info("taking a base backup into %s", store.base_path)
-            writer = BackupWriter(
+    making = _Making(config)
+    try:
+        await trio.to_thread.run_sync(making.open)
+        if not making.backups:
+            await with_first_that_will_do(
+                config.conninfo, making.make, receive_timeout_s=config.receive_timeout_s
+            )
+    except BaseException:
+        if making.store is not None:
+            making.store.close()
+        raise
+    assert making.store is not None
+    return making.store, making.backups
+
+
+class _Making:
+    """A store that is being made: what there is of it by now."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self.config = config
+        self.store: Store | None = None
+        self.backups: list[BaseBackup] = []
+
+    def open(self) -> None:
+        """Opens what is there, in a thread."""
+        if Store.exists(self.config.store):
+            self.store = Store.open(self.config.store)
+            self.backups = list_base_backups(self.store.base_path)
+
+    def create(self, identity: StoreIdentity, group_access: bool) -> None:
+        """Makes the store, or compares it with the server; removes what was left unfinished."""
+        if self.store is None:
+            path = self.config.store
+            self.store = Store.create(path, identity, group_access=group_access)
+        else:
+            self.store.check(identity)
+        remove_unfinished(self.store.base_path)
+
+    async def make(self, connection: ReplicationConnection) -> None:
+        """Makes the store from a server, with a base backup of it."""
+        config = self.config
+        identity = await server_identity(connection)
+        await with_space(partial(self.create, identity, await _group_access(config, connection)))
+        store = self.store
+        assert store is not None
+        if config.slot is not None:
+            await connection.create_physical_slot(config.slot, if_not_exists=True)
+        log.info("taking a base backup into %s", store.base_path)
+        writer = await trio.to_thread.run_sync(
+            lambda: BackupWriter(
                 store.base_path, file_mode=store.file_mode, wait_for_space=WaitForSpace()
             )
-            await _take_backup(connection, writer, config.show_progress)
-        backups = list_base_backups(store.base_path)
-        unfinished.pop_all()
-        return store, backups
+        )
+        await _take_backup(connection, writer, config.show_progress)
+        self.backups = await trio.to_thread.run_sync(list_base_backups, store.base_path)
 
 
 async def _take_backup(
     connection: ReplicationConnection, writer: BackupWriter, terminal: bool
 ) -> None:
     with StatusLine(terminal) as line:
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(show_backup, lambda: writer.bytes_written, line)
-                await take_base_backup(connection, writer)
-                nursery.cancel_scope.cancel()
-        except BaseExceptionGroup as group:
-            raise single_error(group) from group
+        async with open_bare_nursery() as nursery:
+            nursery.start_soon(show_backup, lambda: writer.bytes_written, line)
+            await take_base_backup(connection, writer)
+            nursery.cancel_scope.cancel()
     log.info("the base backup is complete: %.0f MB", writer.bytes_written / 1e6)
 
 

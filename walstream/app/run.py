@@ -4,122 +4,154 @@ from __future__ import annotations
 
 import logging
 import math
-import signal
-from contextlib import ExitStack, closing
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 import trio
-from trio_util import AsyncValue, periodic
 
 from walstream.app.full_disk import with_space
+from walstream.app.intake import Intake, report
 from walstream.app.page_service import base_pages, page_service
 from walstream.app.prepare import prepare_store
+from walstream.app.signals import obey_signals
+from walstream.app.threads import closing_in_thread
 from walstream.config import RunConfig
-from walstream.errors import (
-    ConnectionLost,
-)
+from walstream.errors import ConnectionLost
 from walstream.index.ingest import Ingest, begin_index
 from walstream.index.page_index import PageIndex
-from walstream.metrics import StatusCollector, serve_metrics
 from walstream.pages.service import PageService
-from walstream.progress import Progress
 from walstream.receive.receiver import Receiver
 from walstream.redo.manager import RedoConfig, RedoManager
 from walstream.segments.reader import SegmentReader
+from walstream.status.prometheus import RedoCollector, StatusCollector, serve_metrics
 from walstream.store.base_backup import BaseBackup
 from walstream.store.store import Store
 from walstream.store.verifier import default_level
 from walstream.store.writer import Writer
-from walstream.tasks.supervise import single_error
+from walstream.tasks.supervise import open_bare_nursery
 from walstream.tasks.watermark import Watermark
-from walstream.terminal import StatusLine
 from walstream.wal.model import format_lsn
 from walstream.wal.timeline import StartPoint
 
 log = logging.getLogger("walstream")
 
 FLUSH_INTERVAL_S = 0.5
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Bounds how long WAL that has arrived waits for the index."""
 
 
-def _open_index(store: Store, first: BaseBackup) -> PageIndex:
-    """Returns the index of a store, begun at its first base backup. Blocks."""
-    index = PageIndex(store.index_path)
+class StoreParts:
+    """A store that is written to, and everything of it that has files open.
+
+    Made and closed in a thread. What was opened is closed when the rest cannot be.
+    """
+
+    def __init__(self, config: RunConfig, store: Store, backups: list[BaseBackup]) -> None:
+        identity = store.identity
+        self.store = store
+        self.backups = backups
+        self.file_mode = store.file_mode
+        self.redo = RedoManager(RedoConfig(sandbox=config.sandbox, dump_directory=store.dumps_path))
+        with ExitStack() as opened:
+            index = opened.enter_context(closing(PageIndex(store.index_path)))
+            first = backups[0]
+            begin_index(index, first.start_lsn, base_pages(store, first).sizes().items())
+            # Pages and ingest each read with an archive of their own, in threads of their own.
+            archive, source = (
+                opened.enter_context(closing(SegmentReader(store.wal_path, identity.segment_size)))
+                for _ in range(2)
+            )
+            self.ingest = Ingest(
+                index,
+                source,
+                identity.version,
+                identity.segment_size,
+                identity.system_id,
+                source.current_history,
+            )
+            last_valid = self.ingest.last_valid
+            self.pages = page_service(store, index, self.redo, backups, archive, last_valid)
+            self._opened = opened.pop_all()
+
+    def close(self) -> None:
+        """Closes the files and gives up the lock."""
+        self._opened.close()
+        self.store.close()
+
+
+async def _open_parts(config: RunConfig) -> StoreParts:
+    """Returns a store that is ready to be written to; makes it where it is not there.
+
+    Raises:
+        WalstreamError: see ``prepare_store``.
+
+    Cancellation: nothing stays open.
+    """
+    store, backups = await prepare_store(config)
     try:
-        begin_index(index, first.start_lsn, base_pages(store, first).sizes().items())
+        return await with_space(partial(StoreParts, config, store, backups))
     except BaseException:
-        index.close()
+        store.close()
         raise
-    return index
 
 
 class Application:
-    """One cluster: receiver, writer, ingest, redo and pages, in one nursery.
+    """One cluster that is streamed into one store; see ``open_application``.
 
-    After ``run`` has reported started: ``pages`` answers, ``flushed`` and ``ingested`` tell how far
-    it is. ``stop`` drains; cancelling ``run`` does not wait for what the server has still to send.
+    ``flushed``: WAL before it is on disk. ``ingested``: all records that end at or before it are in
+    the index, so ``pages`` answers for them. None of the attributes is ever replaced.
     """
 
-    receiver: Receiver
-    writer: Writer
-    _ingest: Ingest
-    pages: PageService
-    redo: RedoManager
-
-    def __init__(self, config: RunConfig) -> None:
+    def __init__(self, config: RunConfig, parts: StoreParts) -> None:
+        store, first = parts.store, parts.backups[0]
         self.config = config
-        self.conninfo = AsyncValue(config.conninfo)
         self.flushed = Watermark()
-        self.ingested = Watermark()
-        self._preparing = trio.CancelScope()
-        self._intake = trio.CancelScope()
-        self._started = False
+        self.ingested = Watermark(parts.ingest.last_record_end)
+        self.writer = Writer(
+            store.wal_path,
+            start=StartPoint(first.timeline, first.start_lsn),
+            synchronous=config.synchronous,
+            verify=default_level(),
+            allow_rewind=False,
+            system_id=store.identity.system_id,
+            flushed=self.flushed,
+            file_mode=parts.file_mode,
+        )
+        self._intake = Intake(config, self.writer, flush_interval_s=FLUSH_INTERVAL_S)
+        self.receiver: Receiver = self._intake.receiver
+        self.redo = parts.redo
+        self.pages: PageService = parts.pages
+        self._ingest = parts.ingest
+        self._status_path = store.status_path
+        self._streaming = trio.Event()
+        self._stopped = trio.Event()
 
     def stop(self) -> None:
-        """Stops receiving; ``run`` returns when what was received is on disk and indexed.
-
-        While the store is still being made, that is given up.
-        """
-        self._preparing.cancel()
-        if self._started:
-            self.receiver.stop()
+        """Stops receiving. What was received is still brought to the disk and into the index."""
+        self._intake.stop()
 
     def reconnect(self) -> None:
         """Ends the session in good order and starts another."""
-        if self._started:
-            self.receiver.reconnect()
+        self.receiver.reconnect()
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Runs until ``stop``, the end of the stream with ``loop`` off, or a fatal error.
+    def waiting_for(self) -> str:
+        """Returns what a stop waits for, in words."""
+        indexed = format_lsn(self.ingested.value)
+        return f"{self._intake.waiting_for()}, and indexed up to {indexed}"
 
-        Raises:
-            WalstreamError: see ``Receiver.run``, ``Writer.run`` and ``Ingest.run``; the one that
-                tells why it ended, not a group.
+    async def streaming(self) -> None:
+        """Waits until the first session streams, or there will be none.
 
-        Cancellation: what the kernel has is flushed; ingest goes on from the index next time.
+        Cancellation: nothing is left behind.
         """
-        with ExitStack() as opened:
-            index = None
-            with self._preparing:
-                store, backups = await prepare_store(self.config)
-                opened.enter_context(store)
-                index = await with_space(partial(_open_index, store, backups[0]))
-                opened.enter_context(closing(index))
-            if index is None:
-                return
-            # Pages and ingest each read with an archive of their own, in threads of their own.
-            archive, source = (
-                opened.enter_context(
-                    closing(SegmentReader(store.wal_path, store.identity.segment_size))
-                )
-                for _ in range(2)
-            )
-            try:
-                await self._run(store, index, backups, archive, source, task_status)
-            except BaseExceptionGroup as group:
-                raise single_error(group, (ConnectionLost,)) from group
+        await self._streaming.wait()
+
+    async def stopped(self) -> None:
+        """Waits for the end: ``stop`` was called, or the stream ended with ``loop`` off.
+
+        Cancellation: nothing is left behind.
+        """
+        await self._stopped.wait()
 
     async def caught_up(self) -> None:
         """Waits until everything that was received is on disk and in the index.
@@ -129,125 +161,98 @@ class Application:
         await self.writer.flush()
         await self._ingest.caught_up(self.flushed.value)
 
-    async def _run(
-        self,
-        store: Store,
-        index: PageIndex,
-        backups: list[BaseBackup],
-        archive: SegmentReader,
-        source: SegmentReader,
-        task_status: trio.TaskStatus[None],
-    ) -> None:
-        config, identity, first = self.config, store.identity, backups[0]
-        self.writer = Writer(
-            store.wal_path,
-            start=StartPoint(first.timeline, first.start_lsn),
-            synchronous=config.synchronous,
-            verify=default_level(),
-            allow_rewind=False,
-            system_id=identity.system_id,
-            flushed=self.flushed,
-            file_mode=store.file_mode,
-        )
-        self.receiver = Receiver(
-            self.conninfo,
-            self.writer,
-            slot=config.slot,
-            status_interval_s=config.status_interval_s,
-            receive_timeout_s=config.receive_timeout_s,
-            loop=config.loop,
-        )
-        self.redo = RedoManager(RedoConfig(sandbox=config.sandbox, dump_directory=store.dumps_path))
-        self._ingest = ingest = Ingest(
-            index,
-            source,
-            identity.version,
-            identity.segment_size,
-            identity.system_id,
-            source.current_history,
-        )
-        self.pages = page_service(store, index, self.redo, backups, archive, ingest.last_valid)
-        self.ingested.advance(ingest.last_record_end)
-        self._started = True
-        async with trio.open_nursery() as nursery:
-            await nursery.start(self.redo.run)
-            async with trio.open_nursery() as indexing:
-                await indexing.start(partial(ingest.run, self.flushed, self.ingested))
-                async with trio.open_nursery() as intake:
-                    await intake.start(self.writer.run)
-                    intake.start_soon(self._receive, task_status)
-                    intake.start_soon(self._accompany, store.status_path)
-                # Drained: everything received is on disk. Let ingest catch up with it.
-                if not await ingest.caught_up_or_full(self.flushed.value):
-                    log.warning("the disk is full: the index goes on here at the next start")
-                indexing.cancel_scope.cancel()
-            self.redo.shutdown()
-        log.info("stopped: WAL is on disk up to %s", format_lsn(self.flushed.value))
-
-    async def _receive(self, task_status: trio.TaskStatus[None]) -> None:
-        async with trio.open_nursery() as nursery:
-            await nursery.start(self.receiver.run)
-            task_status.started()
-        self.writer.close()
-        self._intake.cancel()
-
-    async def _accompany(self, status_path: Path) -> None:
-        """Flushes and reports while WAL comes in."""
-        with self._intake:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._flush_regularly)
-                nursery.start_soon(self._report, status_path)
-
-    async def _flush_regularly(self) -> None:
-        """Bounds how long WAL that has arrived waits for the index."""
-        async for _ in periodic(FLUSH_INTERVAL_S):
-            self.writer.request_flush()
-
-    async def _report(self, status_path: Path) -> None:
-        """Keeps the status file up to date, and a line on a terminal."""
-
-        def more() -> dict[str, Any]:
-            redo = [f"{child.kind} {child.role}: {child.sandbox}" for child in self.redo.status()]
-            return {"indexed_lsn": format_lsn(self.ingested.value), "redo_children": redo}
-
-        progress = Progress(self.receiver, self.writer, more)
-        with ExitStack() as stack:
+    async def _run(self) -> None:
+        """The nursery tree (docs/architecture.md)."""
+        monitor = self._intake.monitor(self.ingested, self.redo)
+        async with AsyncExitStack() as stack:
             if self.config.metrics is not None:
-                collectors = (StatusCollector(progress.snapshot), self.redo.collector())
-                stack.enter_context(serve_metrics(self.config.metrics, collectors))
-            line = stack.enter_context(StatusLine(self.config.show_progress))
-            await progress.run(status_path, line)
+                collectors = (StatusCollector(monitor), RedoCollector(self.redo))
+                await stack.enter_async_context(serve_metrics(self.config.metrics, collectors))
+            async with trio.open_nursery() as nursery:
+                await nursery.start(self.redo.run)
+                async with trio.open_nursery() as telling:
+                    telling.start_soon(
+                        report, monitor, self._status_path, self.config.show_progress
+                    )
+                    async with trio.open_nursery() as indexing:
+                        await indexing.start(partial(self._ingest.run, self.flushed, self.ingested))
+                        await self._intake.run(streaming=self._streaming)
+                        # Drained: everything received is on disk. Let ingest catch up with it.
+                        if not await self._ingest.caught_up_or_full(self.flushed.value):
+                            log.warning("the disk is full: the index goes on here next time")
+                        indexing.cancel_scope.cancel()
+                    telling.cancel_scope.cancel()
+                self.redo.shutdown()
+        log.info("stopped: WAL is on disk up to %s", format_lsn(self.flushed.value))
+        self._streaming.set()
+        self._stopped.set()
 
 
-async def run_until_signalled(application: Application, drain_s: float = math.inf) -> None:
-    """Runs an application; the first SIGINT or SIGTERM drains it, the second cancels it.
+@asynccontextmanager
+async def _running(config: RunConfig, parts: StoreParts) -> AsyncIterator[Application]:
+    application = Application(config, parts)
+    async with (
+        closing_in_thread(parts),
+        open_bare_nursery((ConnectionLost,)) as nursery,
+    ):
+        nursery.start_soon(application._run)
+        yield application
+        application.stop()
 
-    SIGHUP connects anew, so that what libpq reads (service and password files) is read again.
+
+@asynccontextmanager
+async def open_application(config: RunConfig) -> AsyncIterator[Application]:
+    """Opens a store, or makes it, and streams the cluster into it while the context lasts.
+
+    Making it takes a base backup; everything else begins in the background. At the end of the body
+    receiving stops, and what was received is brought to the disk and into the index.
 
     Raises:
-        WalstreamError: see ``Application.run``.
+        WalstreamError: see ``prepare_store``, ``Receiver.run``, ``Writer.run`` and ``Ingest.run``;
+            the one that tells why it ended. It cancels the body.
 
-    Cancellation: as ``Application.run``.
+    What the body raises leaves as it is, and ends everything at once.
+
+    Cancellation: what the kernel has is flushed; ingest goes on from the index next time.
     """
-    try:
-        async with trio.open_nursery() as nursery:
+    async with _running(config, await _open_parts(config)) as application:
+        yield application
 
-            async def watch_signals() -> None:
-                stopping = False
-                with trio.open_signal_receiver(*SIGNALS) as signals:
-                    async for number in signals:
-                        if number == signal.SIGHUP:
-                            application.reconnect()
-                        elif stopping:
-                            nursery.cancel_scope.cancel()
-                        else:
-                            stopping = True
-                            log.info("%s: stopping", signal.Signals(number).name)
-                            application.stop()
-                            nursery.cancel_scope.deadline = trio.current_time() + drain_s
 
-            nursery.start_soon(watch_signals)
-            await application.run()
-            nursery.cancel_scope.cancel()
-    except BaseExceptionGroup as group:
-        raise single_error(group, (ConnectionLost,)) from group
+async def run(config: RunConfig, drain_s: float = math.inf) -> None:
+    """Streams a cluster into a store until a signal; the whole of ``walstream run``.
+
+    The first SIGINT or SIGTERM drains it, the second cancels it; while the store is still being
+    made the first gives that up. SIGHUP connects anew, so that what libpq reads (service and
+    password files) is read again.
+
+    Raises:
+        WalstreamError: see ``open_application``.
+
+    Cancellation: as ``open_application``.
+    """
+    preparing = trio.CancelScope()
+    running: list[Application] = []
+
+    def stop() -> None:
+        preparing.cancel()
+        for application in running:
+            application.stop()
+
+    async def reconnect() -> None:  # noqa: ASYNC124
+        for application in running:
+            application.reconnect()
+
+    def waiting_for() -> str:
+        return running[0].waiting_for() if running else "the store is being made"
+
+    async with obey_signals(stop, reconnect, waiting_for, drain_s):
+        parts = None
+        with preparing:
+            parts = await _open_parts(config)
+        if parts is not None:
+            async with _running(config, parts) as application:
+                running.append(application)
+                if preparing.cancel_called:
+                    application.stop()
+                await application.stopped()

@@ -24,7 +24,7 @@ def command(store: Path, source: Path) -> None:
 
         archive_command = 'walstream archive-push /srv/store "%p"'
     """
-    from walstream.cli.wal_directory import system_id_of, wal_path
+    from walstream.app.wal_directory import system_id_of, wal_path
     from walstream.store.archive_push import archive_file
 
     archive_file(wal_path(store), source, system_id=system_id_of(store))

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import getpass
 import logging
-import os
-import signal
 import sys
-import time
-import tomllib
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -19,30 +15,7 @@ from walstream.cli.arguments import LSN, POSTGRES, PostgresCommand, version_opti
 from walstream.text import to_json
 
 if TYPE_CHECKING:
-    from walstream.replication.libpq import ReplicationConnection
     from walstream.store.verifier import VerifyLevel
-
-log = logging.getLogger("walstream")
-
-
-@dataclass(frozen=True, slots=True)
-class ReceiveOptions:
-    """What the command line says."""
-
-    directory: Path | None
-    conninfo: str
-    config: Path | None
-    slot: str | None
-    end_lsn: int | None
-    synchronous: bool
-    sync: bool
-    loop: bool
-    status_interval_s: float
-    receive_timeout_s: float
-    compression: str
-    verify: VerifyLevel | None
-    status_file: Path | None
-    terminal: bool
 
 
 class JsonLines(logging.Formatter):
@@ -148,32 +121,43 @@ def command(
         from walstream.replication.addresses import with_parameters
 
         given = with_parameters(given, password=getpass.getpass("Password: "))
-    options = ReceiveOptions(
-        directory=directory,
+    if create_slot or drop_slot:
+        from walstream.app.receive import change_slot
+
+        change = partial(
+            change_slot,
+            create=create_slot,
+            if_not_exists=if_not_exists,
+            receive_timeout_s=receive_timeout,
+        )
+        trio.run(change, given, slot)
+        return
+    from walstream.app.receive import receive
+    from walstream.config import ReceiveConfig
+    from walstream.segments.compression import parse_compression
+
+    try:
+        parse_compression(compress)
+    except ValueError as exc:
+        raise click.BadParameter(str(exc), param_hint="--compress") from exc
+    assert directory is not None
+    options = ReceiveConfig(
         conninfo=given,
-        config=config,
+        directory=directory,
         slot=slot,
         end_lsn=end_lsn,
+        status_interval_s=status_interval,
+        receive_timeout_s=receive_timeout,
         synchronous=synchronous,
         sync=not no_sync,
         loop=not no_loop,
-        status_interval_s=status_interval,
-        receive_timeout_s=receive_timeout,
         compression=compress,
         verify=verify,
         status_file=status_file,
-        terminal=terminal,
+        show_progress=terminal,
+        reread=None if config is None else partial(_conninfo, "", config, host, port, username),
     )
-    if create_slot or drop_slot:
-        trio.run(_change_slot, options, create_slot, if_not_exists)
-    else:
-        try:
-            from walstream.segments.compression import parse_compression
-
-            parse_compression(compress)
-        except ValueError as exc:
-            raise click.BadParameter(str(exc), param_hint="--compress") from exc
-        trio.run(_receive, options, (host, port, username))
+    trio.run(receive, options)
 
 
 def _set_up_logging(verbose: bool, log_json: bool, terminal: bool) -> None:
@@ -195,123 +179,10 @@ def _conninfo(
     conninfo: str, config: Path | None, host: str | None, port: str | None, username: str | None
 ) -> str:
     """Returns the connection string: options win over ``--dbname``, that over the file."""
-    from walstream.errors import StoreError
+    from walstream.config import read_conninfo
     from walstream.replication.addresses import with_parameters
 
-    base = ""
-    if config is not None:
-        try:
-            table: dict[str, Any] = tomllib.loads(config.read_text(encoding="utf-8"))
-        except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
-            raise StoreError(f"configuration {config}: {exc}") from exc
-        base = table.get("conninfo", "")
-        if not isinstance(base, str):
-            raise StoreError(f"configuration {config}: conninfo: expected a string")
+    base = "" if config is None else read_conninfo(config)
     if conninfo and "=" not in conninfo and "://" not in conninfo:
         conninfo = ""  # a mere database name: WAL is the whole cluster's
     return with_parameters(conninfo or base, host=host, port=port, user=username)
-
-
-async def _connect(options: ReceiveOptions) -> ReplicationConnection:
-    from walstream.replication.libpq import connect
-
-    return await connect(options.conninfo, receive_timeout_s=options.receive_timeout_s)
-
-
-async def _change_slot(options: ReceiveOptions, create: bool, if_not_exists: bool) -> None:
-    assert options.slot is not None
-    with await _connect(options) as connection:
-        if create:
-            await connection.create_physical_slot(options.slot, if_not_exists=if_not_exists)
-        else:
-            await connection.drop_slot(options.slot)
-
-
-async def _receive(options: ReceiveOptions, overrides: tuple[str | None, ...]) -> None:
-    import trio
-    from trio_util import AsyncValue
-
-    from walstream.cli.wal_directory import LockedWalDirectory
-    from walstream.errors import ServerRefused
-    from walstream.progress import Progress
-    from walstream.receive.receiver import Receiver
-    from walstream.segments.compression import parse_compression
-    from walstream.store.verifier import default_level
-    from walstream.store.writer import Writer
-    from walstream.terminal import StatusLine
-    from walstream.wal.layout import VERSIONS
-
-    assert options.directory is not None
-    verify = options.verify or default_level()
-    if options.verify is None and verify != "records":
-        log.warning("verifying page headers only: the kernels were not compiled; see --verify")
-    with LockedWalDirectory(options.directory) as directory:
-        # A server that cannot be reached at all is an error at once, as for pg_receivewal.
-        with await _connect(options) as connection:
-            if connection.server_version not in VERSIONS and verify != "off":
-                raise ServerRefused(
-                    f"PostgreSQL {connection.server_version} is not known (known: "
-                    f"{VERSIONS[0]} to {VERSIONS[-1]}); --verify=off stores it unread"
-                )
-            group = await connection.show("data_directory_mode") == "0750"
-        mode = directory.file_mode or (0o640 if group else 0o600)
-        os.umask(0o027 if mode & 0o040 else 0o077)
-        writer = Writer(
-            directory.path,
-            synchronous=options.synchronous,
-            sync=options.sync,
-            verify=verify,
-            compression=parse_compression(options.compression),
-            system_id=directory.system_id,
-            file_mode=mode,
-        )
-        conninfo = AsyncValue(options.conninfo)
-        receiver = Receiver(
-            conninfo,
-            writer,
-            slot=options.slot,
-            status_interval_s=options.status_interval_s,
-            receive_timeout_s=options.receive_timeout_s,
-            report_flush=options.slot is not None or options.synchronous,
-            end_lsn=options.end_lsn,
-            loop=options.loop,
-        )
-        progress = Progress(receiver, writer)
-        status_path = options.status_file or directory.status_path
-
-        def reload() -> None:
-            if options.config is None:
-                receiver.reconnect()
-                return
-            conninfo.value = _conninfo("", options.config, *overrides)
-
-        with StatusLine(options.terminal) as line:
-            async with trio.open_nursery() as watching:
-                watching.start_soon(_handle_signals, receiver, reload, watching.cancel_scope)
-                watching.start_soon(progress.run, status_path, line)
-                async with trio.open_nursery() as nursery:
-                    await nursery.start(writer.run)
-                    await receiver.run()
-                    writer.close()
-                watching.cancel_scope.cancel()
-
-
-async def _handle_signals(receiver: Any, reload: Any, everything: Any) -> None:
-    """First SIGINT or SIGTERM: stop in good order; second: at once. SIGHUP: read configuration."""
-    import trio
-
-    from walstream.errors import WalstreamError
-
-    stopping = 0.0
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
-        async for number in signals:
-            if number == signal.SIGHUP:
-                try:
-                    reload()
-                except WalstreamError as exc:
-                    log.warning("%s; going on as before", exc)
-            elif stopping:
-                everything.cancel()
-            else:
-                stopping = time.monotonic()
-                receiver.stop()

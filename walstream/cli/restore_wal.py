@@ -26,7 +26,7 @@ def command(store: Path, name: str, target: Path) -> None:
     written, 207 WAL is damaged, 213 it is another cluster's, 216 a file cannot be read
     (docs/reference/exit-codes.md).
     """
-    from walstream.cli.wal_directory import flushed_of, system_id_of, wal_path
+    from walstream.app.wal_directory import flushed_of, system_id_of, wal_path
     from walstream.store.restore_wal import restore_file
 
     restored = restore_file(

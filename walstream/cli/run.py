@@ -74,7 +74,7 @@ def command(
 
     import trio
 
-    from walstream.app.run import Application, run_until_signalled
+    from walstream.app.run import run
 
     # Modes are given where files are made; this keeps them from being cut down or widened.
     os.umask(0o027)
@@ -100,4 +100,4 @@ def command(
         group_access=group_access,
         show_progress=terminal,
     )
-    trio.run(run_until_signalled, Application(config))
+    trio.run(run, config)

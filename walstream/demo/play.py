@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.live import Live
 from trio_util import periodic
 
-from walstream.app.run import Application
+from walstream.app.run import Application, open_application
 from walstream.config import RunConfig
 from walstream.demo.server import DemoServer, demo_server
 from walstream.demo.show import (
@@ -44,12 +44,10 @@ async def play(console: Console) -> int:
     with tempfile.TemporaryDirectory(prefix="walstream-demo-") as directory:
         async with demo_server() as server:
             config = RunConfig(server.conninfo, Path(directory) / "store", synchronous=True)
-            application = Application(config)
-            async with trio.open_nursery() as nursery:
-                console.print("[bold]Taking a base backup over the replication protocol ...")
-                await nursery.start(application.run)
+            console.print("[bold]Taking a base backup over the replication protocol ...")
+            async with open_application(config) as application:
+                await application.streaming()
                 different = await show_all(console, server, application)
-                application.stop()
     return different
 
 
@@ -114,7 +112,7 @@ async def show_history(
     """
     locator, fork = parse_relation(path)
     tag = BufferTag(*locator, fork, 0)
-    console.print(history_table(f"account ({path})", 0, application.pages.history(tag)))
+    console.print(history_table(f"account ({path})", 0, await application.pages.read_history(tag)))
     pages = {}
     for moment, label in zip(MOMENTS, MOMENT_LABELS, strict=True):
         at_lsn = moments[moment]

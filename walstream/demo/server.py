@@ -22,6 +22,7 @@ from typing import NamedTuple
 import trio
 
 from walstream.errors import DemoServerError
+from walstream.tasks.supervise import open_bare_nursery
 
 UNPRIVILEGED = ("nobody", "daemon")
 START_DEADLINE_S = 30.0
@@ -177,7 +178,7 @@ async def demo_server() -> AsyncIterator[DemoServer]:
         options.append(f"-cunix_socket_directories={sockets}")
         log_path = root / "server.log"
         with log_path.open("wb") as log:
-            async with trio.open_nursery() as nursery:
+            async with open_bare_nursery() as nursery:
                 process: trio.Process = await nursery.start(
                     partial(
                         trio.run_process,

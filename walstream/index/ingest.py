@@ -17,6 +17,7 @@ import trio
 from walstream.errors import NoSpace, RecordError, StoreError, WalError
 from walstream.index.changes import RecordIndexer
 from walstream.index.page_index import Batch, PageIndex, SizeChange, SizeKind
+from walstream.tasks.supervise import open_bare_nursery
 from walstream.tasks.watermark import Watermark
 from walstream.wal.columns import RecordColumns
 from walstream.wal.model import RelFileLocator, format_lsn
@@ -309,7 +310,7 @@ class Ingest:
         Cancellation: nothing is left behind.
         """
         caught_up = False
-        async with trio.open_nursery() as nursery:
+        async with open_bare_nursery() as nursery:
 
             async def watch() -> None:
                 while not self.waiting_for_space.is_set():

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+import trio
+
 from walstream.errors import PageNotFound
 from walstream.pages.items import PAGE_HEADER, page_header, page_items
 from walstream.pages.service import PageService
@@ -85,6 +87,11 @@ def is_unlogged(path: Path, file: RelationFile) -> bool:
     return file.fork != ForkNumber.INIT and path.with_name(init).exists()
 
 
+def _read_logged(path: Path, file: RelationFile) -> bytes:
+    """Returns a relation file, nothing of an unlogged one."""
+    return b"" if is_unlogged(path, file) else path.read_bytes()
+
+
 async def compare_with_directory(
     service: PageService, directory: Path, paths: Iterable[str], at_lsn: int | None = None
 ) -> Comparison:
@@ -100,9 +107,9 @@ async def compare_with_directory(
     differences: list[Difference] = []
     for path in paths:
         file = parse_relation_file(path)
-        if file is None or file.fork == ForkNumber.FSM or is_unlogged(directory / path, file):
+        if file is None or file.fork == ForkNumber.FSM:
             continue
-        data = (directory / path).read_bytes()
+        data = await trio.to_thread.run_sync(_read_logged, directory / path, file)
         for number in range(len(data) // BLCKSZ):
             stored = data[number * BLCKSZ : (number + 1) * BLCKSZ]
             tag = BufferTag(*file.locator, file.fork, file.segment * RELSEG_SIZE + number)

@@ -31,11 +31,12 @@ from walstream.errors import (
     WrongResult,
 )
 from walstream.redo.dumps import write_dump
-from walstream.redo.metrics import RedoCollector, RedoMetrics
+from walstream.redo.metrics import RedoMetrics
 from walstream.redo.pool import Pool
 from walstream.redo.process import ProcessLimits, RedoProcess
 from walstream.redo.protocol import RedoRequest, encode_request
 from walstream.redo.result import check_page
+from walstream.tasks.supervise import open_bare_nursery
 from walstream.wal.layout import VERSIONS
 from walstream.wal.model import BufferTag
 
@@ -100,7 +101,7 @@ class RedoManager:
         Cancellation: all children are killed and reaped; requests in flight fail.
         """
         try:
-            async with trio.open_nursery() as nursery, trio.open_nursery() as background:
+            async with open_bare_nursery() as nursery, open_bare_nursery() as background:
                 self._nursery = nursery
                 background.start_soon(self._quiesce_idle)
                 task_status.started()
@@ -184,14 +185,14 @@ class RedoManager:
                 )
         return lines
 
-    def collector(self) -> RedoCollector:
-        """Returns what a prometheus_client registry takes (``registry.register``)."""
+    def depth(self) -> tuple[int, int]:
+        """Returns how many requests are queued or in flight, and how many children there are.
 
-        def depth() -> tuple[int, int]:
-            children = [process for pool in self._pools.values() for process in pool.everyone]
-            return sum(process.load for process in children), len(children)
-
-        return RedoCollector(self.metrics, depth)
+        May be called in any thread.
+        """
+        pools = list(self._pools.values())
+        children = [process for pool in pools for process in list(pool.everyone)]
+        return sum(process.load for process in children), len(children)
 
     async def _again(
         self, pool: Pool, request: RedoRequest, data: bytes, death: RedoProcessDied

@@ -18,6 +18,7 @@ from walstream.errors import (
     WalstreamError,
 )
 from walstream.pages.service import PageService
+from walstream.tasks.supervise import open_bare_nursery
 from walstream.wal.model import BufferTag, RelFileLocator
 
 # Blocks that are rebuilt at a time, and how many such batches are ready ahead of the reader.
@@ -79,7 +80,7 @@ class RelationPages:
             except PAGE_ERRORS as error:
                 found[place] = Block(number, None, error)
 
-        async with trio.open_nursery() as nursery:
+        async with open_bare_nursery() as nursery:
             for place, number in enumerate(numbers):
                 nursery.start_soon(read, place, number)
         return found
@@ -101,7 +102,7 @@ class RelationPages:
                     await send.send(await self._batch(locator, wanted[at : at + BATCH]))
 
         with receive:
-            async with trio.open_nursery() as nursery:
+            async with open_bare_nursery() as nursery:
                 nursery.start_soon(read_ahead)
                 yield receive
                 nursery.cancel_scope.cancel()

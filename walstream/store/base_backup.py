@@ -16,7 +16,6 @@ import re
 import shutil
 import sys
 import tarfile
-import tomllib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -25,7 +24,8 @@ from typing import BinaryIO, NamedTuple, TypeVar
 
 import crc32c
 
-from walstream.errors import NoSpace, ReplicationProtocolError, StoreError
+from walstream.config import parse_toml
+from walstream.errors import ConfigError, NoSpace, ReplicationProtocolError, StoreError
 from walstream.segments.files import read_error
 from walstream.store.file_layer import FileLayer, set_mode, storage_error, write_durably
 from walstream.store.manifest import MANIFEST, parse_manifest
@@ -69,7 +69,7 @@ def list_base_backups(base_path: Path) -> list[BaseBackup]:
         if not directory.is_dir() or not path.is_file():
             continue
         try:
-            table = tomllib.loads(path.read_text(encoding="utf-8"))
+            table = parse_toml(path.read_text(encoding="utf-8"), path)
             found.append(
                 BaseBackup(
                     directory,
@@ -80,7 +80,7 @@ def list_base_backups(base_path: Path) -> list[BaseBackup]:
                     {int(oid): str(at) for oid, at in table.get("tablespaces", {}).items()},
                 )
             )
-        except (tomllib.TOMLDecodeError, KeyError, ValueError, TypeError, AttributeError) as exc:
+        except (ConfigError, KeyError, ValueError, TypeError, AttributeError) as exc:
             raise StoreError(f"{path}: missing or malformed {exc}") from exc
         except OSError as exc:
             raise read_error("read", path, exc) from exc

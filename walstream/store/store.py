@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import NamedTuple
 
-from walstream.errors import ReadError, StoreError, WrongCluster
+from walstream.config import parse_toml
+from walstream.errors import ConfigError, ReadError, StoreError, WrongCluster
 from walstream.segments.files import read_error
 from walstream.store.file_layer import (
     DirectoryLock,
@@ -18,6 +18,7 @@ from walstream.store.file_layer import (
 )
 
 IDENTITY_FILE = "walstream.toml"
+STATUS_FILE = "status.json"
 FORMAT = 1
 PARTS = ("wal", "base", "index", "dumps")
 
@@ -50,19 +51,19 @@ class StoreIdentity(NamedTuple):
         )
 
 
-def parse_identity(text: str) -> StoreIdentity:
-    """Returns the identity that the text of a ``walstream.toml`` holds.
+def parse_identity(text: str, path: Path) -> StoreIdentity:
+    """Returns the identity that the text of a ``walstream.toml`` holds; ``path`` is told of.
 
     Raises:
         StoreError: it is not one.
     """
     try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as exc:
-        raise StoreError(f"{IDENTITY_FILE}: {exc}") from exc
+        table = parse_toml(text, path)
+    except ConfigError as exc:
+        raise StoreError(str(exc)) from exc
     if table.get("format") != FORMAT:
         raise StoreError(
-            f"{IDENTITY_FILE}: format: expected {FORMAT}, got {table.get('format')!r}; "
+            f"{path}: format: expected {FORMAT}, got {table.get('format')!r}; "
             "it was made by another release of walstream"
         )
     try:
@@ -75,7 +76,7 @@ def parse_identity(text: str) -> StoreIdentity:
             bool(table["wal_log_hints"]),
         )
     except (KeyError, ValueError, TypeError) as exc:
-        raise StoreError(f"{IDENTITY_FILE}: missing or malformed {exc}") from exc
+        raise StoreError(f"{path}: missing or malformed {exc}") from exc
 
 
 def _check_empty(path: Path) -> None:
@@ -146,7 +147,7 @@ class Store:
 
     @property
     def status_path(self) -> Path:
-        return self.path / "status.json"
+        return self.path / STATUS_FILE
 
     @staticmethod
     def exists(path: Path) -> bool:
@@ -213,7 +214,7 @@ class Store:
             raise StoreError(f"{path} is not a walstream store: no {IDENTITY_FILE}") from None
         except (OSError, UnicodeDecodeError) as exc:
             raise ReadError(f"read {path / IDENTITY_FILE}: {exc}", str(path)) from exc
-        identity = parse_identity(text)
+        identity = parse_identity(text, path / IDENTITY_FILE)
         return cls(path, identity, _lock(path) if lock else ())
 
     def check(self, identity: StoreIdentity) -> None:

@@ -1,13 +1,14 @@
 """Runs a thing again when it ends: back-off with jitter, and which error is worth it.
 
-Knows nothing of what it runs. ``single_error`` is the one place where an exception group of a
-nursery becomes the one error that its public boundary raises.
+Knows nothing of what it runs. ``open_bare_nursery`` and ``single_error`` are the one place where an
+exception group of a nursery becomes the one error that its public boundary raises.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import trio
 
@@ -66,6 +67,33 @@ def single_error(error: BaseException, mild: tuple[type[BaseException], ...] = (
             if not isinstance(leaf, kinds):
                 return leaf
     return found[0]
+
+
+@asynccontextmanager
+async def open_bare_nursery(
+    mild: tuple[type[BaseException], ...] = (),
+) -> AsyncIterator[trio.Nursery]:
+    """A nursery for the inside of a public context manager: one bare error leaves it, no group.
+
+    What the body raises leaves as it is, a group of the caller's own too; where a task's error
+    has cancelled the body, that error does: ``single_error`` chooses, ``mild`` as there.
+
+    Cancellation: as of a nursery.
+    """
+    raised: BaseException | None = None
+    try:
+        async with trio.open_nursery() as nursery:
+            try:
+                yield nursery
+            except BaseException as error:
+                raised = error
+                raise
+    except BaseExceptionGroup as group:
+        if raised is None or all(isinstance(leaf, trio.Cancelled) for leaf in leaves(raised)):
+            raise single_error(group, mild) from group
+    else:
+        return
+    raise raised
 
 
 async def keep_running(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from walstream.errors import StoreError
+from walstream.status.file import read_status
 from walstream.store.file_layer import DirectoryLock
-from walstream.store.store import Store
+from walstream.store.store import STATUS_FILE, Store
 from walstream.store.unfinished import Flushed
-from walstream.wal.model import parse_lsn
 
 
 def wal_path(directory: Path) -> Path:
@@ -26,11 +25,10 @@ def flushed_of(directory: Path) -> Flushed | None:
     """Returns how far the receiver of a store said that WAL is on disk; None: nobody says."""
     if not Store.exists(directory):
         return None
-    try:
-        status = json.loads((directory / "status.json").read_bytes())
-        return Flushed(int(status["timeline"]), parse_lsn(status["flushed_lsn"]))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    status = read_status(directory / STATUS_FILE)
+    if status is None or not status.timeline:
         return None  # a crash may lose it; it only adds what can be noticed
+    return Flushed(status.timeline, status.flushed_lsn)
 
 
 class LockedWalDirectory:
@@ -67,6 +65,10 @@ class LockedWalDirectory:
         return self
 
     def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Gives up the lock."""
         if self._store is not None:
             self._store.close()
         if self._lock is not None:

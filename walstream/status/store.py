@@ -1,0 +1,103 @@
+"""What a store holds and how far it is: a value, read from the store's own files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from walstream.errors import StoreError
+from walstream.index.page_index import PageIndex
+from walstream.segments.files import regular_files
+from walstream.status.file import read_status
+from walstream.status.snapshot import ReceiverStatus, to_table
+from walstream.store.base_backup import BaseBackup, list_base_backups
+from walstream.store.store import Store, StoreIdentity
+from walstream.wal.model import format_lsn
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStatus:
+    """A store at one moment.
+
+    ``indexed_lsn``: the end of the newest record in the index; None: nothing yet, or it cannot be
+    read now, which ``index_problem`` then says. ``receiver``: its status file, None without one.
+    """
+
+    path: str
+    identity: StoreIdentity
+    wal_files: int
+    wal_bytes: int
+    base_backups: tuple[BaseBackup, ...]
+    indexed_lsn: int | None
+    index_problem: str | None
+    receiver: ReceiverStatus | None
+
+
+def store_status(path: Path) -> StoreStatus:
+    """Returns what a store holds, next to whoever writes to it. Blocks.
+
+    Raises:
+        StoreError: it is no store.
+        StorageError: it cannot be read.
+    """
+    store = Store.open(path, lock=False)
+    sizes = file_sizes(store.wal_path)
+    indexed_lsn, problem = _indexed(store.index_path)
+    return StoreStatus(
+        str(store.path),
+        store.identity,
+        len(sizes),
+        sum(sizes),
+        tuple(list_base_backups(store.base_path)),
+        indexed_lsn,
+        problem,
+        read_status(store.status_path),
+    )
+
+
+def _indexed(index_path: Path) -> tuple[int | None, str | None]:
+    if not (index_path / "CURRENT").exists():
+        return None, None
+    try:
+        index = PageIndex(index_path, read_only=True)
+    except StoreError as error:
+        # It is being made, taken back, or must be made again: the rest can be told.
+        return None, str(error)
+    try:
+        end = index.meta("last_record_end")
+        return None if end is None else int(end), None
+    finally:
+        index.close()
+
+
+def file_sizes(directory: Path) -> list[int]:
+    """Returns the size of every file there; a writer may rename them meanwhile."""
+    return [size for _, size in regular_files(directory)]
+
+
+def store_table(store: StoreStatus) -> dict[str, object]:
+    """Returns what ``status --json`` prints. LSNs are text; sizes are bytes."""
+    identity = store.identity
+    table: dict[str, object] = {
+        "store": store.path,
+        "system_id": str(identity.system_id),
+        "version": identity.version,
+        "segment_size": identity.segment_size,
+        "checksums": identity.checksums,
+        "wal_files": store.wal_files,
+        "wal_bytes": store.wal_bytes,
+        "base_backups": [
+            {
+                "start_lsn": format_lsn(backup.start_lsn),
+                "stop_lsn": format_lsn(backup.stop_lsn),
+                "timeline": backup.timeline,
+            }
+            for backup in store.base_backups
+        ],
+        "indexed_to": None if store.indexed_lsn is None else format_lsn(store.indexed_lsn),
+    }
+    if store.index_problem is not None:
+        table["index"] = store.index_problem
+    if store.receiver is not None:
+        table["receiver"] = to_table(store.receiver)
+    return table
