@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.index.stored import posting_list
 from walstream.errors import RecordError, WalError
 from walstream.index.ingest import READ_SIZE, WalSource
 from walstream.index.page_index import (
@@ -48,6 +49,7 @@ class Reference:
         self.decoder = WalStreamDecoder(version, segment_size, self.at)
         self.known: dict[ForkKey, int] = {}
         self.batch = Batch()
+        self.entries: dict[tuple[int, int, int, int, int], list[Entry]] = {}
 
     def run(self, upto_lsn: int) -> WalError | None:
         """Indexes up to ``upto_lsn``; returns what was wrong, after all that was before it."""
@@ -66,8 +68,10 @@ class Reference:
 
     def write(self) -> None:
         if self.batch.meta:
+            self.batch.pairs = [posting_list(tag, found) for tag, found in self.entries.items()]
             self.index.write(self.batch)
         self.batch = Batch()
+        self.entries = {}
 
     def add(self, raw: RawRecord) -> None:
         record = decode_wal_record(raw, self.version)
@@ -135,7 +139,7 @@ class Reference:
             self.write()
 
     def entry(self, tag: BufferTag, record: XLogRecord, flags: int) -> None:
-        entries = self.batch.entries.setdefault(tag, [])
+        entries = self.entries.setdefault(tag, [])
         if entries and entries[-1].end_lsn == record.end_lsn:
             flags |= entries.pop().flags
         entries.append(Entry(record.end_lsn, record.start_lsn, flags))
@@ -156,7 +160,7 @@ class Reference:
         for bits, found in ((new, tags[:1]), (old, tags[-1:])):
             for heap in found if bits else ():
                 tag = heap._replace(fork=VISIBILITY, block=heap.block // HEAP_BLOCKS_PER_PAGE)
-                entries = self.batch.entries.get(tag)
+                entries = self.entries.get(tag)
                 if not entries or entries[-1].end_lsn != record.end_lsn:
                     self.entry(tag, record, 2)
 

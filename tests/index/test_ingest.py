@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.index.reference import Reference, said
-from tests.support.pure import pure
+from tests.support.pure import load
 from tests.support.servers import PostgresServer
 from tests.support.strategies import versions
 from tests.support.walgen import SEGMENT, Block, WalWriter, record_body
@@ -24,7 +24,7 @@ from walstream.segments.reader import SegmentReader
 from walstream.store.base_backup_pages import BasePages
 from walstream.wal.model import BufferTag, PageImage, RelFileLocator, parse_lsn
 
-PURE = pure("walstream.index.postings")
+PURE = load("walstream.index.postings", {})
 BUILDS: list[ModuleType] = [postings, PURE]
 builds = pytest.mark.parametrize("build", BUILDS, ids=("installed", "pure"))
 

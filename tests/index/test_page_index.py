@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rocksdict import Options, Rdict
 
+from tests.index.stored import posting_list
 from walstream.errors import StorageError, StoreError
 from walstream.index.page_index import (
     Batch,
@@ -48,11 +49,13 @@ def test_entries_come_back_newest_first(
     start = lsn
     for changes in batches:
         batch = Batch()
+        fresh: dict[BufferTag, list[Entry]] = {}
         for tag, length, flags in changes:
             entry = Entry(lsn + length, lsn, flags)
             lsn += length
-            batch.entries.setdefault(tag, []).append(entry)
+            fresh.setdefault(tag, []).append(entry)
             model[tag].append(entry)
+        batch.pairs = [posting_list(tag, entries) for tag, entries in fresh.items()]
         index.write(batch)
     for tag, expected in model.items():
         assert list(index.entries(tag)) == expected[::-1]
@@ -97,7 +100,7 @@ def test_everything_else_comes_back(tmp_path: Path) -> None:
 def test_readers_see_what_was_written_while_the_writer_goes_on(tmp_path: Path) -> None:
     writer = PageIndex(tmp_path / "index")
     batch = Batch()
-    batch.entries[TAGS[0]] = [Entry(20, 10, 1)]
+    batch.pairs.append(posting_list(TAGS[0], [Entry(20, 10, 1)]))
     writer.write(batch)
     reader = PageIndex(tmp_path / "index", read_only=True)
     assert list(reader.entries(TAGS[0])) == [Entry(20, 10, 1)]
@@ -222,7 +225,9 @@ def test_relations_and_blocks_with_many_keys_come_once(tmp_path: Path) -> None:
             batch = Batch()
             batch.sizes.append((locator, 0, SizeChange(lsn, SizeKind.EXTEND, lsn)))
             for block in range(3):
-                batch.entries[BufferTag(*locator, 0, block)] = [Entry(lsn, lsn - 1, 0)]
+                batch.pairs.append(
+                    posting_list(BufferTag(*locator, 0, block), [Entry(lsn, lsn - 1, 0)])
+                )
             index.write(batch)
     assert list(index.relations()) == expected
     assert [list(index.blocks(*fork)) for fork in expected] == [[0, 1, 2]] * 12
@@ -233,7 +238,7 @@ def test_damage_is_told_from_the_end(tmp_path: Path) -> None:
     index = PageIndex(tmp_path / "index")
     batch = Batch()
     for block in range(20_000):
-        batch.entries[BufferTag(*REL, 0, block)] = [Entry(20, 10, 1)]
+        batch.pairs.append(posting_list(BufferTag(*REL, 0, block), [Entry(20, 10, 1)]))
         batch.events.append(Event(20 + block, 10, 1, 0, block))
     index.write(batch)
     index._db.flush()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.index.test_ingest import RELATIONS, Memory, contents, wal_of_few_blocks
 from tests.support.walgen import SEGMENT, Block, WalWriter, record_body
 from walstream.errors import LsnNotAvailable, StorageError, StoreError, WalError
-from walstream.index import page_index
+from walstream.index import keys, page_index
 from walstream.index.ingest import Ingest, begin_index, branch_end
 from walstream.index.page_index import PageIndex
 from walstream.pages.service import ClusterFacts, PageService
@@ -44,7 +44,7 @@ def meaning(index: PageIndex) -> object:
     """Returns all that can be read of an index; how posting lists are cut into keys is not."""
     stored = contents(index)
     relations = list(index.relations())
-    tags = {BufferTag(*page_index._BLOCK.unpack(key[:18])[1:]) for key in stored if key[:1] == b"b"}
+    tags = {BufferTag(*keys.BLOCK.unpack(key[:18])[1:]) for key in stored if key[:1] == b"b"}
     return (
         {key: value for key, value in stored.items() if key[:1] != b"b"},
         relations,

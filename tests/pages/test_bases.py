@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.index.stored import posting_list
 from walstream.errors import LsnNotAvailable, PageDamaged, PageNotFound
 from walstream.index.ingest import begin_index
 from walstream.index.page_index import (
@@ -104,7 +105,9 @@ async def test_records_before_the_start_of_a_backup_are_not_replayed_on_its_page
     service._redo = redo
     ends = [STOP + 0x100, second.start_lsn, second.start_lsn + 0x100, STOP + 0x3000]
     batch = Batch()
-    batch.entries[TAG] = [Entry(end, end - 0x80, EntryFlag.IMPLICIT) for end in ends]
+    batch.pairs.append(
+        posting_list(TAG, [Entry(end, end - 0x80, EntryFlag.IMPLICIT) for end in ends])
+    )
     indexed_to(service, STOP + 0x4000, batch)
     service.archive.read_record = lambda lsn: b""  # type: ignore[method-assign, assignment]
     await service.get_page(TAG)
@@ -123,7 +126,7 @@ async def test_a_directory_that_is_made_again_is_empty(
     visibility = TAG._replace(fork=2)
     batch = Batch()
     batch.sizes.append((TAG.locator, 2, SizeChange(STOP + 8, SizeKind.EXTEND, 1)))
-    batch.entries[visibility] = [Entry(STOP + 8, STOP, EntryFlag.INIT)]
+    batch.pairs.append(posting_list(visibility, [Entry(STOP + 8, STOP, EntryFlag.INIT)]))
     change = DatabaseChange(STOP + 0x100, again, 0, 0)
     batch.databases = [(TAG.spc_oid, 0 if whole_tablespace else TAG.db_oid, change)]
     indexed_to(service, STOP + 0x100, batch)
@@ -155,7 +158,7 @@ async def test_a_damaged_page_is_passed_over_where_it_is_not_needed(tmp_path: Pa
     service.archive.read_record = lambda lsn: b""  # type: ignore[method-assign, assignment]
     batch = Batch()
     image = second.start_lsn + 0x100
-    batch.entries[TAG] = [Entry(image, image - 8, EntryFlag.INIT)]
+    batch.pairs.append(posting_list(TAG, [Entry(image, image - 8, EntryFlag.INIT)]))
     indexed_to(service, STOP + 0x5000, batch)
     await service.get_page(TAG)
     assert redo.seen == [(False, [image])]

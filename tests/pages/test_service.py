@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.index.stored import posting_list
 from tests.support.servers import PostgresServer
 from tests.support.workload import WORKLOAD_CONFIG, run_workload
 from walstream.errors import LsnNotAvailable, NoBaseImage, PageNotFound, RecordError, WalError
@@ -175,7 +176,7 @@ async def test_a_page_without_a_base_is_refused(past: Past) -> None:
     lsn = past.service.last_record_lsn
     batch = Batch()
     batch.sizes = [(locator, 0, SizeChange(lsn, SizeKind.EXTEND, 1))]
-    batch.entries[(*locator, 0, 0)] = [Entry(lsn, lsn - 100, 0)]
+    batch.pairs.append(posting_list((*locator, 0, 0), [Entry(lsn, lsn - 100, 0)]))
     index.write(batch)
     with pytest.raises(NoBaseImage, match="no base for block 0 of 1663/5/99999: the oldest of 1"):
         await past.service.get_page(BufferTag(*locator, 0, 0))

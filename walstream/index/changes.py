@@ -25,15 +25,26 @@ from walstream.index.page_index import (
 from walstream.index.postings import PostingLists
 from walstream.rmgr import database, storage, tablespace, xact
 from walstream.rmgr.visibility import HEAP_BLOCKS_PER_PAGE, visibility_clears
+from walstream.wal.layout import (
+    BKPBLOCK_WILL_INIT,
+    RM_BRIN_ID,
+    RM_DBASE_ID,
+    RM_GENERIC_ID,
+    RM_HEAP2_ID,
+    RM_HEAP_ID,
+    RM_SMGR_ID,
+    RM_TBLSPC_ID,
+    RM_XACT_ID,
+    RM_XLOG_ID,
+    XLR_RMGR_INFO_MASK,
+)
 from walstream.wal.model import ForkNumber, RelFileLocator
+from walstream.wal.opcodes import XLOG_FPI, XLOG_FPI_FOR_HINT, XLOG_RESTORE_POINT
 from walstream.wal.record import RecordReader
 
-RM_XLOG, RM_XACT, RM_SMGR, RM_DBASE, RM_TBLSPC, RM_HEAP2, RM_HEAP = 0, 1, 2, 4, 5, 9, 10
 # Resource managers that change pages through block references; all others are events.
-PAGE_RMGRS = frozenset((9, 10, 11, 12, 13, 14, 15, 16, 17, 20))
-XLOG_RESTORE_POINT, XLOG_FPI_FOR_HINT, XLOG_FPI = 0x70, 0xA0, 0xB0
+PAGE_RMGRS = frozenset((*range(RM_HEAP2_ID, RM_BRIN_ID + 1), RM_GENERIC_ID))
 
-WILL_INIT = 0x40
 MAX_BLOCKS = 0xFFFFFFFF
 FORKS = frozenset(ForkNumber)
 MAX_DATABASES = 1000
@@ -103,34 +114,38 @@ class RecordIndexer:
             (_, spc, db, rel, fork, block, flags, _, _, _, image_length, _, _, _, apply) = (
                 reader.block(i)
             )
-            makes_page = flags & WILL_INIT or (image_length and apply)
+            makes_page = flags & BKPBLOCK_WILL_INIT or (image_length and apply)
             flag = EntryFlag.INIT if makes_page else 0
             self.lists.add_entry(spc, db, rel, fork, block, end_lsn, start_lsn, flag)
             key = (spc, db, rel, fork)
             if block >= self._size(key):
                 self._set_size(key, end_lsn, SizeKind.EXTEND, min(block + 1, MAX_BLOCKS))
         if rmgr in PAGE_RMGRS:
-            if rmgr in (RM_HEAP, RM_HEAP2) and reader.block_count:
+            if rmgr in (RM_HEAP_ID, RM_HEAP2_ID) and reader.block_count:
                 self._clear_visibility(start_lsn, end_lsn, record, reader)
-        elif rmgr != RM_XLOG or info & 0xF0 not in (XLOG_FPI, XLOG_FPI_FOR_HINT):
+        elif rmgr != RM_XLOG_ID or info & XLR_RMGR_INFO_MASK not in (XLOG_FPI, XLOG_FPI_FOR_HINT):
             self._event(start_lsn, end_lsn, reader, body)
 
     def _parse(self, record: bytes, reader: RecordReader) -> Body:
         """Returns the body of a record whose body matters, else None."""
         rmgr, info = reader.rmgr, reader.info
         data = record[reader.main_at : reader.main_at + reader.main_length]
-        if rmgr == RM_XACT and info & xact.OP_MASK in TIME_KINDS:
+        if rmgr == RM_XACT_ID and info & xact.OP_MASK in TIME_KINDS:
             return xact.parse_drops(data, info, self._version)
-        if rmgr == RM_SMGR:
+        if rmgr == RM_SMGR_ID:
             change = storage.parse_storage(data, info)
             if isinstance(change, storage.StorageCreate) and change.fork not in FORKS:
                 raise RecordError(f"fork of a new file: expected 0 to 3, got {change.fork}")
             return change
-        if rmgr == RM_DBASE:
+        if rmgr == RM_DBASE_ID:
             return database.parse_database(data, info, self._version)
-        if rmgr == RM_TBLSPC:
+        if rmgr == RM_TBLSPC_ID:
             return tablespace.parse_tablespace(data, info)
-        if rmgr == RM_XLOG and info & 0xF0 == XLOG_RESTORE_POINT and len(data) >= 8:
+        if (
+            rmgr == RM_XLOG_ID
+            and info & XLR_RMGR_INFO_MASK == XLOG_RESTORE_POINT
+            and len(data) >= 8
+        ):
             return int.from_bytes(data[:8], "little", signed=True)
         return None
 

@@ -1,10 +1,6 @@
 """The index: which records changed a block, how long a relation was, what else happened.
 
 Keeps positions, never records: everything here can be made again from WAL (``walstream reindex``).
-RocksDB underneath; nothing else imports it. All keys are big-endian, so that a range scan is in
-order of block and LSN:
-
-=========  =====================================================  ==================================
 ``b``      spc u32, db u32, rel u32, fork u8, block u32,          posting list: 9 bytes an entry:
            end LSN u64 of the first entry                         end - base u32, end - start u32,
                                                                   flags u8; base = LSN of the key
@@ -21,6 +17,8 @@ order of block and LSN:
 Every key but those of ``m`` ends with an END LSN: ``take_back`` relies on it. An entry's version is
 the END LSN of its record. A hot block costs one key a batch of ingest, not
 one a record.
+=======
+RocksDB underneath; nothing else imports it. ``keys.py`` says how it is stored.
 """
 
 from __future__ import annotations
@@ -33,12 +31,12 @@ from collections.abc import Iterator, Sequence
 from enum import IntEnum, IntFlag
 from heapq import merge
 from pathlib import Path
-from struct import Struct
 from typing import Any, NamedTuple
 
 from rocksdict import AccessType, Options, Rdict, WriteBatch
 
 from walstream.errors import NoSpace, StorageError, StoreError
+from walstream.index import keys
 from walstream.index.voids import Void, VoidReader, find_void, next_void
 from walstream.wal.model import BufferTag, RelFileLocator, format_lsn
 
@@ -46,19 +44,6 @@ FORMAT = 2
 # strerror of ENOSPC and EDQUOT, which is all that RocksDB hands on.
 _FULL = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT))
 
-_BLOCK = Struct(">cIIIBI")
-_BLOCK_KEY = Struct(">cIIIBIQ")
-_ENTRY = Struct(">IIB")
-_SIZE_PREFIX = Struct(">cIIIB")
-_SIZE_KEY = Struct(">cIIIBQ")
-_SIZE = Struct(">BI")
-_VOID = Struct(">BIIQQ")
-_EVENT_KEY = Struct(">cQ")
-_EVENT = Struct(">QBBI")
-_TIME_KEY = Struct(">cQQ")
-_TIME = Struct(">QIB")
-_DATABASE_KEY = Struct(">cIIQ")
-_DATABASE = Struct(">BII")
 
 MAX_LSN = (1 << 64) - 1
 STEPS_BEFORE_SEEK = 4
@@ -146,12 +131,12 @@ class TimePoint(NamedTuple):
 class Batch:
     """Changes that become visible together with ``meta`` values, in one atomic write.
 
-    ``pairs`` are keys and values in stored form already (``postings.py`` makes them).
+    ``pairs`` are keys and values in stored form already (``postings.py`` makes them): the posting
+    lists, and most of the rest.
     """
 
     def __init__(self) -> None:
         self.pairs: list[tuple[bytes, bytes]] = []
-        self.entries: dict[tuple[int, int, int, int, int], list[Entry]] = {}
         self.sizes: list[tuple[RelFileLocator, int, SizeChange]] = []
         self.events: list[Event] = []
         self.times: list[TimePoint] = []
@@ -280,42 +265,31 @@ class PageIndex:
         put = out.put
         for stored_key, stored_value in batch.pairs:
             put(stored_key, stored_value)
-        pack_key = _BLOCK_KEY.pack
-        pack_entry = _ENTRY.pack
-        for tag, entries in batch.entries.items():
-            base = entries[0].end_lsn
-            out_value = b"".join(
-                [
-                    pack_entry(end_lsn - base, end_lsn - start_lsn, flags)
-                    for end_lsn, start_lsn, flags in entries
-                ]
-            )
-            put(pack_key(b"b", *tag, base), out_value)
         voids: dict[bytes, list[Void]] = {}
         for locator, fork, change in batch.sizes:
-            value = _SIZE.pack(change.kind, change.blocks)
-            put(_SIZE_KEY.pack(b"s", *locator, fork, change.end_lsn), value)
+            value = keys.SIZE.pack(change.kind, change.blocks)
+            put(keys.SIZE_KEY.pack(b"s", *locator, fork, change.end_lsn), value)
             if change.kind in VOIDING:
-                prefix = _SIZE_PREFIX.pack(b"v", *locator, fork)
+                prefix = keys.SIZE_PREFIX.pack(b"v", *locator, fork)
                 fresh = voids.setdefault(prefix, [])
                 void = next_void(change, self._void_reader(prefix, fresh))
                 fresh.append(void)
-                value = _VOID.pack(change.kind, change.blocks, *void[2:])
+                value = keys.VOID.pack(change.kind, change.blocks, *void[2:])
                 put(prefix + change.end_lsn.to_bytes(8, "big"), value)
         for event in batch.events:
             put(
-                _EVENT_KEY.pack(b"e", event.end_lsn),
-                _EVENT.pack(event.start_lsn, event.rmgr_id, event.info, event.xid),
+                keys.EVENT_KEY.pack(b"e", event.end_lsn),
+                keys.EVENT.pack(event.start_lsn, event.rmgr_id, event.info, event.xid),
             )
         for point in batch.times:
             put(
-                _TIME_KEY.pack(b"t", point.time_us, point.end_lsn),
-                _TIME.pack(point.start_lsn, point.xid, point.kind),
+                keys.TIME_KEY.pack(b"t", point.time_us, point.end_lsn),
+                keys.TIME.pack(point.start_lsn, point.xid, point.kind),
             )
         for spc_oid, db_oid, database in batch.databases:
             put(
-                _DATABASE_KEY.pack(b"a", spc_oid, db_oid, database.end_lsn),
-                _DATABASE.pack(database.kind, database.source_spc_oid, database.source_db_oid),
+                keys.DATABASE_KEY.pack(b"a", spc_oid, db_oid, database.end_lsn),
+                keys.DATABASE.pack(database.kind, database.source_spc_oid, database.source_db_oid),
             )
         for name, value in batch.meta.items():
             put(b"m" + name.encode(), value)
@@ -374,16 +348,16 @@ class PageIndex:
                 waiting += 1
             elif space == b"b":
                 kept = 0
-                for above, length, _ in _ENTRY.iter_unpack(value):
+                for above, length, _ in keys.ENTRY.iter_unpack(value):
                     if first + above > lsn:
                         break
-                    kept += _ENTRY.size
+                    kept += keys.ENTRY.size
                     newest = max(newest, (first + above, first + above - length))
                 if kept < len(value):
                     out.put(key, value[:kept])
                     waiting += 1
             elif space == b"e":
-                newest = max(newest, (first, _EVENT.unpack(value)[0]))
+                newest = max(newest, (first, keys.EVENT.unpack(value)[0]))
             if waiting >= DELETES_AT_ONCE:
                 with self._reported():
                     self._db.write(out)
@@ -405,9 +379,9 @@ class PageIndex:
 
     def entries(self, tag: BufferTag, upto_lsn: int = MAX_LSN) -> Iterator[Entry]:
         """Yields the entries of a block with ``end_lsn <= upto_lsn``, newest first."""
-        prefix = _BLOCK.pack(b"b", *tag)
+        prefix = keys.BLOCK.pack(b"b", *tag)
         for base, postings in self._scan_back(prefix, upto_lsn):
-            for above, length, flags in reversed(list(_ENTRY.iter_unpack(postings))):
+            for above, length, flags in reversed(list(keys.ENTRY.iter_unpack(postings))):
                 end_lsn = base + above
                 if end_lsn <= upto_lsn:
                     yield Entry(end_lsn, end_lsn - length, flags)
@@ -423,7 +397,7 @@ class PageIndex:
 
         That is the fork's creation or removal, or a truncation at or below the block; 0 for none.
         """
-        prefix = _SIZE_PREFIX.pack(b"v", *tag.locator, tag.fork)
+        prefix = keys.SIZE_PREFIX.pack(b"v", *tag.locator, tag.fork)
         return find_void(tag.block, self._void_reader(prefix, ()), upto_lsn)
 
     def _void_reader(self, prefix: bytes, fresh: Sequence[Void]) -> VoidReader:
@@ -434,7 +408,7 @@ class PageIndex:
             if at:
                 return fresh[at - 1]
             for end_lsn, value in self._scan_back(prefix, upto_lsn):
-                kind, blocks, *links = _VOID.unpack(value)
+                kind, blocks, *links = keys.VOID.unpack(value)
                 return Void(end_lsn, blocks if kind == SizeKind.TRUNCATE else -1, *links)
             return None
 
@@ -443,9 +417,9 @@ class PageIndex:
     def _size_changes(
         self, space: bytes, locator: RelFileLocator, fork: int, upto_lsn: int
     ) -> Iterator[SizeChange]:
-        prefix = _SIZE_PREFIX.pack(space, *locator, fork)
+        prefix = keys.SIZE_PREFIX.pack(space, *locator, fork)
         for end_lsn, value in self._scan_back(prefix, upto_lsn):
-            kind, blocks = _SIZE.unpack_from(value)
+            kind, blocks = keys.SIZE.unpack_from(value)
             yield SizeChange(end_lsn, SizeKind(kind), blocks)
 
     def database_changes(
@@ -462,9 +436,9 @@ class PageIndex:
     def _directory_changes(
         self, spc_oid: int, db_oid: int, upto_lsn: int
     ) -> Iterator[DatabaseChange]:
-        prefix = _DATABASE_KEY.pack(b"a", spc_oid, db_oid, 0)[:-8]
+        prefix = keys.DATABASE_KEY.pack(b"a", spc_oid, db_oid, 0)[:-8]
         for end_lsn, value in self._scan_back(prefix, upto_lsn):
-            kind, spc, db = _DATABASE.unpack(value)
+            kind, spc, db = keys.DATABASE.unpack(value)
             yield DatabaseChange(end_lsn, DatabaseKind(kind), spc, db)
 
     def database_replaced(
@@ -494,32 +468,32 @@ class PageIndex:
 
     def events(self, after_lsn: int = 0, upto_lsn: int = MAX_LSN) -> Iterator[Event]:
         """Yields the events with ``after_lsn < end_lsn <= upto_lsn``, oldest first."""
-        for key, value in self._scan(b"e", _EVENT_KEY.pack(b"e", after_lsn + 1)):
+        for key, value in self._scan(b"e", keys.EVENT_KEY.pack(b"e", after_lsn + 1)):
             end_lsn = int.from_bytes(key[1:], "big")
             if end_lsn > upto_lsn:
                 return
-            yield Event(end_lsn, *_EVENT.unpack(value))
+            yield Event(end_lsn, *keys.EVENT.unpack(value))
 
     def times(self, from_us: int = 0) -> Iterator[TimePoint]:
         """Yields commits, aborts and restore points at or after a time, oldest first."""
-        for key, value in self._scan(b"t", _TIME_KEY.pack(b"t", from_us, 0)):
-            _, time_us, end_lsn = _TIME_KEY.unpack(key)
-            yield TimePoint(time_us, end_lsn, *_TIME.unpack(value))
+        for key, value in self._scan(b"t", keys.TIME_KEY.pack(b"t", from_us, 0)):
+            _, time_us, end_lsn = keys.TIME_KEY.unpack(key)
+            yield TimePoint(time_us, end_lsn, *keys.TIME.unpack(value))
 
     def relations(self) -> Iterator[tuple[RelFileLocator, int]]:
         """Yields every relation fork that the index has a size of, once, in key order."""
         for prefix in self._prefixes(b"s", 14):
-            _, spc, db, rel, fork = _SIZE_PREFIX.unpack(prefix)
+            _, spc, db, rel, fork = keys.SIZE_PREFIX.unpack(prefix)
             yield RelFileLocator(spc, db, rel), fork
 
     def forks(self, locator: RelFileLocator) -> Iterator[int]:
         """Yields the forks of a relation that the index has a size of, ascending."""
-        for prefix in self._prefixes(_SIZE_PREFIX.pack(b"s", *locator, 0)[:13], 14):
+        for prefix in self._prefixes(keys.SIZE_PREFIX.pack(b"s", *locator, 0)[:13], 14):
             yield prefix[13]
 
     def blocks(self, locator: RelFileLocator, fork: int) -> Iterator[int]:
         """Yields the blocks of a fork that any record changed, once, ascending."""
-        for prefix in self._prefixes(_SIZE_PREFIX.pack(b"b", *locator, fork), 18):
+        for prefix in self._prefixes(keys.SIZE_PREFIX.pack(b"b", *locator, fork), 18):
             yield int.from_bytes(prefix[14:], "big")
 
     def _prefixes(self, prefix: bytes, length: int) -> Iterator[bytes]:
@@ -551,14 +525,14 @@ class PageIndex:
 
         It may yield more: a block of which one posting list reaches from before to after the range.
         """
-        prefix = _SIZE_PREFIX.pack(b"b", *locator, fork)
+        prefix = keys.SIZE_PREFIX.pack(b"b", *locator, fork)
         previous = None
         for key, value in self._scan(prefix, prefix):
             block = int.from_bytes(key[14:18], "big")
             first = int.from_bytes(key[18:], "big")
             if block == previous or first > upto_lsn:
                 continue
-            above, _, _ = _ENTRY.unpack_from(value, len(value) - _ENTRY.size)
+            above, _, _ = keys.ENTRY.unpack_from(value, len(value) - keys.ENTRY.size)
             if first + above > after_lsn:
                 previous = block
                 yield block

@@ -3,12 +3,28 @@ from walstream.wal.buffer cimport (
     byte, cut, put8, put_be32, put_be64, release, resize, u8, u64, uint32, uint64
 )
 
+from walstream.index.keys cimport (
+    put_block, put_entry, put_event, put_event_key, put_size, put_size_key, put_time, put_time_key
+)
+
+from walstream.wal.layout cimport (
+    BKPBLOCK_WILL_INIT, RM_BRIN_ID, RM_DBASE_ID, RM_GENERIC_ID, RM_HEAP2_ID, RM_HEAP_ID,
+    RM_SMGR_ID, RM_TBLSPC_ID, RM_XACT_ID, RM_XLOG_ID, XLR_RMGR_INFO_MASK
+)
+from walstream.wal.opcodes cimport (
+    XLOG_FPI, XLOG_FPI_FOR_HINT, XLOG_RESTORE_POINT, XLOG_XACT_ABORT, XLOG_XACT_ABORT_PREPARED,
+    XLOG_XACT_COMMIT, XLOG_XACT_COMMIT_PREPARED, XLOG_XACT_HAS_INFO, XLOG_XACT_OPMASK
+)
+
 ctypedef long long int64
 
-cdef int INIT, IMPLICIT, WILL_INIT, IMAGE_APPLY, EXTEND, COMMIT, ABORT
+cdef int INIT, IMPLICIT, IMAGE_APPLY, EXTEND, COMMIT, ABORT, NO_END
 cdef int64 UNKNOWN
 cdef uint32 MAX_BLOCKS, HEAP_BLOCKS_PER_PAGE, HAS_RELFILELOCATORS, HAS_TWOPHASE
 cdef Py_ssize_t MAX_FORKS
+
+@cython.locals(op=uint32)
+cdef int end_of_transaction(uint32 info) noexcept
 
 @cython.final
 cdef class Posting:
@@ -91,13 +107,13 @@ cdef class PostingLists:
 
     cpdef forget_all(self)
 
-    @cython.locals(blocks=uint32)
+    @cython.locals(blocks=uint32, key_length=Py_ssize_t)
     cdef int extend(self, Fork fork, uint64 end_lsn, uint32 block) except -1
 
     cpdef load(self, object columns, const byte[::1] piece)
     cpdef Py_ssize_t collect(self, Py_ssize_t row) except -1
 
-    @cython.locals(rmgr=uint32, info=uint32, op=uint32, ends=bint,
+    @cython.locals(rmgr=uint32, info=uint32, ends=bint,
                    first=Py_ssize_t, i=Py_ssize_t, fork=Fork)
     cdef bint is_plain(self, Py_ssize_t row) except -1
 
@@ -124,8 +140,12 @@ cdef class PostingLists:
 
     @cython.locals(start_lsn=uint64, end_lsn=uint64, rmgr=uint32, info=uint32, op=uint32,
                    first=Py_ssize_t, i=Py_ssize_t, spc=uint32, db=uint32, rel=uint32,
-                   block=uint32, flags=uint32, clears=uint32, fork=Fork)
+                   block=uint32, flags=uint32, clears=uint32, fork=Fork,
+                   key_length=Py_ssize_t, kind=int)
     cdef int add_row(self, Py_ssize_t row) except -1
 
+    cdef int add_pair(self, Py_ssize_t key_length, Py_ssize_t length) except -1
+
+    @cython.locals(time_us=uint64, key_length=Py_ssize_t)
     cdef int add_time(self, Py_ssize_t row, uint64 end_lsn, uint64 start_lsn,
                       uint32 kind) except -1

@@ -1,9 +1,8 @@
 """Collects posting lists, fork sizes, events and times from columns of records: the hot part.
 
-Knows the stored form of keys and values that ``page_index.py`` documents, and the records that
-need no more than their block references and a few bytes of their main data. At any other record
-it stops, before it has added anything of it: ``changes.py`` adds that one by its own rules, into
-the same lists, and collecting goes on behind it.
+Knows the records that need no more than their block references and a few bytes of their main data.
+At any other record it stops, before it has added anything of it: ``changes.py`` adds that one by
+its own rules, into the same lists, and collecting goes on behind it.
 """
 
 from __future__ import annotations
@@ -17,19 +16,63 @@ if TYPE_CHECKING:
 
     from walstream.wal.columns import RecordColumns
 if not cython.compiled:
+    from walstream.index.keys import (
+        put_block,
+        put_entry,
+        put_event,
+        put_event_key,
+        put_size,
+        put_size_key,
+        put_time,
+        put_time_key,
+    )  # fmt: skip
     from walstream.wal.buffer import cut, put8, put_be32, put_be64, release, resize, u8, u64
+    from walstream.wal.layout import (
+        BKPBLOCK_WILL_INIT,
+        RM_BRIN_ID,
+        RM_DBASE_ID,
+        RM_GENERIC_ID,
+        RM_HEAP2_ID,
+        RM_HEAP_ID,
+        RM_SMGR_ID,
+        RM_TBLSPC_ID,
+        RM_XACT_ID,
+        RM_XLOG_ID,
+        XLR_RMGR_INFO_MASK,
+    )  # fmt: skip
+    from walstream.wal.opcodes import (
+        XLOG_FPI,
+        XLOG_FPI_FOR_HINT,
+        XLOG_RESTORE_POINT,
+        XLOG_XACT_ABORT,
+        XLOG_XACT_ABORT_PREPARED,
+        XLOG_XACT_COMMIT,
+        XLOG_XACT_COMMIT_PREPARED,
+        XLOG_XACT_HAS_INFO,
+        XLOG_XACT_OPMASK,
+    )  # fmt: skip
 
 INIT = 1
 IMPLICIT = 2
 HEAP_BLOCKS_PER_PAGE = (8192 - 24) * 4
-WILL_INIT = 0x40
+# Of the column ``image``: it is to be restored.
 IMAGE_APPLY = 0x02
 EXTEND = 2
-COMMIT, ABORT = 0, 1
+COMMIT, ABORT, NO_END = 0, 1, 2
 UNKNOWN = -2
 MAX_BLOCKS = 0xFFFFFFFF
 MAX_FORKS = 65536
 HAS_RELFILELOCATORS, HAS_TWOPHASE = 0x04, 0x10
+
+
+def end_of_transaction(info: int) -> int:
+    """Returns COMMIT or ABORT for a Transaction record that ends one, else NO_END."""
+    op = info & XLOG_XACT_OPMASK
+    if op in (XLOG_XACT_COMMIT, XLOG_XACT_COMMIT_PREPARED):
+        return COMMIT
+    if op in (XLOG_XACT_ABORT, XLOG_XACT_ABORT_PREPARED):
+        return ABORT
+    return NO_END
 
 
 class Posting:
@@ -59,10 +102,7 @@ class Posting:
                 return -1
             self.p = grown
             self.size = size
-        put_be32(self.p, at, (end_lsn - self.base) & 0xFFFFFFFF)
-        put_be32(self.p, at + 4, (end_lsn - start_lsn) & 0xFFFFFFFF)
-        put8(self.p, at + 8, flags)
-        self.have = at + 9
+        self.have = at + put_entry(self.p, at, self.base, end_lsn, start_lsn, flags)
         self.last = end_lsn
         return 0
 
@@ -135,13 +175,7 @@ class PostingLists:
 
     def block_key(self, spc: int, db: int, rel: int, fork: int, block: int) -> bytes:
         """Returns the first 18 bytes of the keys of a block."""
-        put8(self.key, 0, 0x62)
-        put_be32(self.key, 1, spc)
-        put_be32(self.key, 5, db)
-        put_be32(self.key, 9, rel)
-        put8(self.key, 13, fork)
-        put_be32(self.key, 14, block)
-        return cut(self.key, 0, 18)
+        return cut(self.key, 0, put_block(self.key, spc, db, rel, fork, block))
 
     def add_entry(
         self,
@@ -226,15 +260,11 @@ class PostingLists:
         """Adds that a fork has grown to hold ``block``."""
         blocks = block + 1 if block != MAX_BLOCKS else MAX_BLOCKS
         fork.blocks = blocks
-        put8(self.key, 0, 0x73)
-        put_be32(self.key, 1, fork.spc)
-        put_be32(self.key, 5, fork.db)
-        put_be32(self.key, 9, fork.rel)
-        put8(self.key, 13, fork.fork)
-        put_be64(self.key, 14, end_lsn)
-        put8(self.value, 0, EXTEND)
-        put_be32(self.value, 1, blocks)
-        self.pairs.append((cut(self.key, 0, 22), cut(self.value, 0, 5)))
+        key_length = put_size_key(self.key, fork.spc, fork.db, fork.rel, fork.fork, end_lsn)
+        return self.add_pair(key_length, put_size(self.value, EXTEND, blocks))
+
+    def add_pair(self, key_length: int, length: int) -> int:
+        self.pairs.append((cut(self.key, 0, key_length), cut(self.value, 0, length)))
         return 0
 
     # -- records
@@ -279,16 +309,13 @@ class PostingLists:
     def is_plain(self, row: int) -> bool:
         rmgr = self.rmgr[row]
         info = self.info[row]
-        op = info & 0x70
-        if rmgr == 2 or rmgr == 4 or rmgr == 5:
+        if rmgr in (RM_SMGR_ID, RM_DBASE_ID, RM_TBLSPC_ID):
             return False
-        if rmgr == 0:
-            if info & 0xF0 == 0x70:
-                return False
-        elif rmgr == 1:
-            ends = op == 0x00 or op == 0x20 or op == 0x30 or op == 0x40
-            if ends and not self.is_plain_end(row):
-                return False
+        if rmgr == RM_XLOG_ID and info & XLR_RMGR_INFO_MASK == XLOG_RESTORE_POINT:
+            return False
+        ends = rmgr == RM_XACT_ID and end_of_transaction(info) != NO_END
+        if ends and not self.is_plain_end(row):
+            return False
         first = self.block_begin[row]
         for i in range(first, first + self.blocks[row]):
             fork = self.find_fork(self.spc[i], self.db[i], self.rel[i], self.fork[i])
@@ -305,7 +332,7 @@ class PostingLists:
         at = self.main_place(row)
         if at < 0 or self.main_length[row] < 8:
             return False
-        if self.info[row] & 0x80 == 0:
+        if self.info[row] & XLOG_XACT_HAS_INFO == 0:
             return True
         if self.main_length[row] < 12:
             return False
@@ -403,41 +430,31 @@ class PostingLists:
             spc, db, rel = self.spc[i], self.db[i], self.rel[i]
             block = self.block[i]
             flags = 0
-            if self.flags[i] & WILL_INIT or self.image[i] & IMAGE_APPLY:
+            if self.flags[i] & BKPBLOCK_WILL_INIT or self.image[i] & IMAGE_APPLY:
                 flags = INIT
             self.add_entry(spc, db, rel, self.fork[i], block, end_lsn, start_lsn, flags)
             fork = self.find_fork(spc, db, rel, self.fork[i])
             if cython.cast(cython.longlong, block) >= fork.blocks:
                 self.extend(fork, end_lsn, block)
-        if (rmgr == 9 or rmgr == 10) and self.blocks[row] != 0:
+        if rmgr in (RM_HEAP2_ID, RM_HEAP_ID) and self.blocks[row] != 0:
             clears = self.clears_bits(row)
             if clears != 0:
                 self.add_clears(row, clears, end_lsn, start_lsn)
-        if (9 <= rmgr <= 17) or rmgr == 20:
+        # Pages are told by their block references; so are images, which have no other meaning.
+        if RM_HEAP2_ID <= rmgr <= RM_BRIN_ID or rmgr == RM_GENERIC_ID:
             return 0
-        if rmgr == 0 and (info & 0xF0 == 0xA0 or info & 0xF0 == 0xB0):
+        op = info & XLR_RMGR_INFO_MASK
+        if rmgr == RM_XLOG_ID and op in (XLOG_FPI_FOR_HINT, XLOG_FPI):
             return 0
-        put8(self.key, 0, 0x65)
-        put_be64(self.key, 1, end_lsn)
-        put_be64(self.value, 0, start_lsn)
-        put8(self.value, 8, rmgr)
-        put8(self.value, 9, info)
-        put_be32(self.value, 10, self.xid[row])
-        self.pairs.append((cut(self.key, 0, 9), cut(self.value, 0, 14)))
-        if rmgr == 1:
-            op = info & 0x70
-            if op == 0x00 or op == 0x30:
-                self.add_time(row, end_lsn, start_lsn, COMMIT)
-            elif op == 0x20 or op == 0x40:
-                self.add_time(row, end_lsn, start_lsn, ABORT)
+        key_length = put_event_key(self.key, end_lsn)
+        self.add_pair(key_length, put_event(self.value, start_lsn, rmgr, info, self.xid[row]))
+        if rmgr == RM_XACT_ID:
+            kind = end_of_transaction(info)
+            if kind != NO_END:
+                self.add_time(row, end_lsn, start_lsn, kind)
         return 0
 
     def add_time(self, row: int, end_lsn: int, start_lsn: int, kind: int) -> int:
-        put8(self.key, 0, 0x74)
-        put_be64(self.key, 1, self.main_time(row, self.main_place(row)))
-        put_be64(self.key, 9, end_lsn)
-        put_be64(self.value, 0, start_lsn)
-        put_be32(self.value, 8, self.xid[row])
-        put8(self.value, 12, kind)
-        self.pairs.append((cut(self.key, 0, 17), cut(self.value, 0, 13)))
-        return 0
+        time_us = self.main_time(row, self.main_place(row))
+        key_length = put_time_key(self.key, time_us, end_lsn)
+        return self.add_pair(key_length, put_time(self.value, start_lsn, self.xid[row], kind))
