@@ -40,6 +40,7 @@ INLINE_ONLY = {
     "walstream.redo.rules.hash_layout",
     "walstream.redo.rules.heap_layout",
     "walstream.redo.rules.index_layout",
+    "walstream.redo.rules.messages",
     "walstream.redo.rules.spgist_layout",
     "walstream.wal.buffer",
     "walstream.wal.bufpage",

@@ -343,7 +343,7 @@ def test_resync_loses_no_more_than_it_must(
 
 
 def test_magics() -> None:
-    walk = PURE["walstream.wal.walk"]
+    formats = PURE["walstream.wal.formats"]
     for version, magic in MAGIC_OF_VERSION.items():
-        assert walk.magic_of(version) == magic
-        assert walk.version_of(magic) == version
+        assert formats.magic_of(version) == magic
+        assert formats.version_of(magic) == version

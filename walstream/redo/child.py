@@ -28,13 +28,13 @@ from typing import Protocol
 from walstream.errors import ProtocolError, RecordError, RedoError, RedoProtocolError
 from walstream.redo import sandbox
 from walstream.redo.protocol import MAX_MESSAGE, encode_error
+from walstream.redo.rules.messages import GET
 from walstream.wal.layout import VERSIONS
 
 PREFIX = "walstream-redo: "
 STATE_PREFIX = PREFIX + "sandbox "
 READ_SIZE = 1 << 20
 RENEW_EVERY = 64
-_GET = ord("G")
 
 
 class EngineLike(Protocol):
@@ -134,7 +134,7 @@ class Child:
             end = at + 1 + size
             if end > length:
                 break
-            if self._buffer[at] == _GET:
+            if self._buffer[at] == GET:
                 self._engine.replies += encode_error(self._failure)
                 self._failure = ""
             at = end

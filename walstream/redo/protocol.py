@@ -23,13 +23,25 @@ from typing import TYPE_CHECKING, NamedTuple
 import cython
 
 from walstream.errors import RedoProtocolError
-from walstream.wal.layout import RECORD_HEADER
-from walstream.wal.model import BLCKSZ, BufferTag
+from walstream.wal.model import BufferTag
 
 if TYPE_CHECKING:
     from walstream.wal.buffer import Writable
 if not cython.compiled:
-    from walstream.wal.buffer import move, put8
+    from walstream.redo.rules.messages import (
+        APPLY,
+        APPLY_LENGTH,
+        BEGIN,
+        BEGIN_LENGTH,
+        GET,
+        PING_KIND,
+        PUSH,
+        PUSH_LENGTH,
+        SizeOfTag,
+    )
+    from walstream.wal.buffer import move, put8, put_be32
+    from walstream.wal.bufpage import BLCKSZ
+    from walstream.wal.layout import SizeOfXLogRecord
 
 PING = b"H\x00\x00\x00\x04"
 PING_REPLY = bytes(BLCKSZ)
@@ -41,8 +53,6 @@ MAX_REQUEST = 256 * 1024 * 1024
 
 _TAGGED = Struct(">BIBIIII")
 _HEADER = Struct(">BI")
-_BEGIN, _PUSH, _RECORD, _GET, _PING = b"BPAGH"
-_TAG_LENGTH = 17
 
 
 # No page: pd_lsn is beyond all LSNs, and the text is no page header.
@@ -76,40 +86,33 @@ def encode_request(request: RedoRequest) -> bytes:
         size += 22 + BLCKSZ
     for _, record in records:
         length = len(record)
-        if length < RECORD_HEADER or length > MAX_RECORD:
+        if length < SizeOfXLogRecord or length > MAX_RECORD:
             raise RedoProtocolError(
-                f"record length: expected {RECORD_HEADER} to {MAX_RECORD}, got {length}"
+                f"record length: expected {SizeOfXLogRecord} to {MAX_RECORD}, got {length}"
             )
         size += 13 + length
     if size > MAX_REQUEST:
         raise RedoProtocolError(f"request length: expected at most {MAX_REQUEST}, got {size}")
     data = bytearray(size)
     p = data
-    put_tagged(p, 0, 0x42, 21, spc_oid, db_oid, rel_number, fork, block)
+    put_tagged(p, 0, BEGIN, BEGIN_LENGTH, spc_oid, db_oid, rel_number, fork, block)
     at = 22
     if base_page is not None:
-        put_tagged(p, at, 0x50, 8213, spc_oid, db_oid, rel_number, fork, block)
+        put_tagged(p, at, PUSH, PUSH_LENGTH, spc_oid, db_oid, rel_number, fork, block)
         source = base_page
-        move(p, at + 22, source, 0, 8192)
-        at += 22 + 8192
+        move(p, at + 22, source, 0, BLCKSZ)
+        at += 22 + BLCKSZ
     for end_lsn, record in records:
         length = len(record)
-        put8(p, at, 0x41)
-        put_be32(p, at + 1, 12 + length)
+        put8(p, at, APPLY)
+        put_be32(p, at + 1, APPLY_LENGTH + length)
         put_be32(p, at + 5, end_lsn >> 32)
         put_be32(p, at + 9, end_lsn & 0xFFFFFFFF)
         source = record
         move(p, at + 13, source, 0, length)
         at += 13 + length
-    put_tagged(p, at, 0x47, 21, spc_oid, db_oid, rel_number, fork, block)
+    put_tagged(p, at, GET, BEGIN_LENGTH, spc_oid, db_oid, rel_number, fork, block)
     return bytes(data)
-
-
-def put_be32(p: Writable, at: int, value: int) -> None:
-    put8(p, at, value >> 24)
-    put8(p, at + 1, (value >> 16) & 0xFF)
-    put8(p, at + 2, (value >> 8) & 0xFF)
-    put8(p, at + 3, value & 0xFF)
 
 
 def put_tagged(
@@ -167,17 +170,17 @@ def decode_requests(data: bytes) -> Iterator[RedoRequest | None]:
     records: list[tuple[int, bytes]] = []
     while at < len(view):
         kind, payload = _message(view, at)
-        if kind == _PING and tag is None and not payload:
+        if kind == PING_KIND and tag is None and not payload:
             yield None
-        elif kind == _RECORD and tag is not None and len(payload) >= 8 + RECORD_HEADER:
+        elif kind == APPLY and tag is not None and len(payload) >= 8 + SizeOfXLogRecord:
             records.append((int.from_bytes(payload[:8], "big"), bytes(payload[8:])))
-        elif kind == _BEGIN and tag is None and len(payload) == _TAG_LENGTH:
+        elif kind == BEGIN and tag is None and len(payload) == SizeOfTag:
             tag = _tag(payload)
-        elif kind == _PUSH and len(payload) == _TAG_LENGTH + BLCKSZ and _tag(payload) == tag:
+        elif kind == PUSH and len(payload) == SizeOfTag + BLCKSZ and _tag(payload) == tag:
             if base_page is not None or records:
                 raise RedoProtocolError(f"a base page that does not follow B at offset {at}")
-            base_page = bytes(payload[_TAG_LENGTH:])
-        elif kind == _GET and len(payload) == _TAG_LENGTH and _tag(payload) == tag:
+            base_page = bytes(payload[SizeOfTag:])
+        elif kind == GET and len(payload) == SizeOfTag and _tag(payload) == tag:
             assert tag is not None
             yield RedoRequest(tag, base_page, tuple(records))
             tag, base_page, records = None, None, []

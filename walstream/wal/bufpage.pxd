@@ -46,8 +46,10 @@ cdef enum:
 cdef extern from * nogil:
     """
     #define InvalidBlockNumber 0xFFFFFFFFu
+    #define PG_UINT32_MAX 0xFFFFFFFFu
     """
     const uint32 InvalidBlockNumber
+    const uint32 PG_UINT32_MAX
 
 cdef inline uint32 pd_flags(const byte* page) noexcept nogil:
     return u16(page, pd_flags_at)
@@ -97,6 +99,9 @@ cdef inline uint32 lp_flags(uint32 lp) noexcept nogil:
 
 cdef inline uint32 lp_len(uint32 lp) noexcept nogil:
     return lp >> 17
+
+cdef inline bint lp_in_use(uint32 lp) noexcept nogil:
+    return lp >> 15 != 0
 
 cdef inline uint32 line_pointer(uint32 off, uint32 flags, uint32 length) noexcept nogil:
     return off & 0x7FFF | (flags & 3) << 15 | (length & 0x7FFF) << 17

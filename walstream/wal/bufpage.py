@@ -58,6 +58,7 @@ FirstNormalTransactionId = 3
 # Not in the enum of the .pxd: above 31 bits, and functions
 
 InvalidBlockNumber = 0xFFFFFFFF
+PG_UINT32_MAX = 0xFFFFFFFF
 
 
 def pd_flags(page: Bytes) -> int:
@@ -126,6 +127,11 @@ def lp_flags(lp: int) -> int:
 
 def lp_len(lp: int) -> int:
     return lp >> 17
+
+
+def lp_in_use(lp: int) -> bool:
+    """Returns ItemIdIsUsed or ItemIdHasStorage: what keeps a line pointer from being taken."""
+    return lp >> 15 != 0
 
 
 def line_pointer(off: int, flags: int, length: int) -> int:

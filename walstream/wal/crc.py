@@ -12,6 +12,7 @@ if not cython.compiled:
     import crc32c as _package
 
     from walstream.wal.buffer import bytes_of
+    from walstream.wal.layout import SizeOfXLogRecord, xl_crc
 
     def prepare_crc() -> int:
         """Makes the tables of ``crc32c.h``; nothing to do uncompiled."""
@@ -23,7 +24,9 @@ if not cython.compiled:
 
     def record_crc(p: Bytes, at: int, total: int) -> int:
         """Returns the CRC-32C of a record: what follows its header, then the header before it."""
-        return crc32c_of(crc32c_of(0, p, at + 24, total - 24), p, at, 20)
+        return crc32c_of(
+            crc32c_of(0, p, at + SizeOfXLogRecord, total - SizeOfXLogRecord), p, at, xl_crc
+        )
 
     crc32c_by_tables = crc32c_of
 

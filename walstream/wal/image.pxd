@@ -1,5 +1,8 @@
 cimport cython
 from walstream.wal.buffer cimport byte, bytes_of, fill, move, u8, uint32
+from walstream.wal.bufpage cimport BLCKSZ
+from walstream.wal.layout cimport (
+    COMPRESSION_LZ4, COMPRESSION_NONE, COMPRESSION_PGLZ, COMPRESSION_ZSTD)
 
 # Decompresses pglz from p[at:at + length] into exactly `raw_length` bytes at target[target_at:].
 # Returns 0, or -1 where the bytes are not that.

@@ -15,12 +15,19 @@ import zstandard
 
 from walstream.errors import RecordError
 from walstream.wal.layout import COMPRESSION_NAMES
-from walstream.wal.model import BLCKSZ, PageImage
+from walstream.wal.model import PageImage
 
 if TYPE_CHECKING:
     from walstream.wal.buffer import Bytes, Writable
 if not cython.compiled:
     from walstream.wal.buffer import bytes_of, fill, move, u8
+    from walstream.wal.bufpage import BLCKSZ
+    from walstream.wal.layout import (
+        COMPRESSION_LZ4,
+        COMPRESSION_NONE,
+        COMPRESSION_PGLZ,
+        COMPRESSION_ZSTD,
+    )
 
 # A frame that PostgreSQL wrote has its size in its header, or a window of at most a page.
 _ZSTD = zstandard.ZstdDecompressor(max_window_size=1 << 20)
@@ -78,9 +85,9 @@ def pglz_decompress(
 def _unpack(data: bytes, raw_length: int, compression: int) -> bytes:
     """Returns lz4 or zstd decompressed; never allocates more than a page for it."""
     try:
-        if compression == 2:
+        if compression == COMPRESSION_LZ4:
             raw: bytes = lz4.block.decompress(data, uncompressed_size=raw_length)
-        elif compression == 3:
+        elif compression == COMPRESSION_ZSTD:
             announced = zstandard.frame_content_size(data)
             if announced not in (-1, raw_length):
                 raise _wrong_length(compression, raw_length, announced)
@@ -121,10 +128,10 @@ def restore_into(
         RecordError: the hole is not inside the page, the length is not that of a page without
             the hole, or the bytes do not decompress. The page may be half written then.
     """
-    if hole_offset < 0 or hole_length < 0 or hole_offset + hole_length > 8192:
+    if hole_offset < 0 or hole_length < 0 or hole_offset + hole_length > BLCKSZ:
         raise RecordError(f"hole of image: offset {hole_offset} length {hole_length}")
-    raw_length = 8192 - hole_length
-    if compression == 0:
+    raw_length = BLCKSZ - hole_length
+    if compression == COMPRESSION_NONE:
         if length != raw_length:
             raise _wrong_length(compression, raw_length, length)
         first = hole_offset if hole_length != 0 else raw_length
@@ -132,7 +139,7 @@ def restore_into(
         move(page, page_at + first + hole_length, p, at + first, raw_length - first)
     else:
         # Decompressed to the front of the page; what follows the hole then moves to its place.
-        if compression == 1:
+        if compression == COMPRESSION_PGLZ:
             if pglz_decompress(p, at, length, page, page_at, raw_length) != 0:
                 raise RecordError("could not decompress image compressed with pglz")
         else:

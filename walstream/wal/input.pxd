@@ -1,5 +1,6 @@
 cimport cython
 from walstream.wal.buffer cimport bytes_of, uint64
+from walstream.wal.layout cimport SizeOfXLogRecord
 from walstream.wal.walk cimport Walker
 
 cdef class WalInput:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from walstream.wal.buffer import Bytes
 if not cython.compiled:
     from walstream.wal.buffer import bytes_of
+    from walstream.wal.layout import SizeOfXLogRecord
     from walstream.wal.walk import Walker
 
 
@@ -42,7 +43,7 @@ class WalInput:
     """One stream of WAL, fed in pieces; see the module.
 
     Args:
-        version: PostgreSQL major version (14 to 18), None to take that of the first page.
+        version: PostgreSQL major version, None to take that of the first page.
         segment_size: bytes of a segment, a power of two from 1 MB to 1 GB.
         start_lsn: LSN of the first byte that will be fed. A record must start there (or at the
             end of the page header there): the end LSN of a record is such a place.
@@ -196,7 +197,9 @@ class WalInput:
     def ended(self) -> None:
         """Keeps the walker's END_OF_WAL; only the first counts, the zeros after it are no news."""
         if self.end_of_wal is None:
-            self.end_of_wal = damage_error(Reason.ZERO_LENGTH, self.walker.error_lsn, 24, 0)
+            self.end_of_wal = damage_error(
+                Reason.ZERO_LENGTH, self.walker.error_lsn, SizeOfXLogRecord, 0
+            )
 
     def found(self, start_lsn: int) -> None:
         """Adds what ``resync`` skipped, up to the next good record's ``start_lsn``, to ``lost``."""

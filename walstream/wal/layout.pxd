@@ -48,9 +48,9 @@ cdef enum:
     XLR_BLOCK_ID_ORIGIN = 253
     XLR_BLOCK_ID_TOPLEVEL_XID = 252
 
-    # Sizes of what follows that byte: fork_flags and data_length; length, hole offset and info of
-    # an image; its hole length; a relation; a block number.
-    SizeOfXLogRecordBlockHeader = 3
+    # Sizes of the headers: id, fork_flags and data_length; of an image its length, hole offset and
+    # info; its hole length; a relation; a block number.
+    SizeOfXLogRecordBlockHeader = 4
     SizeOfXLogRecordBlockImageHeader = 5
     SizeOfXLogRecordBlockCompressHeader = 2
     SizeOfRelFileLocator = 12

@@ -1,5 +1,6 @@
 cimport cython
 from walstream.wal.buffer cimport uint32
+from walstream.wal.layout cimport BKPBLOCK_HAS_IMAGE
 from walstream.wal.record cimport RecordReader
 
 @cython.final

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from walstream.wal.model import RelFileLocator
     from walstream.wal.record import RecordReader
+if not cython.compiled:
+    from walstream.wal.layout import BKPBLOCK_HAS_IMAGE
 
 
 class RecordMatch:
@@ -63,7 +65,7 @@ class RecordMatch:
         named = not self.by_block
         image = not self.fullpage
         for i in range(reader.block_count):
-            if reader.block_flags[i] & 0x10:
+            if reader.block_flags[i] & BKPBLOCK_HAS_IMAGE:
                 image = True
             if (
                 (self.any_fork or reader.block_fork[i] == self.fork)

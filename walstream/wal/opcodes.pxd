@@ -32,6 +32,10 @@ cdef enum:
     # RM_SMGR_ID: storage_xlog.h
     XLOG_SMGR_CREATE = 0x10
     XLOG_SMGR_TRUNCATE = 0x20
+    # which forks
+    SMGR_TRUNCATE_HEAP = 0x01
+    SMGR_TRUNCATE_VM = 0x02
+    SMGR_TRUNCATE_FSM = 0x04
 
     # RM_CLOG_ID: clog.h
     CLOG_ZEROPAGE = 0x00

@@ -18,6 +18,38 @@ if TYPE_CHECKING:
     from walstream.wal.buffer import Bytes
 if not cython.compiled:
     from walstream.wal.buffer import bytes_of, u8, u16, u32, u64
+    from walstream.wal.bufpage import BLCKSZ
+    from walstream.wal.formats import FORMATS, row_of
+    from walstream.wal.layout import (
+        BKPBLOCK_FLAG_MASK,
+        BKPBLOCK_FORK_MASK,
+        BKPBLOCK_HAS_DATA,
+        BKPBLOCK_HAS_IMAGE,
+        BKPBLOCK_SAME_REL,
+        BKPBLOCK_WILL_INIT,
+        BKPIMAGE_HAS_HOLE,
+        COMPRESSION_LZ4,
+        COMPRESSION_NONE,
+        COMPRESSION_PGLZ,
+        COMPRESSION_ZSTD,
+        XLR_BLOCK_ID_DATA_LONG,
+        XLR_BLOCK_ID_DATA_SHORT,
+        XLR_BLOCK_ID_ORIGIN,
+        XLR_BLOCK_ID_TOPLEVEL_XID,
+        XLR_MAX_BLOCK_ID,
+        SizeOfBlockNumber,
+        SizeOfRelFileLocator,
+        SizeOfXLogRecord,
+        SizeOfXLogRecordBlockCompressHeader,
+        SizeOfXLogRecordBlockHeader,
+        SizeOfXLogRecordBlockImageHeader,
+        xl_crc,
+        xl_info,
+        xl_prev,
+        xl_rmid,
+        xl_tot_len,
+        xl_xid,
+    )
 
 COMPILED: bool = cython.compiled
 
@@ -64,6 +96,7 @@ class RecordReader:
 
     def __init__(self, version: int) -> None:
         self.version = version
+        self.take_format()
         self.total_length = self.xid = self.prev = self.info = self.rmgr = self.crc = 0
         self.origin = self.toplevel_xid = 0
         self.main_at = self.main_length = 0
@@ -71,22 +104,31 @@ class RecordReader:
         self.error = 0
         self.error_a = self.error_b = self.error_c = 0
         if not cython.compiled:
-            self.block_id = [0] * 33
-            self.block_flags = [0] * 33
-            self.block_fork = [0] * 33
-            self.block_spc = [0] * 33
-            self.block_db = [0] * 33
-            self.block_rel = [0] * 33
-            self.block_number = [0] * 33
-            self.data_at = [0] * 33
-            self.data_length = [0] * 33
-            self.image_at = [0] * 33
-            self.image_length = [0] * 33
-            self.hole_offset = [0] * 33
-            self.hole_length = [0] * 33
-            self.image_info = [0] * 33
-            self.image_compression = [0] * 33
-            self.image_apply = [False] * 33
+            self.block_id = [0] * (XLR_MAX_BLOCK_ID + 1)
+            self.block_flags = [0] * (XLR_MAX_BLOCK_ID + 1)
+            self.block_fork = [0] * (XLR_MAX_BLOCK_ID + 1)
+            self.block_spc = [0] * (XLR_MAX_BLOCK_ID + 1)
+            self.block_db = [0] * (XLR_MAX_BLOCK_ID + 1)
+            self.block_rel = [0] * (XLR_MAX_BLOCK_ID + 1)
+            self.block_number = [0] * (XLR_MAX_BLOCK_ID + 1)
+            self.data_at = [0] * (XLR_MAX_BLOCK_ID + 1)
+            self.data_length = [0] * (XLR_MAX_BLOCK_ID + 1)
+            self.image_at = [0] * (XLR_MAX_BLOCK_ID + 1)
+            self.image_length = [0] * (XLR_MAX_BLOCK_ID + 1)
+            self.hole_offset = [0] * (XLR_MAX_BLOCK_ID + 1)
+            self.hole_length = [0] * (XLR_MAX_BLOCK_ID + 1)
+            self.image_info = [0] * (XLR_MAX_BLOCK_ID + 1)
+            self.image_compression = [0] * (XLR_MAX_BLOCK_ID + 1)
+            self.image_apply = [False] * (XLR_MAX_BLOCK_ID + 1)
+
+    def take_format(self) -> None:
+        """Takes the bits of bimg_info of ``version``, which changed in 15."""
+        row = row_of(self.version)
+        self.apply_bit = FORMATS.image_apply[row]
+        self.pglz_bit = FORMATS.image_pglz[row]
+        self.lz4_bit = FORMATS.image_lz4[row]
+        self.zstd_bit = FORMATS.image_zstd[row]
+        self.format_version = self.version
 
     def fail(self, code: int, a: int, b: int, c: int) -> int:
         self.error = code
@@ -107,19 +149,19 @@ class RecordReader:
         self.main_length = 0
         self.origin = 0
         self.toplevel_xid = 0
-        if length_available < 24:
+        if length_available < SizeOfXLogRecord:
             return self.fail(SHORT_HEADER, length_available, 0, 0)
-        self.total_length = u32(p, at)
+        self.total_length = u32(p, at + xl_tot_len)
         if self.total_length != length_available:
             return self.fail(LENGTH_MISMATCH, length_available, self.total_length, 0)
-        self.xid = u32(p, at + 4)
-        self.prev = u64(p, at + 8)
-        self.info = u8(p, at + 16)
-        self.rmgr = u8(p, at + 17)
-        self.crc = u32(p, at + 20)
+        self.xid = u32(p, at + xl_xid)
+        self.prev = u64(p, at + xl_prev)
+        self.info = u8(p, at + xl_info)
+        self.rmgr = u8(p, at + xl_rmid)
+        self.crc = u32(p, at + xl_crc)
 
         end = at + length_available
-        cursor = at + 24
+        cursor = at + SizeOfXLogRecord
         payload = 0
         count = 0
         highest = -1
@@ -129,115 +171,114 @@ class RecordReader:
         while end - cursor > payload:
             block_id = u8(p, cursor)
             cursor += 1
-            if block_id == 255:
+            if block_id == XLR_BLOCK_ID_DATA_SHORT:
                 if end - cursor < 1:
                     return self.fail(INVALID_LENGTH, cursor - at, length_available, 0)
                 self.main_length = u8(p, cursor)
                 cursor += 1
                 payload += self.main_length
                 break
-            if block_id == 254:
+            if block_id == XLR_BLOCK_ID_DATA_LONG:
                 if end - cursor < 4:
                     return self.fail(INVALID_LENGTH, cursor - at, length_available, 0)
                 self.main_length = u32(p, cursor)
                 cursor += 4
                 payload += self.main_length
                 break
-            if block_id == 253:
+            if block_id == XLR_BLOCK_ID_ORIGIN:
                 if end - cursor < 2:
                     return self.fail(INVALID_LENGTH, cursor - at, length_available, 0)
                 self.origin = u16(p, cursor)
                 cursor += 2
-            elif block_id == 252:
+            elif block_id == XLR_BLOCK_ID_TOPLEVEL_XID:
                 if end - cursor < 4:
                     return self.fail(INVALID_LENGTH, cursor - at, length_available, 0)
                 self.toplevel_xid = u32(p, cursor)
                 cursor += 4
-            elif block_id <= 32:
+            elif block_id <= XLR_MAX_BLOCK_ID:
                 if cython.cast(cython.int, block_id) <= highest:
                     return self.fail(OUT_OF_ORDER_BLOCK, block_id, highest, 0)
                 highest = block_id
-                if end - cursor < 3:
+                if end - cursor < SizeOfXLogRecordBlockHeader - 1:
                     return self.fail(INVALID_LENGTH, cursor - at, length_available, 0)
                 flags = u8(p, cursor)
                 length = u16(p, cursor + 1)
                 cursor += 3
-                if flags & 0x20:
+                if flags & BKPBLOCK_HAS_DATA:
                     if length == 0:
                         return self.fail(DATA_FLAG_WITHOUT_DATA, 0, 0, 0)
                 elif length != 0:
                     return self.fail(DATA_WITHOUT_FLAG, length, 0, 0)
                 payload += length
                 self.block_id[count] = block_id
-                self.block_flags[count] = flags & 0xF0
-                self.block_fork[count] = flags & 0x0F
+                self.block_flags[count] = flags & BKPBLOCK_FLAG_MASK
+                self.block_fork[count] = flags & BKPBLOCK_FORK_MASK
                 self.data_length[count] = length
                 self.image_length[count] = 0
-                if flags & 0x10:
-                    if end - cursor < 5:
+                if flags & BKPBLOCK_HAS_IMAGE:
+                    if end - cursor < SizeOfXLogRecordBlockImageHeader:
                         return self.fail(INVALID_LENGTH, cursor - at, length_available, 0)
                     image_length = u16(p, cursor)
                     hole_offset = u16(p, cursor + 2)
                     image_info = u8(p, cursor + 4)
-                    cursor += 5
-                    has_hole = (image_info & 0x01) != 0
-                    # bimg_info changed in 15: compression got its method, apply moved.
-                    if self.version <= 14:
-                        compressed = (image_info & 0x02) != 0
-                        self.image_apply[count] = (image_info & 0x04) != 0
-                        self.image_compression[count] = 1 if compressed else 0
+                    cursor += SizeOfXLogRecordBlockImageHeader
+                    has_hole = (image_info & BKPIMAGE_HAS_HOLE) != 0
+                    if self.version != self.format_version:
+                        self.take_format()
+                    self.image_apply[count] = (image_info & self.apply_bit) != 0
+                    if image_info & self.pglz_bit:
+                        method = COMPRESSION_PGLZ
+                    elif image_info & self.lz4_bit:
+                        method = COMPRESSION_LZ4
+                    elif image_info & self.zstd_bit:
+                        method = COMPRESSION_ZSTD
                     else:
-                        compressed = (image_info & 0x1C) != 0
-                        self.image_apply[count] = (image_info & 0x02) != 0
-                        if image_info & 0x04:
-                            self.image_compression[count] = 1
-                        elif image_info & 0x08:
-                            self.image_compression[count] = 2
-                        elif image_info & 0x10:
-                            self.image_compression[count] = 3
-                        else:
-                            self.image_compression[count] = 0
+                        method = COMPRESSION_NONE
+                    compressed = method != COMPRESSION_NONE
+                    self.image_compression[count] = method
                     if compressed:
                         hole_length = 0
                         if has_hole:
-                            if end - cursor < 2:
+                            if end - cursor < SizeOfXLogRecordBlockCompressHeader:
                                 return self.fail(INVALID_LENGTH, cursor - at, length_available, 0)
                             hole_length = u16(p, cursor)
-                            cursor += 2
+                            cursor += SizeOfXLogRecordBlockCompressHeader
                     else:
                         # A length above BLCKSZ wraps here, as in PostgreSQL's uint16, and is
                         # refused by the checks that follow.
-                        hole_length = (8192 - image_length) & 0xFFFF
+                        hole_length = (BLCKSZ - image_length) & 0xFFFF
                     payload += image_length
-                    if has_hole and (hole_offset == 0 or hole_length == 0 or image_length == 8192):
+                    if has_hole and (
+                        hole_offset == 0 or hole_length == 0 or image_length == BLCKSZ
+                    ):
                         return self.fail(BAD_HOLE, hole_offset, hole_length, image_length)
-                    if not has_hole and not compressed and image_length != 8192:
+                    if not has_hole and not compressed and image_length != BLCKSZ:
                         return self.fail(UNCOMPRESSED_SHORT, image_length, 0, 0)
                     if not has_hole and (hole_offset != 0 or hole_length != 0):
                         return self.fail(UNEXPECTED_HOLE, hole_offset, hole_length, 0)
-                    if compressed and image_length == 8192:
+                    if compressed and image_length == BLCKSZ:
                         return self.fail(COMPRESSED_FULL_LENGTH, image_length, 0, 0)
                     # Beyond PostgreSQL: a hole must lie inside the page, or restoring the image
                     # would write outside it.
-                    if has_hole and hole_offset + hole_length > 8192:
+                    if has_hole and hole_offset + hole_length > BLCKSZ:
                         return self.fail(BAD_HOLE, hole_offset, hole_length, image_length)
                     self.image_length[count] = image_length
                     self.hole_offset[count] = hole_offset
                     self.hole_length[count] = hole_length
                     self.image_info[count] = image_info
-                if flags & 0x80:
+                if flags & BKPBLOCK_SAME_REL:
                     if not has_rel:
                         return self.fail(NO_PREVIOUS_REL, 0, 0, 0)
                     if end - cursor < 4:
                         return self.fail(INVALID_LENGTH, cursor - at, length_available, 0)
                 else:
-                    if end - cursor < 16:
+                    if end - cursor < SizeOfRelFileLocator + SizeOfBlockNumber:
                         return self.fail(INVALID_LENGTH, cursor - at, length_available, 0)
                     spc = u32(p, cursor)
                     db = u32(p, cursor + 4)
                     rel = u32(p, cursor + 8)
                     has_rel = True
-                    cursor += 12
+                    cursor += SizeOfRelFileLocator
                 self.block_spc[count] = spc
                 self.block_db[count] = db
                 self.block_rel[count] = rel
@@ -268,7 +309,7 @@ class RecordReader:
     def read_bytes(self, data: Bytes) -> int:
         """Reads the record that ``data`` holds whole; returns 0 or a reason."""
         p = bytes_of(data)
-        if len(data) < 24:
+        if len(data) < SizeOfXLogRecord:
             return self.fail(SHORT_HEADER, len(data), 0, 0)
         return self.read(p, 0, len(data))
 
@@ -311,7 +352,7 @@ def decode_wal_record(raw: RawRecord, version: int) -> XLogRecord:
 
     Args:
         raw: a whole record, header included.
-        version: PostgreSQL major version that wrote it (14 to 18).
+        version: PostgreSQL major version that wrote it.
 
     Raises:
         RecordError: a header field contradicts another, as DecodeXLogRecord would find.
@@ -327,7 +368,7 @@ def decode_wal_record(raw: RawRecord, version: int) -> XLogRecord:
             image_length, hole_offset, hole_length, compression, apply,
         ) = reader.block(i)  # fmt: skip
         image = None
-        if flags & 0x10:
+        if flags & BKPBLOCK_HAS_IMAGE:
             image = PageImage(
                 data[image_at : image_at + image_length],
                 hole_offset,
@@ -340,7 +381,7 @@ def decode_wal_record(raw: RawRecord, version: int) -> XLogRecord:
                 block_id,
                 BufferTag(spc, db, rel, fork, number),
                 flags,
-                bool(flags & 0x40),
+                bool(flags & BKPBLOCK_WILL_INIT),
                 image,
                 data[data_at : data_at + data_length],
             )

@@ -1,6 +1,15 @@
 cimport cython
-from walstream.wal.buffer cimport byte, move, release, resize, u8, u16, u32, u64, uint32, uint64
+from walstream.wal.buffer cimport (
+    byte, move, release, resize, u8, u16, u32, u64, uint32, uint64)
 from walstream.wal.crc cimport crc32c_of, prepare_crc, record_crc
+from walstream.wal.formats cimport FORMATS, magic_of, row_of, version_of
+from walstream.wal.layout cimport (
+    MAXIMUM_ALIGNOF, RM_MAX_BUILTIN_ID, RM_MIN_CUSTOM_ID, RM_XLOG_ID, SizeOfXLogLongPHD,
+    SizeOfXLogRecord, SizeOfXLogShortPHD, xl_crc, xl_info, xl_prev, xl_rmid, xl_tot_len,
+    XLOG_BLCKSZ, XLP_ALL_FLAGS, XLP_FIRST_IS_CONTRECORD, XLP_FIRST_IS_OVERWRITE_CONTRECORD,
+    xlp_info, XLP_LONG_HEADER, xlp_magic, xlp_pageaddr, xlp_rem_len, xlp_seg_size, xlp_sysid,
+    xlp_tli, xlp_xlog_blcksz, XLR_BLOCK_ID_DATA_SHORT, XLR_RMGR_INFO_MASK)
+from walstream.wal.opcodes cimport XLOG_OVERWRITE_CONTRECORD, XLOG_SWITCH
 
 cdef int MORE, RECORD, END_OF_WAL, DAMAGE
 cdef int FINDING, READING, SKIPPING, ENDED, FAILED
@@ -9,11 +18,15 @@ cdef int OTHER_BLOCK_SIZE, UNEXPECTED_PAGEADDR, OUT_OF_SEQUENCE_TIMELINE, UNEXPE
 cdef int NO_CONTRECORD, INVALID_CONTRECORD_LENGTH, ZERO_LENGTH, INVALID_LENGTH, TOO_LONG
 cdef int INVALID_RMGR, INCORRECT_PREV, INCORRECT_CHECKSUM, NO_OVERWRITE_CONTRECORD
 cdef int OTHER_OVERWRITTEN, NO_MEMORY
+cdef int NEWEST
+cdef Py_ssize_t KEPT_TO_VERIFY
 
 @cython.final
 cdef class Walker:
     # what is expected of the WAL
     cdef readonly int version
+    cdef uint64 max_length
+    cdef bint custom_rmgrs
     cdef readonly uint64 segment_size
     cdef readonly uint64 system_identifier
     cdef uint32 first_timeline
@@ -30,7 +43,7 @@ cdef class Walker:
     cdef public uint64 verified_end
     cdef readonly uint64 aborted
     # the page header under way, then the last one
-    cdef byte header[40]
+    cdef byte header[SizeOfXLogLongPHD]
     cdef int header_have
     cdef readonly uint64 page_lsn
     cdef uint32 page_info
@@ -54,6 +67,8 @@ cdef class Walker:
     cdef readonly uint64 expected
     cdef readonly uint64 got
 
+    @cython.locals(row=int)
+    cdef void use_version(self, int version) noexcept nogil
     cdef int fail(self, int reason, uint64 lsn, uint64 expected, uint64 got) noexcept nogil
     cdef void jump(self, uint64 lsn, bint find_record) noexcept nogil
 
@@ -76,7 +91,7 @@ cdef class Walker:
     @cython.locals(end=uint64)
     cdef int finish(self, const byte* p, Py_ssize_t at, uint32 crc, bint cut) noexcept nogil
 
-    @cython.locals(rmgr=uint32, overwritten=uint64)
+    @cython.locals(rmgr=uint32, overwritten=uint64, body=Py_ssize_t)
     cdef int check_overwrite(self, const byte* p, Py_ssize_t at) noexcept nogil
 
     @cython.locals(need=int, step=Py_ssize_t, code=int, long_header=bint)
@@ -95,6 +110,3 @@ cdef class Walker:
     cdef void find_on_page(self) noexcept nogil
 
     cdef int resume(self) noexcept nogil
-
-cdef int magic_of(int version) noexcept nogil
-cdef int version_of(uint32 magic) noexcept nogil

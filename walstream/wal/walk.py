@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import cython
 
+from walstream.wal import versions
 from walstream.wal.reason import Reason
 
 if TYPE_CHECKING:
@@ -24,6 +25,37 @@ if TYPE_CHECKING:
 if not cython.compiled:
     from walstream.wal.buffer import move, release, resize, u8, u16, u32, u64
     from walstream.wal.crc import crc32c_of, prepare_crc, record_crc
+    from walstream.wal.formats import FORMATS, magic_of, row_of, version_of
+    from walstream.wal.layout import (
+        MAXIMUM_ALIGNOF,
+        RM_MAX_BUILTIN_ID,
+        RM_MIN_CUSTOM_ID,
+        RM_XLOG_ID,
+        XLOG_BLCKSZ,
+        XLP_ALL_FLAGS,
+        XLP_FIRST_IS_CONTRECORD,
+        XLP_FIRST_IS_OVERWRITE_CONTRECORD,
+        XLP_LONG_HEADER,
+        XLR_BLOCK_ID_DATA_SHORT,
+        XLR_RMGR_INFO_MASK,
+        SizeOfXLogLongPHD,
+        SizeOfXLogRecord,
+        SizeOfXLogShortPHD,
+        xl_crc,
+        xl_info,
+        xl_prev,
+        xl_rmid,
+        xl_tot_len,
+        xlp_info,
+        xlp_magic,
+        xlp_pageaddr,
+        xlp_rem_len,
+        xlp_seg_size,
+        xlp_sysid,
+        xlp_tli,
+        xlp_xlog_blcksz,
+    )
+    from walstream.wal.opcodes import XLOG_OVERWRITE_CONTRECORD, XLOG_SWITCH
 
 prepare_crc()
 
@@ -40,6 +72,10 @@ READING = 1
 SKIPPING = 2
 ENDED = 3
 FAILED = 4
+
+# Without `collect`, bytes that are kept of a record that is cut: its header and the body of an
+# OVERWRITE_CONTRECORD.
+KEPT_TO_VERIFY = 64
 
 # As C integers, for code without the interpreter's lock.
 INVALID_MAGIC = Reason.INVALID_MAGIC
@@ -62,29 +98,7 @@ INCORRECT_CHECKSUM = Reason.INCORRECT_CHECKSUM
 NO_OVERWRITE_CONTRECORD = Reason.NO_OVERWRITE_CONTRECORD
 OTHER_OVERWRITTEN = Reason.OTHER_OVERWRITTEN
 NO_MEMORY = Reason.NO_MEMORY
-
-
-def magic_of(version: int) -> int:
-    """Returns XLOG_PAGE_MAGIC of a major version, 0 for an unknown one."""
-    if version == 14:
-        return 0xD10D
-    if version == 15:
-        return 0xD110
-    if version == 16:
-        return 0xD113
-    if version == 17:
-        return 0xD116
-    if version == 18:
-        return 0xD118
-    return 0
-
-
-def version_of(magic: int) -> int:
-    """Returns the major version that a page magic belongs to, 0 for an unknown one."""
-    for version in range(14, 19):
-        if magic_of(version) == cython.cast(cython.int, magic):
-            return version
-    return 0
+NEWEST = versions.NEWEST
 
 
 class Walker:
@@ -92,7 +106,7 @@ class Walker:
 
     ``version`` 0 takes that of the first page, ``system_identifier`` 0 that of the first long
     header, ``timeline`` is the lowest that may come, ``last_timeline`` the highest. ``prev`` is
-    the start of the record before ``lsn``, 0 for not known. With ``collect`` off only the first 64
+    the start of the record before ``lsn``, 0 for not known. With ``collect`` off only the first
     bytes of a record that is cut are kept, for callers that only verify.
 
     Use: set ``at`` to the offset of byte ``lsn`` in a piece, call ``advance(p, end)`` until it
@@ -112,8 +126,8 @@ class Walker:
         timeline: int,
     ) -> None:
         if version != 0 and magic_of(version) == 0:
-            raise ValueError(f"version: expected 14 to 18, got {version}")
-        self.version = version
+            raise ValueError(f"version: expected {versions.RANGE}, got {version}")
+        self.use_version(version)
         self.segment_size = segment_size
         self.system_identifier = system_identifier
         self.timeline = self.first_timeline = timeline
@@ -122,7 +136,7 @@ class Walker:
         self.at = 0
         self.kept_size = 0
         if not cython.compiled:
-            self.header = bytearray(40)
+            self.header = bytearray(SizeOfXLogLongPHD)
             self.kept = bytearray()
             self.record_p: Bytes = b""
         self.record_at = 0
@@ -151,6 +165,13 @@ class Walker:
         self.record_lsn = 0
         self.tolerant = False
         self.state = FINDING if find_record else READING
+
+    def use_version(self, version: int) -> None:
+        """Takes a version, 0 for not known yet, and what its formats allow."""
+        row = row_of(version)
+        self.version = version
+        self.max_length = FORMATS.max_record_length[row]
+        self.custom_rmgrs = FORMATS.custom_rmgrs[row]
 
     def fail(self, reason: int, lsn: int, expected: int, got: int) -> int:
         self.state = FAILED
@@ -181,7 +202,7 @@ class Walker:
                 self.state = READING
             if self.at >= end:
                 return END_OF_WAL if self.state == ENDED else MORE
-            page_at = self.lsn & 8191
+            page_at = self.lsn & (XLOG_BLCKSZ - 1)
             if page_at == 0 or self.header_have != 0:
                 code = self.take_page_header(p, end)
                 if code == DAMAGE:
@@ -189,16 +210,16 @@ class Walker:
                 continue
             at = self.at
             room = end - at
-            if cython.cast(cython.ulonglong, room) > 8192 - page_at:
-                room = 8192 - page_at
+            if cython.cast(cython.ulonglong, room) > XLOG_BLCKSZ - page_at:
+                room = XLOG_BLCKSZ - page_at
             if self.state != READING:
                 self.at += room
                 self.lsn += room
                 continue
 
-            if self.have == 0 and room >= 24:
+            if self.have == 0 and room >= SizeOfXLogRecord:
                 # The common case: a record that is here as a whole.
-                total = u32(p, at)
+                total = u32(p, at + xl_tot_len)
                 code = self.check_header(p, at, self.lsn, total)
                 if code != 0:
                     return code
@@ -209,12 +230,14 @@ class Walker:
                     self.at += total
                     self.lsn += total
                     return self.finish(p, at, crc, False)
-            if self.have < 24:
+            if self.have < SizeOfXLogRecord:
                 code = self.take_header(p, room)
                 if code != 0:
                     return code
-                if self.have == 24 and self.total == 24:
-                    return self.finish(self.kept, 0, crc32c_of(self.crc, self.kept, 0, 20), True)
+                if self.have == SizeOfXLogRecord and self.total == SizeOfXLogRecord:
+                    return self.finish(
+                        self.kept, 0, crc32c_of(self.crc, self.kept, 0, xl_crc), True
+                    )
                 continue
             left = self.total - self.have
             step = room
@@ -227,13 +250,13 @@ class Walker:
             self.at += step
             self.lsn += step
             if self.have == self.total:
-                return self.finish(self.kept, 0, crc32c_of(self.crc, self.kept, 0, 20), True)
+                return self.finish(self.kept, 0, crc32c_of(self.crc, self.kept, 0, xl_crc), True)
 
     def keep(self, p: Bytes, at: int, length: int) -> int:
         """Appends ``p[at:at+length]`` to the record under way; returns 0, or -1: no memory."""
         n = length
         if not self.collect:
-            limit = 64 - cython.cast(cython.Py_ssize_t, self.have)
+            limit = KEPT_TO_VERIFY - cython.cast(cython.Py_ssize_t, self.have)
             if limit <= 0:
                 return 0
             if n > limit:
@@ -259,24 +282,24 @@ class Walker:
         page has proved to go on with this record.
         """
         have = self.have
-        step = 24 - have
+        step = SizeOfXLogRecord - have
         if room < step:
             step = room
         if have == 0:
             self.record_lsn = self.lsn
             self.crc = 0
         if self.keep(p, self.at, step) != 0:
-            return self.fail(NO_MEMORY, self.lsn, 0, 24)
+            return self.fail(NO_MEMORY, self.lsn, 0, SizeOfXLogRecord)
         self.have += step
         self.at += step
         self.lsn += step
         if have < 4 and self.have >= 4:
             total = u32(self.kept, 0)
             self.total = total
-            if total < 24:
+            if total < SizeOfXLogRecord:
                 self.have = 0
                 return self.short_length(self.record_lsn, total)
-        if self.have == 24:
+        if self.have == SizeOfXLogRecord:
             return self.check_header(self.kept, 0, self.record_lsn, self.total)
         return 0
 
@@ -285,46 +308,45 @@ class Walker:
         if total == 0:
             self.reason = ZERO_LENGTH
             self.error_lsn = lsn
-            self.expected = 24
+            self.expected = SizeOfXLogRecord
             self.got = 0
             self.state = ENDED
             return END_OF_WAL
-        return self.fail(INVALID_LENGTH, lsn, 24, total)
+        return self.fail(INVALID_LENGTH, lsn, SizeOfXLogRecord, total)
 
     def check_header(self, p: Bytes, at: int, lsn: int, total: int) -> int:
         """Checks the 24 bytes of a record header (ValidXLogRecordHeader); returns 0 or an event."""
-        if total < 24:
+        if total < SizeOfXLogRecord:
             return self.short_length(lsn, total)
-        rmgr = u8(p, at + 17)
-        # Custom resource managers exist from 15 on.
-        if rmgr > 21 and (rmgr < 128 or self.version == 14):
-            return self.fail(INVALID_RMGR, lsn, 21, rmgr)
-        prev = u64(p, at + 8)
+        rmgr = u8(p, at + xl_rmid)
+        # RmgrIdIsValid
+        if rmgr > RM_MAX_BUILTIN_ID and (rmgr < RM_MIN_CUSTOM_ID or not self.custom_rmgrs):
+            return self.fail(INVALID_RMGR, lsn, RM_MAX_BUILTIN_ID, rmgr)
+        prev = u64(p, at + xl_prev)
         if self.prev != 0:
             if prev != self.prev:
                 return self.fail(INCORRECT_PREV, lsn, self.prev, prev)
         elif prev >= lsn:
             return self.fail(INCORRECT_PREV, lsn, 0, prev)
-        # XLogRecordMaxSize from 16 on, before that what palloc gives.
-        if self.version >= 16 or self.version == 0:
-            if total > 1069547520:
-                return self.fail(TOO_LONG, lsn, 1069547520, total)
-        elif total > 1073741823:
-            return self.fail(TOO_LONG, lsn, 1073741823, total)
+        if total > self.max_length:
+            return self.fail(TOO_LONG, lsn, self.max_length, total)
         return 0
 
     def finish(self, p: Bytes, at: int, crc: int, cut: bool) -> int:
         """Ends the record at ``p[at:at+total]``, which the walk has just passed."""
         self.have = 0
         self.cut = cut
-        end = (self.lsn + 7) & -8
-        if crc != u32(p, at + 20):
+        end = (self.lsn + MAXIMUM_ALIGNOF - 1) & -MAXIMUM_ALIGNOF
+        if crc != u32(p, at + xl_crc):
             # The chain of pages agreed with the length, so the walk may go on after the record.
             self.skip_to = end
             self.start_lsn = self.record_lsn
-            return self.fail(INCORRECT_CHECKSUM, self.record_lsn, u32(p, at + 20), crc)
-        # XLOG_SWITCH: the rest of the segment is no record.
-        if u8(p, at + 17) == 0 and (u8(p, at + 16) & 0xF0) == 0x40:
+            return self.fail(INCORRECT_CHECKSUM, self.record_lsn, u32(p, at + xl_crc), crc)
+        # The rest of the segment is no record.
+        if (
+            u8(p, at + xl_rmid) == RM_XLOG_ID
+            and (u8(p, at + xl_info) & XLR_RMGR_INFO_MASK) == XLOG_SWITCH
+        ):
             end = (end + self.segment_size - 1) & -self.segment_size
         self.skip_to = end
         self.start_lsn = self.record_lsn
@@ -341,27 +363,29 @@ class Walker:
     def check_overwrite(self, p: Bytes, at: int) -> int:
         """Checks that the record names the one that it voids (VerifyOverwriteContrecord)."""
         overwritten = self.aborted
+        # xl_overwrite_contrecord: overwritten_lsn u64, time; behind the header of its data
+        body = SizeOfXLogRecord + 2
         self.aborted = 0
-        rmgr = u8(p, at + 17)
+        rmgr = u8(p, at + xl_rmid)
         if (
-            rmgr != 0
-            or (u8(p, at + 16) & 0xF0) != 0xD0
-            or self.total < 34
-            or u8(p, at + 24) != 255
-            or u8(p, at + 25) < 8
+            rmgr != RM_XLOG_ID
+            or (u8(p, at + xl_info) & XLR_RMGR_INFO_MASK) != XLOG_OVERWRITE_CONTRECORD
+            or self.total < body + 8
+            or u8(p, at + SizeOfXLogRecord) != XLR_BLOCK_ID_DATA_SHORT
+            or u8(p, at + SizeOfXLogRecord + 1) < 8
         ):
             return self.fail(NO_OVERWRITE_CONTRECORD, self.start_lsn, overwritten, rmgr)
-        if u64(p, at + 26) != overwritten:
-            return self.fail(OTHER_OVERWRITTEN, self.start_lsn, overwritten, u64(p, at + 26))
+        if u64(p, at + body) != overwritten:
+            return self.fail(OTHER_OVERWRITTEN, self.start_lsn, overwritten, u64(p, at + body))
         return 0
 
     def take_page_header(self, p: Bytes, end: int) -> int:
         """Takes what is there of a page header; returns 0, or DAMAGE."""
         if self.header_have == 0:
             self.page_lsn = self.lsn
-        need = 24
-        if self.header_have >= 24 and u16(self.header, 2) & 0x0002:
-            need = 40
+        need = SizeOfXLogShortPHD
+        if self.header_have >= SizeOfXLogShortPHD and u16(self.header, xlp_info) & XLP_LONG_HEADER:
+            need = SizeOfXLogLongPHD
         step = need - self.header_have
         if end - self.at < step:
             step = end - self.at
@@ -371,9 +395,13 @@ class Walker:
         self.lsn += step
         if self.header_have < need:
             return 0
-        if need == 24:
-            long_header = (u16(self.header, 2) & 0x0002) != 0
-            if long_header and u16(self.header, 2) & 0xFFF0 == 0 and self.known_magic() != 0:
+        if need == SizeOfXLogShortPHD:
+            long_header = (u16(self.header, xlp_info) & XLP_LONG_HEADER) != 0
+            if (
+                long_header
+                and u16(self.header, xlp_info) & ~XLP_ALL_FLAGS == 0
+                and self.known_magic() != 0
+            ):
                 # Judged as a whole, with the 16 bytes that are to come.
                 return 0
         self.header_have = 0
@@ -387,47 +415,47 @@ class Walker:
 
     def known_magic(self) -> int:
         """Returns the version of the page header under way if it is the right one, else 0."""
-        version = version_of(u16(self.header, 0))
+        version = version_of(u16(self.header, xlp_magic))
         if self.version != 0 and version != self.version:
             return 0
         return version
 
     def check_page_header(self, p: Bytes, size: int) -> int:
         """Returns 0, or why the page header is wrong (XLogReaderValidatePageHeader)."""
-        magic = u16(p, 0)
+        magic = u16(p, xlp_magic)
         version = self.known_magic()
         if version == 0:
-            self.expected = magic_of(self.version if self.version != 0 else 18)
+            self.expected = magic_of(self.version if self.version != 0 else NEWEST)
             self.got = magic
             return INVALID_MAGIC
-        info = u16(p, 2)
+        info = u16(p, xlp_info)
         self.got = info
-        if info & 0xFFF0:
-            self.expected = 0x000F
+        if info & ~XLP_ALL_FLAGS:
+            self.expected = XLP_ALL_FLAGS
             return INVALID_INFO
-        if info & 0x0002:
-            value = u64(p, 24)
+        if info & XLP_LONG_HEADER:
+            value = u64(p, xlp_sysid)
             if self.system_identifier != 0 and value != self.system_identifier:
                 self.expected = self.system_identifier
                 self.got = value
                 return OTHER_SYSTEM
-            if u32(p, 32) != self.segment_size:
+            if u32(p, xlp_seg_size) != self.segment_size:
                 self.expected = self.segment_size
-                self.got = u32(p, 32)
+                self.got = u32(p, xlp_seg_size)
                 return OTHER_SEGMENT_SIZE
-            if u32(p, 36) != 8192:
-                self.expected = 8192
-                self.got = u32(p, 36)
+            if u32(p, xlp_xlog_blcksz) != XLOG_BLCKSZ:
+                self.expected = XLOG_BLCKSZ
+                self.got = u32(p, xlp_xlog_blcksz)
                 return OTHER_BLOCK_SIZE
         elif self.page_lsn & (self.segment_size - 1) == 0:
-            self.expected = 0x0002
+            self.expected = XLP_LONG_HEADER
             return NO_LONG_HEADER
-        value = u64(p, 8)
+        value = u64(p, xlp_pageaddr)
         if value != self.page_lsn:
             self.expected = self.page_lsn
             self.got = value
             return UNEXPECTED_PAGEADDR
-        timeline = u32(p, 4)
+        timeline = u32(p, xlp_tli)
         if timeline < self.timeline:
             self.expected = self.timeline
             self.got = timeline
@@ -437,11 +465,11 @@ class Walker:
             self.got = timeline
             return OUT_OF_SEQUENCE_TIMELINE
         self.timeline = timeline
-        self.version = version
-        if info & 0x0002:
-            self.system_identifier = u64(p, 24)
+        self.use_version(version)
+        if info & XLP_LONG_HEADER:
+            self.system_identifier = u64(p, xlp_sysid)
         self.page_info = info
-        self.rem_len = u32(p, 16)
+        self.rem_len = u32(p, xlp_rem_len)
         return 0
 
     def enter_page(self) -> int:
@@ -450,17 +478,17 @@ class Walker:
             self.find_on_page()
             return 0
         if self.state == ENDED:
-            return self.fail(ZERO_LENGTH, self.error_lsn, 24, 0)
+            return self.fail(ZERO_LENGTH, self.error_lsn, SizeOfXLogRecord, 0)
         if self.have == 0:
-            if self.page_info & 0x0001:
+            if self.page_info & XLP_FIRST_IS_CONTRECORD:
                 return self.fail(UNEXPECTED_CONTRECORD, self.page_lsn, 0, self.rem_len)
             return 0
-        if self.page_info & 0x0008:
+        if self.page_info & XLP_FIRST_IS_OVERWRITE_CONTRECORD:
             # The server crashed in the middle of the record and gave it up.
             self.aborted = self.record_lsn
             self.have = 0
             return 0
-        if not self.page_info & 0x0001:
+        if not self.page_info & XLP_FIRST_IS_CONTRECORD:
             return self.fail(NO_CONTRECORD, self.page_lsn, self.record_lsn, 0)
         if self.rem_len != self.total - self.have or self.rem_len == 0:
             return self.fail(
@@ -472,9 +500,11 @@ class Walker:
         """Goes on where the first record of this page starts, or looks on (XLogFindNextRecord)."""
         self.have = 0
         self.aborted = 0
-        if self.page_info & 0x0001:
-            size = (cython.cast(cython.ulonglong, self.rem_len) + 7) & -8
-            left = 8192 - (self.lsn & 8191)
+        if self.page_info & XLP_FIRST_IS_CONTRECORD:
+            size = (
+                cython.cast(cython.ulonglong, self.rem_len) + MAXIMUM_ALIGNOF - 1
+            ) & -MAXIMUM_ALIGNOF
+            left = XLOG_BLCKSZ - (self.lsn & (XLOG_BLCKSZ - 1))
             if size >= left:
                 # The record goes on on the next page, or ends with this one.
                 self.state = FINDING
@@ -512,8 +542,8 @@ class Walker:
             self.timeline = self.first_timeline
             if cython.cast(cython.uint, self.got) >= self.first_timeline:
                 self.timeline = cython.cast(cython.uint, self.got)
-                self.page_info = u16(self.header, 2)
-                self.rem_len = u32(self.header, 16)
+                self.page_info = u16(self.header, xlp_info)
+                self.rem_len = u32(self.header, xlp_rem_len)
                 self.find_on_page()
             return 1
         if (

@@ -120,8 +120,8 @@ def test_after_an_error_the_next_request_works() -> None:
     ("rmgr", "info", "name"),
     [
         (133, 0x20, "custom133 op 0x20"),
-        (10, 0x30, "Heap op 0x30"),
-        (9, 0x70, "Heap2 op 0x70"),
+        (10, 0x30, "Heap TRUNCATE"),
+        (9, 0x70, "Heap2 NEW_CID"),
         (15, 0x10, "Sequence op 0x10"),
         (20, 0x10, "Generic op 0x10"),
         (0, 0x10, "XLOG op 0x10"),

@@ -1,10 +1,20 @@
 cimport cython
+from walstream.redo.rules.brin_layout cimport (
+    BRIN_META_MAGIC, BRIN_PAGETYPE_META, BRIN_PAGETYPE_REGULAR, BRIN_PAGETYPE_REVMAP, brin_type,
+    brinMagic, brinVersion, EndOfBrinMetaPage, lastRevmapPage, pagesPerRange, REVMAP_PAGE_MAXITEMS,
+    SizeOfBrinSpecialSpace)
+from walstream.redo.rules.index_layout cimport ip_posid
 from walstream.redo.rules.page cimport (
     add_item, expect_special, index_delete_no_compact, index_tuple_overwrite, page_init)
 from walstream.redo.rules.target cimport Target
 from walstream.wal.buffer cimport put16, put32, u16, u32, uint32
+from walstream.wal.bufpage cimport (
+    InvalidBlockNumber, InvalidOffsetNumber, PAI_OVERWRITE, put_block, set_pd_lower,
+    SizeOfItemPointerData, SizeOfPageHeaderData)
+from walstream.wal.opcodes cimport (
+    XLOG_BRIN_CREATE_INDEX, XLOG_BRIN_DESUMMARIZE, XLOG_BRIN_INIT_PAGE, XLOG_BRIN_INSERT,
+    XLOG_BRIN_OPMASK, XLOG_BRIN_REVMAP_EXTEND, XLOG_BRIN_SAMEPAGE_UPDATE, XLOG_BRIN_UPDATE)
 
-cdef uint32 META_MAGIC, INVALID_BLOCK
 
 @cython.locals(op=uint32)
 cdef int brin_redo(Target t) except -1

@@ -12,6 +12,21 @@ import cython
 from walstream.errors import RedoError, UnsupportedRecord
 
 if not cython.compiled:
+    from walstream.redo.rules.brin_layout import (
+        BRIN_META_MAGIC,
+        BRIN_PAGETYPE_META,
+        BRIN_PAGETYPE_REGULAR,
+        BRIN_PAGETYPE_REVMAP,
+        REVMAP_PAGE_MAXITEMS,
+        EndOfBrinMetaPage,
+        SizeOfBrinSpecialSpace,
+        brin_type,
+        brinMagic,
+        brinVersion,
+        lastRevmapPage,
+        pagesPerRange,
+    )
+    from walstream.redo.rules.index_layout import ip_posid
     from walstream.redo.rules.page import (
         add_item,
         expect_special,
@@ -21,10 +36,25 @@ if not cython.compiled:
     )
     from walstream.redo.rules.target import Target
     from walstream.wal.buffer import put16, put32, u16, u32
-
-# Typed in the .pxd: literals this large would be Python objects in compiled code.
-META_MAGIC = 0xA8109CFA
-INVALID_BLOCK = 0xFFFFFFFF
+    from walstream.wal.bufpage import (
+        PAI_OVERWRITE,
+        InvalidBlockNumber,
+        InvalidOffsetNumber,
+        SizeOfItemPointerData,
+        SizeOfPageHeaderData,
+        put_block,
+        set_pd_lower,
+    )
+    from walstream.wal.opcodes import (
+        XLOG_BRIN_CREATE_INDEX,
+        XLOG_BRIN_DESUMMARIZE,
+        XLOG_BRIN_INIT_PAGE,
+        XLOG_BRIN_INSERT,
+        XLOG_BRIN_OPMASK,
+        XLOG_BRIN_REVMAP_EXTEND,
+        XLOG_BRIN_SAMEPAGE_UPDATE,
+        XLOG_BRIN_UPDATE,
+    )
 
 
 def brin_redo(t: Target) -> int:
@@ -38,22 +68,22 @@ def brin_redo(t: Target) -> int:
         RedoError: the record or the page is not what the operation needs.
         UnsupportedRecord: there is no such operation.
     """
-    op = t.info & 0x70
-    if op == 0x00:
+    op = t.info & XLOG_BRIN_OPMASK
+    if op == XLOG_BRIN_CREATE_INDEX:
         if t.block_id == 0:
             return create_index(t)
-    elif op == 0x10:
+    elif op == XLOG_BRIN_INSERT:
         return insert(t, 0)
-    elif op == 0x20:
+    elif op == XLOG_BRIN_UPDATE:
         if t.block_id == 2:
             return delete_old(t)
         return insert(t, 4)
-    elif op == 0x30:
+    elif op == XLOG_BRIN_SAMEPAGE_UPDATE:
         if t.block_id == 0:
             return samepage_update(t)
-    elif op == 0x40:
+    elif op == XLOG_BRIN_REVMAP_EXTEND:
         return revmap_extend(t)
-    elif op == 0x50:
+    elif op == XLOG_BRIN_DESUMMARIZE:
         return desummarize(t)
     else:
         raise UnsupportedRecord(f"unknown operation {t.op:#04x}")
@@ -63,12 +93,12 @@ def brin_redo(t: Target) -> int:
 def create_index(t: Target) -> int:
     # xl_brin_createidx: pagesPerRange u32, version u16. brin_metapage_init.
     t.need_main(6)
-    page_init(t.page, 8)
-    put16(t.page, 8190, 0xF091)
-    put32(t.page, 24, META_MAGIC)
-    put32(t.page, 28, u16(t.p, t.main_at + 4))
-    put32(t.page, 32, u32(t.p, t.main_at))
-    put16(t.page, 12, 40)
+    page_init(t.page, SizeOfBrinSpecialSpace)
+    put16(t.page, brin_type, BRIN_PAGETYPE_META)
+    put32(t.page, brinMagic, BRIN_META_MAGIC)
+    put32(t.page, brinVersion, u16(t.p, t.main_at + 4))
+    put32(t.page, pagesPerRange, u32(t.p, t.main_at))
+    set_pd_lower(t.page, EndOfBrinMetaPage)
     return 1
 
 
@@ -78,13 +108,13 @@ def insert(t: Target, at: int) -> int:
     t.need_main(at + 10)
     offset = u16(t.p, t.main_at + at + 8)
     if t.block_id == 0:
-        if t.info & 0x80:
-            page_init(t.page, 8)
-            put16(t.page, 8190, 0xF093)
+        if t.info & XLOG_BRIN_INIT_PAGE:
+            page_init(t.page, SizeOfBrinSpecialSpace)
+            put16(t.page, brin_type, BRIN_PAGETYPE_REGULAR)
         else:
-            expect_special(t.page, 8)
+            expect_special(t.page, SizeOfBrinSpecialSpace)
         t.need_data(1)
-        add_item(t.page, t.p, t.data_at, t.data_length, offset, 1)
+        add_item(t.page, t.p, t.data_at, t.data_length, offset, PAI_OVERWRITE)
         return 1
     if t.block_id == 1:
         pages_per_range = u32(t.p, t.main_at + at + 4)
@@ -96,7 +126,7 @@ def insert(t: Target, at: int) -> int:
 def delete_old(t: Target) -> int:
     # xl_brin_update: oldOffnum u16, pad, xl_brin_insert.
     t.need_main(14)
-    expect_special(t.page, 8)
+    expect_special(t.page, SizeOfBrinSpecialSpace)
     index_delete_no_compact(t.page, u16(t.p, t.main_at))
     return 1
 
@@ -105,7 +135,7 @@ def samepage_update(t: Target) -> int:
     # xl_brin_samepage_update: offnum u16.
     t.need_main(2)
     t.need_data(1)
-    expect_special(t.page, 8)
+    expect_special(t.page, SizeOfBrinSpecialSpace)
     index_tuple_overwrite(t.page, u16(t.p, t.main_at), t.p, t.data_at, t.data_length)
     return 1
 
@@ -114,13 +144,13 @@ def revmap_extend(t: Target) -> int:
     # xl_brin_revmap_extend: targetBlk u32.
     t.need_main(4)
     if t.block_id == 0:
-        expect_special(t.page, 8)
-        put32(t.page, 36, u32(t.p, t.main_at))
-        put16(t.page, 12, 40)
+        expect_special(t.page, SizeOfBrinSpecialSpace)
+        put32(t.page, lastRevmapPage, u32(t.p, t.main_at))
+        set_pd_lower(t.page, EndOfBrinMetaPage)
         return 1
     if t.block_id == 1:
-        page_init(t.page, 8)
-        put16(t.page, 8190, 0xF092)
+        page_init(t.page, SizeOfBrinSpecialSpace)
+        put16(t.page, brin_type, BRIN_PAGETYPE_REVMAP)
         return 1
     return t.no_block()
 
@@ -129,9 +159,11 @@ def desummarize(t: Target) -> int:
     # xl_brin_desummarize: pagesPerRange u32, heapBlk u32, regOffset u16.
     t.need_main(10)
     if t.block_id == 0:
-        return set_revmap(t, u32(t.p, t.main_at), u32(t.p, t.main_at + 4), INVALID_BLOCK, 0)
+        return set_revmap(
+            t, u32(t.p, t.main_at), u32(t.p, t.main_at + 4), InvalidBlockNumber, InvalidOffsetNumber
+        )
     if t.block_id == 1:
-        expect_special(t.page, 8)
+        expect_special(t.page, SizeOfBrinSpecialSpace)
         index_delete_no_compact(t.page, u16(t.p, t.main_at + 8))
         return 1
     return t.no_block()
@@ -139,12 +171,12 @@ def desummarize(t: Target) -> int:
 
 def set_revmap(t: Target, pages_per_range: int, heap_block: int, block: int, offset: int) -> int:
     """Sets the item pointer of the range of ``heap_block`` (brinSetHeapBlockItemptr)."""
-    expect_special(t.page, 8)
+    expect_special(t.page, SizeOfBrinSpecialSpace)
     if pages_per_range == 0:
         raise RedoError("pagesPerRange is 0")
-    # REVMAP_PAGE_MAXITEMS = (8192 - 24 - 8) / 6 = 1360 pointers from byte 24 on.
-    at = 24 + (heap_block // pages_per_range) % 1360 * 6
-    put16(t.page, at, block >> 16)
-    put16(t.page, at + 2, block & 0xFFFF)
-    put16(t.page, at + 4, offset)
+    at = SizeOfPageHeaderData + (
+        heap_block // pages_per_range % REVMAP_PAGE_MAXITEMS * SizeOfItemPointerData
+    )
+    put_block(t.page, at, block)
+    put16(t.page, at + ip_posid, offset)
     return 1

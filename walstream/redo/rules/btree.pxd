@@ -1,17 +1,30 @@
 cimport cython
+from walstream.redo.rules.btree_layout cimport (
+    btm_allequalimage, btm_last_cleanup_num_heap_tuples, btm_magic, btm_version, BTP_DELETED,
+    BTP_HALF_DEAD, BTP_HAS_FULLXID, BTP_HAS_GARBAGE, BTP_INCOMPLETE_SPLIT, BTP_LEAF, BTP_META,
+    BTP_ROOT, BTPageOpaque, btpo_cycleid, btpo_flags, btpo_next, btpo_prev, BTREE_MAGIC,
+    deleted_safexid, EndOfBTDeletedPage, EndOfBTMetaPage, INDEX_ALT_TID_MASK, P_FIRSTKEY, P_HIKEY,
+    P_NONE, SizeOfBTPageOpaque)
 from walstream.redo.rules.btree_page cimport (
     append, begin_scratch, copy_item, end_scratch, init_page, merge_items, restore_items,
     swap_posting, update_posting)
+from walstream.redo.rules.index_layout cimport SizeOfIndexTupleData, t_info, t_tid
 from walstream.redo.rules.index_tuple cimport aligned_length
 from walstream.redo.rules.page cimport (
     add_item, expect_special, index_multi_delete, index_tuple_delete, item_at, item_length,
     max_offset)
 from walstream.redo.rules.target cimport Target
 from walstream.wal.buffer cimport (
-    byte, move, put8, put16, put32, put64, u8, u16, u32, u64, uint32, uint64)
+    move, put8, put16, put32, put64, put_f64, u8, u16, u32, u64, uint32)
+from walstream.wal.bufpage cimport (
+    item_id_at, line_pointer, LP_NORMAL, put_block, set_pd_lower, set_pd_upper)
+from walstream.wal.layout cimport SizeOfBlockNumber
+from walstream.wal.opcodes cimport (
+    XLOG_BTREE_DEDUP, XLOG_BTREE_DELETE, XLOG_BTREE_INSERT_LEAF, XLOG_BTREE_INSERT_META,
+    XLOG_BTREE_INSERT_POST, XLOG_BTREE_INSERT_UPPER, XLOG_BTREE_MARK_PAGE_HALFDEAD,
+    XLOG_BTREE_META_CLEANUP, XLOG_BTREE_NEWROOT, XLOG_BTREE_REUSE_PAGE, XLOG_BTREE_SPLIT_L,
+    XLOG_BTREE_SPLIT_R, XLOG_BTREE_UNLINK_PAGE, XLOG_BTREE_UNLINK_PAGE_META, XLOG_BTREE_VACUUM)
 
-cdef uint32 LEAF, ROOT, DELETED, META, HALF_DEAD, HAS_GARBAGE, INCOMPLETE_SPLIT, HAS_FULLXID
-cdef uint64 MINUS_ONE
 
 @cython.locals(op=uint32)
 cdef int btree_redo(Target t) except -1

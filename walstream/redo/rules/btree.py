@@ -12,6 +12,34 @@ import cython
 from walstream.errors import RedoError, UnsupportedRecord
 
 if not cython.compiled:
+    from walstream.redo.rules.btree_layout import (
+        BTP_DELETED,
+        BTP_HALF_DEAD,
+        BTP_HAS_FULLXID,
+        BTP_HAS_GARBAGE,
+        BTP_INCOMPLETE_SPLIT,
+        BTP_LEAF,
+        BTP_META,
+        BTP_ROOT,
+        BTREE_MAGIC,
+        INDEX_ALT_TID_MASK,
+        P_FIRSTKEY,
+        P_HIKEY,
+        P_NONE,
+        BTPageOpaque,
+        EndOfBTDeletedPage,
+        EndOfBTMetaPage,
+        SizeOfBTPageOpaque,
+        btm_allequalimage,
+        btm_last_cleanup_num_heap_tuples,
+        btm_magic,
+        btm_version,
+        btpo_cycleid,
+        btpo_flags,
+        btpo_next,
+        btpo_prev,
+        deleted_safexid,
+    )
     from walstream.redo.rules.btree_page import (
         append,
         begin_scratch,
@@ -23,6 +51,7 @@ if not cython.compiled:
         swap_posting,
         update_posting,
     )
+    from walstream.redo.rules.index_layout import SizeOfIndexTupleData, t_info, t_tid
     from walstream.redo.rules.index_tuple import aligned_length
     from walstream.redo.rules.page import (
         add_item,
@@ -34,20 +63,33 @@ if not cython.compiled:
         max_offset,
     )
     from walstream.redo.rules.target import Target
-    from walstream.wal.buffer import move, put8, put16, put32, put64, u8, u16, u32, u64
-
-# Bits of the flags in the special area (nbtree.h).
-LEAF = 0x01
-ROOT = 0x02
-DELETED = 0x04
-META = 0x08
-HALF_DEAD = 0x10
-HAS_GARBAGE = 0x40
-INCOMPLETE_SPLIT = 0x80
-HAS_FULLXID = 0x100
-
-# Typed in the .pxd: a literal this large would be a Python object in compiled code.
-MINUS_ONE = 0xBFF0000000000000
+    from walstream.wal.buffer import move, put8, put16, put32, put64, put_f64, u8, u16, u32, u64
+    from walstream.wal.bufpage import (
+        LP_NORMAL,
+        item_id_at,
+        line_pointer,
+        put_block,
+        set_pd_lower,
+        set_pd_upper,
+    )
+    from walstream.wal.layout import SizeOfBlockNumber
+    from walstream.wal.opcodes import (
+        XLOG_BTREE_DEDUP,
+        XLOG_BTREE_DELETE,
+        XLOG_BTREE_INSERT_LEAF,
+        XLOG_BTREE_INSERT_META,
+        XLOG_BTREE_INSERT_POST,
+        XLOG_BTREE_INSERT_UPPER,
+        XLOG_BTREE_MARK_PAGE_HALFDEAD,
+        XLOG_BTREE_META_CLEANUP,
+        XLOG_BTREE_NEWROOT,
+        XLOG_BTREE_REUSE_PAGE,
+        XLOG_BTREE_SPLIT_L,
+        XLOG_BTREE_SPLIT_R,
+        XLOG_BTREE_UNLINK_PAGE,
+        XLOG_BTREE_UNLINK_PAGE_META,
+        XLOG_BTREE_VACUUM,
+    )
 
 
 def btree_redo(t: Target) -> int:
@@ -58,39 +100,39 @@ def btree_redo(t: Target) -> int:
         UnsupportedRecord: there is no such operation.
     """
     op = t.op
-    if op == 0x00:
+    if op == XLOG_BTREE_INSERT_LEAF:
         if t.block_id == 0:
             return insert_leaf(t)
-    elif op == 0x50:
+    elif op == XLOG_BTREE_INSERT_POST:
         if t.block_id == 0:
             return insert_posting(t)
-    elif op == 0x10 or op == 0x20:
+    elif op == XLOG_BTREE_INSERT_UPPER or op == XLOG_BTREE_INSERT_META:
         return insert_upper(t)
-    elif op == 0x30 or op == 0x40:
+    elif op == XLOG_BTREE_SPLIT_L or op == XLOG_BTREE_SPLIT_R:
         return split(t)
-    elif op == 0x60:
+    elif op == XLOG_BTREE_DEDUP:
         if t.block_id == 0:
             return dedup(t)
-    elif op == 0x70:
+    elif op == XLOG_BTREE_DELETE:
         # xl_btree_delete: conflict xid u32, ndeleted u16, nupdated u16, isCatalogRel u8 since 16.
         if t.block_id == 0:
             return delete_items(t, 4)
-    elif op == 0xC0:
+    elif op == XLOG_BTREE_VACUUM:
         # xl_btree_vacuum: ndeleted u16, nupdated u16.
         if t.block_id == 0:
             delete_items(t, 0)
-            put16(t.page, 8190, 0)
+            put16(t.page, btpo_cycleid, 0)
             return 1
-    elif op == 0x80 or op == 0x90:
+    elif op == XLOG_BTREE_UNLINK_PAGE or op == XLOG_BTREE_UNLINK_PAGE_META:
         return unlink_page(t)
-    elif op == 0xA0:
+    elif op == XLOG_BTREE_NEWROOT:
         return new_root(t)
-    elif op == 0xB0:
+    elif op == XLOG_BTREE_MARK_PAGE_HALFDEAD:
         return mark_half_dead(t)
-    elif op == 0xE0:
+    elif op == XLOG_BTREE_META_CLEANUP:
         if t.block_id == 0:
             return restore_meta(t)
-    elif op != 0xD0:
+    elif op != XLOG_BTREE_REUSE_PAGE:
         raise UnsupportedRecord(f"unknown operation {op:#04x}")
     return t.no_block()
 
@@ -102,19 +144,19 @@ def restore_meta(t: Target) -> int:
     allequalimage u8.
     """
     t.need_data(25)
-    init_page(t, 0, 0, 0, META)
-    put32(t.page, 24, 0x053162)
-    move(t.page, 28, t.p, t.data_at, 24)
-    put64(t.page, 56, MINUS_ONE)  # btm_last_cleanup_num_heap_tuples, a double
-    put8(t.page, 64, u8(t.p, t.data_at + 24))
-    put16(t.page, 12, 72)
+    init_page(t, P_NONE, P_NONE, 0, BTP_META)
+    put32(t.page, btm_magic, BTREE_MAGIC)
+    move(t.page, btm_version, t.p, t.data_at, 24)
+    put_f64(t.page, btm_last_cleanup_num_heap_tuples, -1.0)
+    put8(t.page, btm_allequalimage, u8(t.p, t.data_at + 24))
+    set_pd_lower(t.page, EndOfBTMetaPage)
     return 1
 
 
 def clear_incomplete_split(t: Target) -> int:
     """Says that the parent now has the downlink of the right sibling."""
-    expect_special(t.page, 16)
-    put16(t.page, 8188, u16(t.page, 8188) & (0xFFFF ^ INCOMPLETE_SPLIT))
+    expect_special(t.page, SizeOfBTPageOpaque)
+    put16(t.page, btpo_flags, u16(t.page, btpo_flags) & ~BTP_INCOMPLETE_SPLIT)
     return 1
 
 
@@ -132,7 +174,7 @@ def insert_upper(t: Target) -> int:
         return insert_leaf(t)
     if t.block_id == 1:
         return clear_incomplete_split(t)
-    if t.block_id == 2 and t.op == 0x20:
+    if t.block_id == 2 and t.op == XLOG_BTREE_INSERT_META:
         return restore_meta(t)
     return t.no_block()
 
@@ -142,7 +184,7 @@ def insert_posting(t: Target) -> int:
     t.need_main(2)
     t.need_data(10)
     offset = u16(t.p, t.main_at)
-    if offset < 2:
+    if offset < P_FIRSTKEY:
         raise RedoError(f"offset number {offset} has no posting list before it")
     new = t.data_at + 2
     add_item(t.page, t.p, new, t.data_length - 2, offset, 0)
@@ -167,13 +209,13 @@ def split(t: Target) -> int:
     if t.block_id == 0:
         return split_left(t)
     if t.block_id == 1:
-        right = 0 if t.block_number(2) < 0 else t.block_number(2)
-        init_page(t, t.need_block(0), right, level, LEAF if level == 0 else 0)
+        right = P_NONE if t.block_number(2) < 0 else t.block_number(2)
+        init_page(t, t.need_block(0), right, level, BTP_LEAF if level == 0 else 0)
         restore_items(t)
         return 1
     if t.block_id == 2:
-        expect_special(t.page, 16)
-        put32(t.page, 8176, t.need_block(1))
+        expect_special(t.page, SizeOfBTPageOpaque)
+        put32(t.page, btpo_prev, t.need_block(1))
         return 1
     if t.block_id == 3 and level != 0:
         return clear_incomplete_split(t)
@@ -186,11 +228,11 @@ def split_left(t: Target) -> int:
     The new tuple is in the block data where it goes to the left page (SPLIT_L) or where a posting
     list before it has to be changed; the high key follows.
     """
-    expect_special(t.page, 16)
+    expect_special(t.page, SizeOfBTPageOpaque)
     first_right = u16(t.p, t.main_at + 4)
     new_offset = u16(t.p, t.main_at + 6)
     position = u16(t.p, t.main_at + 8)
-    on_left = t.op == 0x30
+    on_left = t.op == XLOG_BTREE_SPLIT_L
     new = t.data_at
     new_size = 0
     if on_left or position != 0:
@@ -205,7 +247,7 @@ def split_left(t: Target) -> int:
     new_at = 0
     posting = 0
     posting_length = 0
-    offset = 1 if u32(t.page, 8180) == 0 else 2
+    offset = P_HIKEY if u32(t.page, btpo_next) == P_NONE else P_FIRSTKEY
     while offset < first_right:
         if offset == replaced:
             posting = copy_item(t, offset)
@@ -225,23 +267,24 @@ def split_left(t: Target) -> int:
         # In SPLIT_R the new tuple is on the right page; here only the posting list changes.
         swap_posting(t.scratch, posting, posting_length, position, t.p, new, new_at)
     end_scratch(t)
-    put16(t.page, 8188, INCOMPLETE_SPLIT | LEAF if u32(t.p, t.main_at) == 0 else INCOMPLETE_SPLIT)
-    put32(t.page, 8180, t.need_block(1))
-    put16(t.page, 8190, 0)
+    leaf = BTP_LEAF if u32(t.p, t.main_at) == 0 else 0
+    put16(t.page, btpo_flags, BTP_INCOMPLETE_SPLIT | leaf)
+    put32(t.page, btpo_next, t.need_block(1))
+    put16(t.page, btpo_cycleid, 0)
     return 1
 
 
 def dedup(t: Target) -> int:
     # xl_btree_dedup: nintervals u16; block data: first offset number u16, number of items u16 each.
     t.need_main(2)
-    expect_special(t.page, 16)
+    expect_special(t.page, SizeOfBTPageOpaque)
     intervals = u16(t.p, t.main_at)
     t.need_data(intervals * 4)
     begin_scratch(t)
-    offset = 1
-    if u32(t.page, 8180) != 0:
-        copy_item(t, 1)
-        offset = 2
+    offset = P_HIKEY
+    if u32(t.page, btpo_next) != P_NONE:
+        copy_item(t, P_HIKEY)
+        offset = P_FIRSTKEY
     last = max_offset(t.page)
     k = 0
     while offset <= last:
@@ -257,7 +300,7 @@ def dedup(t: Target) -> int:
         offset += items
     if k != intervals:
         raise RedoError(f"{k} of {intervals} intervals were found on the page")
-    put16(t.scratch, 8188, u16(t.scratch, 8188) & (0xFFFF ^ HAS_GARBAGE))
+    put16(t.scratch, btpo_flags, u16(t.scratch, btpo_flags) & ~BTP_HAS_GARBAGE)
     end_scratch(t)
     return 1
 
@@ -269,7 +312,7 @@ def delete_items(t: Target, at: int) -> int:
     of those how many TIDs it loses u16 and their places u16, ascending.
     """
     t.need_main(at + 4)
-    expect_special(t.page, 16)
+    expect_special(t.page, SizeOfBTPageOpaque)
     deleted = u16(t.p, t.main_at + at)
     updated = u16(t.p, t.main_at + at + 2)
     t.need_data(deleted * 2 + updated * 4)
@@ -284,19 +327,19 @@ def delete_items(t: Target, at: int) -> int:
         update += 2 + u16(t.p, update) * 2
     if deleted > 0:
         index_multi_delete(t.page, t.p, t.data_at, deleted)
-    put16(t.page, 8188, u16(t.page, 8188) & (0xFFFF ^ HAS_GARBAGE))
+    put16(t.page, btpo_flags, u16(t.page, btpo_flags) & ~BTP_HAS_GARBAGE)
     return 1
 
 
 def half_dead_leaf(t: Target, left: int, right: int, top_parent: int) -> int:
     """Makes a half-dead leaf whose dummy high key names the top parent of its subtree."""
-    init_page(t, left, right, 0, HALF_DEAD | LEAF)
-    put16(t.page, 12, 28)
-    put16(t.page, 14, 8168)
-    put32(t.page, 24, 8168 | 1 << 15 | 8 << 17)
-    put16(t.page, 8168, top_parent >> 16)
-    put16(t.page, 8170, top_parent & 0xFFFF)
-    put16(t.page, 8174, 0x2008)
+    init_page(t, left, right, 0, BTP_HALF_DEAD | BTP_LEAF)
+    upper = BTPageOpaque - SizeOfIndexTupleData
+    set_pd_lower(t.page, item_id_at(P_HIKEY + 1))
+    set_pd_upper(t.page, upper)
+    put32(t.page, item_id_at(P_HIKEY), line_pointer(upper, LP_NORMAL, SizeOfIndexTupleData))
+    put_block(t.page, upper + t_tid, top_parent)
+    put16(t.page, upper + t_info, INDEX_ALT_TID_MASK | SizeOfIndexTupleData)
     return 1
 
 
@@ -310,14 +353,16 @@ def mark_half_dead(t: Target) -> int:
         )
     if t.block_id != 1:
         return t.no_block()
-    expect_special(t.page, 16)
+    expect_special(t.page, SizeOfBTPageOpaque)
     # The downlink takes the child of the next one, which goes.
     offset = u16(t.p, t.main_at)
     next_at = item_at(t.page, offset + 1)
     at = item_at(t.page, offset)
-    if item_length(t.page, offset) < 8 or item_length(t.page, offset + 1) < 8:
+    if item_length(t.page, offset) < SizeOfIndexTupleData or (
+        item_length(t.page, offset + 1) < SizeOfIndexTupleData
+    ):
         raise RedoError(f"downlinks at {offset} are shorter than 8 bytes")
-    move(t.page, at, t.page, next_at, 4)
+    move(t.page, at, t.page, next_at, SizeOfBlockNumber)
     index_tuple_delete(t.page, offset + 1)
     return 1
 
@@ -329,23 +374,23 @@ def unlink_page(t: Target) -> int:
     t.need_main(36)
     at = t.main_at
     if t.block_id == 0:
-        flags = DELETED | HAS_FULLXID
+        flags = BTP_DELETED | BTP_HAS_FULLXID
         if u32(t.p, at + 8) == 0:
-            flags |= LEAF
+            flags |= BTP_LEAF
         init_page(t, u32(t.p, at), u32(t.p, at + 4), u32(t.p, at + 8), flags)
-        put16(t.page, 12, 32)
-        put64(t.page, 24, u64(t.p, at + 16))
+        set_pd_lower(t.page, EndOfBTDeletedPage)
+        put64(t.page, deleted_safexid, u64(t.p, at + 16))
         return 1
     if t.block_id == 3:
         return half_dead_leaf(t, u32(t.p, at + 24), u32(t.p, at + 28), u32(t.p, at + 32))
-    if t.block_id == 4 and t.op == 0x90:
+    if t.block_id == 4 and t.op == XLOG_BTREE_UNLINK_PAGE_META:
         return restore_meta(t)
-    expect_special(t.page, 16)
+    expect_special(t.page, SizeOfBTPageOpaque)
     if t.block_id == 1:
-        put32(t.page, 8180, u32(t.p, at + 4))
+        put32(t.page, btpo_next, u32(t.p, at + 4))
         return 1
     if t.block_id == 2:
-        put32(t.page, 8176, u32(t.p, at))
+        put32(t.page, btpo_prev, u32(t.p, at))
         return 1
     return t.no_block()
 
@@ -355,7 +400,7 @@ def new_root(t: Target) -> int:
     t.need_main(8)
     level = u32(t.p, t.main_at + 4)
     if t.block_id == 0:
-        init_page(t, 0, 0, level, ROOT | LEAF if level == 0 else ROOT)
+        init_page(t, P_NONE, P_NONE, level, BTP_ROOT | BTP_LEAF if level == 0 else BTP_ROOT)
         if level > 0:
             restore_items(t)
         return 1

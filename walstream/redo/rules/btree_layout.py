@@ -1,4 +1,4 @@
-"""Pages of B-trees (nbtree.h). Offsets are those of a page whose special area has its usual size."""
+"""Pages of B-trees (nbtree.h)."""
 
 from __future__ import annotations
 

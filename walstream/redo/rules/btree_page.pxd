@@ -1,8 +1,16 @@
 cimport cython
+from walstream.redo.rules.btree_layout cimport (
+    BT_IS_POSTING, BT_OFFSET_MASK, BTMaxItemSize, BTPageOpaque, btpo_flags, btpo_level, btpo_next,
+    btpo_prev, INDEX_ALT_TID_MASK, SizeOfBTPageOpaque)
+from walstream.redo.rules.index_layout cimport (
+    INDEX_FLAGS_MASK, INDEX_SIZE_MASK, ip_posid, SizeOfIndexTupleData, t_info, t_tid)
 from walstream.redo.rules.index_tuple cimport aligned_length
 from walstream.redo.rules.page cimport index_tuple_overwrite, item_at, item_length, page_init
 from walstream.redo.rules.target cimport Target
 from walstream.wal.buffer cimport byte, fill, move, put16, put32, u16, uint32
+from walstream.wal.bufpage cimport (
+    BLCKSZ, block_at, item_id_at, line_pointer, LP_NORMAL, maxalign, pd_lower, pd_upper, put_block,
+    set_pd_lower, set_pd_upper, SizeOfItemIdData, SizeOfItemPointerData, SizeOfPageHeaderData)
 
 cdef int init_page(Target t, uint32 left, uint32 right, uint32 level, uint32 flags) except -1
 
@@ -20,7 +28,7 @@ cdef int append(byte* page, const byte* source, Py_ssize_t at, Py_ssize_t length
 @cython.locals(at=int)
 cdef int copy_item(Target t, uint32 offset) except -1
 
-@cython.locals(start=uint32)
+@cython.locals(start=uint32, count=uint32)
 cdef int posting_at(const byte* page, int at, uint32 length) except -1
 
 cdef int tids_of(const byte* page, int at, uint32 length) except -1

@@ -1,7 +1,8 @@
 cimport cython
-from walstream.wal.buffer cimport byte, bytes_of, u16, u32, uint32
+from walstream.wal.buffer cimport byte, bytes_of, u32, uint32
+from walstream.wal.bufpage cimport (
+    BLCKSZ, pd_checksum_at, pd_flags, pd_flags_at, pd_upper_at, PG_UINT32_MAX)
 
-cdef uint32 MASK32
 
 @cython.final
 cdef class Lanes:

@@ -13,10 +13,16 @@ import cython
 if TYPE_CHECKING:
     from walstream.wal.buffer import Bytes
 if not cython.compiled:
-    from walstream.wal.buffer import bytes_of, u16, u32
+    from walstream.wal.buffer import bytes_of, u32
+    from walstream.wal.bufpage import (
+        BLCKSZ,
+        PG_UINT32_MAX,
+        pd_checksum_at,
+        pd_flags,
+        pd_flags_at,
+        pd_upper_at,
+    )
 
-# Typed in the .pxd: a literal this large would be a Python object in compiled code.
-MASK32 = 0xFFFFFFFF
 
 # Where each of the sums starts (checksumBaseOffsets); part of the on-disk format.
 STARTS = (
@@ -43,16 +49,20 @@ LANES = Lanes()
 
 def page_checksum(page: Bytes, block: int) -> int:
     """Returns what pd_checksum of this page (8192 bytes) must be in block ``block``."""
-    if len(page) != 8192:
-        raise ValueError(f"page length: expected 8192, got {len(page)}")
+    if len(page) != BLCKSZ:
+        raise ValueError(f"page length: expected {BLCKSZ}, got {len(page)}")
     return checksum_of(bytes_of(page), block)
 
 
 def with_checksum(page: bytes, block: int) -> bytes:
     """Returns the page with its checksum stamped; a new page (pd_upper 0) has none."""
-    if page[14:16] == b"\0\0":
+    if page[pd_upper_at : pd_upper_at + 2] == b"\0\0":
         return page
-    return page[:8] + page_checksum(page, block).to_bytes(2, "little") + page[10:]
+    return (
+        page[:pd_checksum_at]
+        + page_checksum(page, block).to_bytes(2, "little")
+        + page[pd_flags_at:]
+    )
 
 
 def checksum_of(page: Bytes, block: int) -> int:
@@ -65,12 +75,12 @@ def checksum_of(page: Bytes, block: int) -> int:
             mixed = lanes.sums[j] ^ u32(page, at + 4 * j)
             # the stored checksum is the low half of the third word and counts as zero
             if i == 0 and j == 2:
-                mixed = lanes.sums[j] ^ u16(page, 10) << 16
-            lanes.sums[j] = (mixed * 16777619 ^ mixed >> 17) & MASK32
+                mixed = lanes.sums[j] ^ pd_flags(page) << 16
+            lanes.sums[j] = (mixed * 16777619 ^ mixed >> 17) & PG_UINT32_MAX
     for _ in range(2):
         for j in range(32):
             mixed = lanes.sums[j]
-            lanes.sums[j] = (mixed * 16777619 ^ mixed >> 17) & MASK32
+            lanes.sums[j] = (mixed * 16777619 ^ mixed >> 17) & PG_UINT32_MAX
     result = 0
     for j in range(32):
         result ^= lanes.sums[j]

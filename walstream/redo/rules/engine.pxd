@@ -9,23 +9,29 @@ from walstream.redo.rules.gist cimport gist_after_image, gist_redo
 from walstream.redo.rules.hash cimport hash_redo
 from walstream.redo.rules.heap cimport heap_redo
 from walstream.redo.rules.heap2 cimport heap2_redo
-from walstream.redo.rules.page cimport page_lsn, set_page_lsn
+from walstream.redo.rules.messages cimport (
+    APPLY, APPLY_LENGTH, BEGIN, BEGIN_LENGTH, ENOUGH_REPLIES, GET, PING_KIND, PING_LENGTH, PUSH,
+    PUSH_LENGTH, SizeOfEndLsn, SizeOfHead, SizeOfTag)
 from walstream.redo.rules.sequence cimport sequence_redo
 from walstream.redo.rules.spgist cimport spgist_redo
 from walstream.redo.rules.target cimport Target
 from walstream.redo.rules.visibility cimport visibility_redo
 from walstream.redo.rules.xlog cimport xlog_redo
-from walstream.wal.buffer cimport be32, be64, byte, bytes_of, fill, move, u8, u16, uint32, uint64
+from walstream.wal.buffer cimport be32, be64, byte, bytes_of, fill, move, u8, uint32, uint64
+from walstream.wal.bufpage cimport BLCKSZ, pd_lower, pd_lsn, pd_special, pd_upper, set_pd_lsn
 from walstream.wal.image cimport restore_into
+from walstream.wal.layout cimport (
+    BKPBLOCK_HAS_IMAGE, BKPBLOCK_WILL_INIT, RM_BRIN_ID, RM_BTREE_ID, RM_GENERIC_ID, RM_GIN_ID,
+    RM_GIST_ID, RM_HASH_ID, RM_HEAP2_ID, RM_HEAP_ID, RM_SEQ_ID, RM_SPGIST_ID, RM_XLOG_ID,
+    SizeOfXLogRecord, VISIBILITYMAP_FORKNUM, XLR_RMGR_INFO_MASK)
+from walstream.wal.opcodes cimport XLOG_HEAP2_VISIBLE
 from walstream.wal.record cimport RecordReader
 
 cdef inline int append_page(bytearray replies, const byte* page) except -1:
     cdef Py_ssize_t size = PyByteArray_GET_SIZE(replies)
-    PyByteArray_Resize(replies, size + 8192)
-    memcpy(PyByteArray_AS_STRING(replies) + size, page, 8192)
+    PyByteArray_Resize(replies, size + BLCKSZ)
+    memcpy(PyByteArray_AS_STRING(replies) + size, page, BLCKSZ)
     return 0
-
-
 
 cdef bytes ZEROS
 
@@ -44,7 +50,8 @@ cdef class Engine:
     cdef int applying
     cdef uint64 end_lsn
 
-    @cython.locals(at=Py_ssize_t, kind=uint32, size=Py_ssize_t)
+    @cython.locals(at=Py_ssize_t, kind=uint32, size=Py_ssize_t, record_at=Py_ssize_t,
+                   end_lsn=uint64)
     cdef Py_ssize_t run(self, const byte* p, Py_ssize_t end) except -1
 
     cdef int check_length(self, uint32 kind, Py_ssize_t size) except -1

@@ -30,20 +30,54 @@ if not cython.compiled:
     from walstream.redo.rules.hash import hash_redo
     from walstream.redo.rules.heap import heap_redo
     from walstream.redo.rules.heap2 import heap2_redo
-    from walstream.redo.rules.page import page_lsn, set_page_lsn
+    from walstream.redo.rules.messages import (
+        APPLY,
+        APPLY_LENGTH,
+        BEGIN,
+        BEGIN_LENGTH,
+        ENOUGH_REPLIES,
+        GET,
+        PING_KIND,
+        PING_LENGTH,
+        PUSH,
+        PUSH_LENGTH,
+        SizeOfEndLsn,
+        SizeOfHead,
+        SizeOfTag,
+    )
     from walstream.redo.rules.sequence import sequence_redo
     from walstream.redo.rules.spgist import spgist_redo
     from walstream.redo.rules.visibility import visibility_redo
     from walstream.redo.rules.xlog import xlog_redo
-    from walstream.wal.buffer import be32, be64, bytes_of, fill, move, u8, u16
+    from walstream.wal.buffer import be32, be64, bytes_of, fill, move, u8
+    from walstream.wal.bufpage import BLCKSZ, pd_lower, pd_lsn, pd_special, pd_upper, set_pd_lsn
     from walstream.wal.image import restore_into
+    from walstream.wal.layout import (
+        BKPBLOCK_HAS_IMAGE,
+        BKPBLOCK_WILL_INIT,
+        RM_BRIN_ID,
+        RM_BTREE_ID,
+        RM_GENERIC_ID,
+        RM_GIN_ID,
+        RM_GIST_ID,
+        RM_HASH_ID,
+        RM_HEAP2_ID,
+        RM_HEAP_ID,
+        RM_SEQ_ID,
+        RM_SPGIST_ID,
+        RM_XLOG_ID,
+        VISIBILITYMAP_FORKNUM,
+        XLR_RMGR_INFO_MASK,
+        SizeOfXLogRecord,
+    )
+    from walstream.wal.opcodes import XLOG_HEAP2_VISIBLE
 
     def append_page(replies: bytearray, page: Bytes) -> int:
         replies += page
         return 0
 
 
-ZEROS = bytes(8192)
+ZEROS = bytes(BLCKSZ)
 _FORKS = {number: name for name, number in FORK_NAMES.items()}
 
 
@@ -84,28 +118,30 @@ class Engine:
         """
         if length < 0 or length > len(buffer):
             raise ValueError(f"length: expected at most {len(buffer)}, got {length}")
-        if length < 5:
+        if length < SizeOfHead:
             return 0
         return self.run(bytes_of(buffer), length)
 
     def run(self, p: Bytes, end: int) -> int:
         at = 0
         try:
-            while end - at >= 5 and len(self.replies) < 524288:
+            while end - at >= SizeOfHead and len(self.replies) < ENOUGH_REPLIES:
                 kind = u8(p, at)
                 size = be32(p, at + 1)
                 self.check_length(kind, size)
                 if end - at <= size:
                     break
-                if kind == 0x41:
-                    self.apply_record(p, at + 13, size - 12, be64(p, at + 5))
-                elif kind == 0x42:
-                    self.read_tag(p, at + 5)
-                elif kind == 0x50:
-                    self.check_tag(p, at + 5)
-                    self.take_page(p, at + 22)
-                elif kind == 0x47:
-                    self.check_tag(p, at + 5)
+                if kind == APPLY:
+                    record_at = at + SizeOfHead + SizeOfEndLsn
+                    end_lsn = be64(p, at + SizeOfHead)
+                    self.apply_record(p, record_at, size - APPLY_LENGTH, end_lsn)
+                elif kind == BEGIN:
+                    self.read_tag(p, at + SizeOfHead)
+                elif kind == PUSH:
+                    self.check_tag(p, at + SizeOfHead)
+                    self.take_page(p, at + SizeOfHead + SizeOfTag)
+                elif kind == GET:
+                    self.check_tag(p, at + SizeOfHead)
                     self.finish()
                     append_page(self.replies, self.page)
                 else:
@@ -118,18 +154,21 @@ class Engine:
 
     def check_length(self, kind: int, size: int) -> int:
         """Raises unless a message of this type can be that long; before the whole of it is here."""
-        if kind == 0x41:  # A
-            if size < 36:
-                raise RedoProtocolError(f"ApplyRecord length: expected at least 36, got {size}")
-        elif kind == 0x42 or kind == 0x47:  # B, G
-            if size != 21:
-                raise RedoProtocolError(f"message length: expected 21, got {size}")
-        elif kind == 0x50:  # P
-            if size != 8213:
-                raise RedoProtocolError(f"PushPage length: expected 8213, got {size}")
-        elif kind == 0x48:  # H
-            if size != 4:
-                raise RedoProtocolError(f"ping length: expected 4, got {size}")
+        if kind == APPLY:
+            if size < APPLY_LENGTH + SizeOfXLogRecord:
+                raise RedoProtocolError(
+                    f"ApplyRecord length: expected at least {APPLY_LENGTH + SizeOfXLogRecord}, "
+                    f"got {size}"
+                )
+        elif kind == BEGIN or kind == GET:
+            if size != BEGIN_LENGTH:
+                raise RedoProtocolError(f"message length: expected {BEGIN_LENGTH}, got {size}")
+        elif kind == PUSH:
+            if size != PUSH_LENGTH:
+                raise RedoProtocolError(f"PushPage length: expected {PUSH_LENGTH}, got {size}")
+        elif kind == PING_KIND:
+            if size != PING_LENGTH:
+                raise RedoProtocolError(f"ping length: expected {PING_LENGTH}, got {size}")
         else:
             raise RedoProtocolError(f"unknown message type 0x{kind:02X}")
         return 0
@@ -145,7 +184,9 @@ class Engine:
 
     def check_tag(self, p: Bytes, at: int) -> int:
         if self.state == 0:
-            raise RedoProtocolError(f"message 0x{u8(p, at - 5):02X} without BeginRedoForBlock")
+            raise RedoProtocolError(
+                f"message 0x{u8(p, at - SizeOfHead):02X} without BeginRedoForBlock"
+            )
         if (
             self.fork != u8(p, at)
             or self.spc != be32(p, at + 1)
@@ -154,27 +195,27 @@ class Engine:
             or self.block != be32(p, at + 13)
         ):
             raise RedoProtocolError(
-                f"message 0x{u8(p, at - 5):02X} names another block than BeginRedoForBlock"
+                f"message 0x{u8(p, at - SizeOfHead):02X} names another block than BeginRedoForBlock"
             )
         return 0
 
     def take_page(self, p: Bytes, at: int) -> int:
-        move(self.page, 0, p, at, 8192)
+        move(self.page, 0, p, at, BLCKSZ)
         self.state = 2
         return self.check_page()
 
     def check_page(self) -> int:
         """Raises unless the page is new or its header is one that PageIsVerified accepts."""
-        if u16(self.page, 14) == 0:
+        if pd_upper(self.page) == 0:
             return 0
         if (
-            u16(self.page, 12) > u16(self.page, 14)
-            or u16(self.page, 14) > u16(self.page, 16)
-            or u16(self.page, 16) > 8192
+            pd_lower(self.page) > pd_upper(self.page)
+            or pd_upper(self.page) > pd_special(self.page)
+            or pd_special(self.page) > BLCKSZ
         ):
             raise RedoError(
-                f"invalid page header: lower = {u16(self.page, 12)}, "
-                f"upper = {u16(self.page, 14)}, special = {u16(self.page, 16)}"
+                f"invalid page header: lower = {pd_lower(self.page)}, "
+                f"upper = {pd_upper(self.page)}, special = {pd_special(self.page)}"
             )
         return 0
 
@@ -200,7 +241,7 @@ class Engine:
         t.xid = r.xid
         t.rmgr = r.rmgr
         t.info = r.info
-        t.op = r.info & 0xF0
+        t.op = r.info & XLR_RMGR_INFO_MASK
         t.fork = self.fork
         t.block = self.block
         t.main_at = r.main_at
@@ -223,8 +264,8 @@ class Engine:
         t.block_id = r.block_id[i]
         t.data_at = r.data_at[i]
         t.data_length = r.data_length[i]
-        t.will_init = (r.block_flags[i] & 0x40) != 0
-        if r.block_flags[i] & 0x10 and r.image_apply[i]:
+        t.will_init = (r.block_flags[i] & BKPBLOCK_WILL_INIT) != 0
+        if r.block_flags[i] & BKPBLOCK_HAS_IMAGE and r.image_apply[i]:
             restore_into(
                 p,
                 r.image_at[i],
@@ -238,42 +279,42 @@ class Engine:
             self.state = 2
             self.check_page()
             # A page that is still new keeps LSN 0, as XLogReadBufferForRedoExtended leaves it.
-            if u16(self.page, 14) != 0:
-                set_page_lsn(self.page, end_lsn)
-                if t.rmgr == 14:
+            if pd_upper(self.page) != 0:
+                set_pd_lsn(self.page, end_lsn)
+                if t.rmgr == RM_GIST_ID:
                     gist_after_image(t)
             self.applying = 0
             return 0
         if t.will_init:
-            fill(self.page, 0, 8192, 0)
+            fill(self.page, 0, BLCKSZ, 0)
             self.state = 2
         elif self.state == 1:
             # The only reference that PostgreSQL reads with RBM_ZERO_ON_ERROR.
-            if t.fork != 2:
+            if t.fork != VISIBILITYMAP_FORKNUM:
                 raise RedoError("no page to start from: the record does not initialise it")
-            fill(self.page, 0, 8192, 0)
+            fill(self.page, 0, BLCKSZ, 0)
             self.state = 2
-        elif end_lsn <= page_lsn(self.page):
+        elif end_lsn <= pd_lsn(self.page):
             self.applying = 0
             return 0
-        elif u16(self.page, 14) == 0:
+        elif pd_upper(self.page) == 0:
             # A hint's record that lost its image to full_page_writes = off never looks at the page.
-            if t.fork != 2 and t.rmgr != 0:
+            if t.fork != VISIBILITYMAP_FORKNUM and t.rmgr != RM_XLOG_ID:
                 raise RedoError("the page to start from is new (all zeros)")
         else:
             self.check_page()
         if self.dispatch(t) != 0:
-            set_page_lsn(self.page, end_lsn)
+            set_pd_lsn(self.page, end_lsn)
         self.applying = 0
         return 0
 
     def apply_implicit(self, t: Target) -> int:
         """Applies a record that changes the page without naming it."""
-        if self.fork != 2:
+        if self.fork != VISIBILITYMAP_FORKNUM:
             raise RedoError("the record does not refer to this block")
         if self.state != 2:
             raise RedoError("no page to start from: the record does not initialise it")
-        if u16(self.page, 14) != 0:
+        if pd_upper(self.page) != 0:
             self.check_page()
         visibility_redo(t, self.spc, self.db, self.rel)
         return 0
@@ -281,29 +322,31 @@ class Engine:
     def dispatch(self, t: Target) -> int:
         """Calls the rule; returns 1 where the page gets the record's LSN."""
         rmgr = t.rmgr
-        if t.fork == 2 and (rmgr == 10 or (rmgr == 9 and t.op != 0x40)):
+        if t.fork == VISIBILITYMAP_FORKNUM and (
+            rmgr == RM_HEAP_ID or (rmgr == RM_HEAP2_ID and t.op != XLOG_HEAP2_VISIBLE)
+        ):
             return visibility_redo(t, self.spc, self.db, self.rel)
-        if rmgr == 10:
+        if rmgr == RM_HEAP_ID:
             return heap_redo(t)
-        if rmgr == 11:
+        if rmgr == RM_BTREE_ID:
             return btree_redo(t)
-        if rmgr == 9:
+        if rmgr == RM_HEAP2_ID:
             return heap2_redo(t)
-        if rmgr == 12:
+        if rmgr == RM_HASH_ID:
             return hash_redo(t)
-        if rmgr == 13:
+        if rmgr == RM_GIN_ID:
             return gin_redo(t)
-        if rmgr == 14:
+        if rmgr == RM_GIST_ID:
             return gist_redo(t)
-        if rmgr == 15:
+        if rmgr == RM_SEQ_ID:
             return sequence_redo(t)
-        if rmgr == 16:
+        if rmgr == RM_SPGIST_ID:
             return spgist_redo(t)
-        if rmgr == 17:
+        if rmgr == RM_BRIN_ID:
             return brin_redo(t)
-        if rmgr == 20:
+        if rmgr == RM_GENERIC_ID:
             return generic_redo(t)
-        if rmgr == 0:
+        if rmgr == RM_XLOG_ID:
             return xlog_redo(t)
         raise UnsupportedRecord("the resource manager has no redo rule")
 
@@ -336,8 +379,8 @@ class Engine:
 
     def push_page(self, page: bytes) -> None:
         """Gives the page to start from (PushPage)."""
-        if len(page) != 8192:
-            raise ValueError(f"page length: expected 8192, got {len(page)}")
+        if len(page) != BLCKSZ:
+            raise ValueError(f"page length: expected {BLCKSZ}, got {len(page)}")
         message = b"P\0\0\x20\x15" + self._tag() + page
         self._whole(message)
 
@@ -352,8 +395,8 @@ class Engine:
         message = b"G\0\0\0\x15" + self._tag()
         self._whole(message)
         end = len(self.replies)
-        page = bytes(self.replies[end - 8192 : end])
-        del self.replies[end - 8192 : end]
+        page = bytes(self.replies[end - BLCKSZ : end])
+        del self.replies[end - BLCKSZ : end]
         return page
 
     def _whole(self, message: bytes) -> None:

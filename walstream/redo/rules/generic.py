@@ -10,6 +10,7 @@ if not cython.compiled:
     from walstream.redo.rules.page import check_pointers
     from walstream.redo.rules.target import Target
     from walstream.wal.buffer import fill, move, u16
+    from walstream.wal.bufpage import BLCKSZ, pd_lower, pd_upper
 
 
 def generic_redo(t: Target) -> int:
@@ -24,11 +25,11 @@ def generic_redo(t: Target) -> int:
         offset = u16(t.p, at)
         length = u16(t.p, at + 2)
         at += 4
-        if end - at < length or offset + length > 8192:
+        if end - at < length or offset + length > BLCKSZ:
             raise RedoError(f"delta piece of {length} bytes at {offset}, {end - at} bytes left")
         move(t.page, offset, t.p, at, length)
         at += length
     # The delta does not say what is in the hole.
     check_pointers(t.page)
-    fill(t.page, u16(t.page, 12), u16(t.page, 14) - u16(t.page, 12), 0)
+    fill(t.page, pd_lower(t.page), pd_upper(t.page) - pd_lower(t.page), 0)
     return 1

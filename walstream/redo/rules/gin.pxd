@@ -1,12 +1,24 @@
 cimport cython
+from walstream.redo.rules.gin_layout cimport (
+    EndOfGinMetaPage, GIN_COMPRESSED, GIN_DATA, GIN_DELETED, gin_flags, GIN_INCOMPLETE_SPLIT,
+    GIN_INSERT_ISDATA, GIN_INSERT_ISLEAF, GIN_LEAF, GIN_LIST, GIN_LIST_FULLROW, gin_maxoff,
+    GIN_META, gin_rightlink, GinDataPageData, GinDataPageMaxDataSize, GinPageOpaque,
+    SizeOfGinMetaPageData, SizeOfGinPageOpaque, SizeOfPostingItem)
 from walstream.redo.rules.gin_posting cimport expect_flags, recompress
+from walstream.redo.rules.index_layout cimport ip_posid, SizeOfIndexTupleData
 from walstream.redo.rules.index_tuple cimport append_tuples, tuple_length
-from walstream.redo.rules.page cimport add_item, index_tuple_delete, item_at, item_length, page_init
+from walstream.redo.rules.page cimport (
+    add_item, index_tuple_delete, item_at, item_length, page_init)
 from walstream.redo.rules.target cimport Target
-from walstream.wal.buffer cimport (
-    byte, move, put16, put32, u8, u16, u32, uint32)
+from walstream.wal.buffer cimport byte, move, put16, put32, u8, u16, u32, uint32
+from walstream.wal.bufpage cimport (
+    block_at, FirstOffsetNumber, InvalidBlockNumber, InvalidOffsetNumber, put_block, set_pd_lower,
+    set_pd_prune_xid, SizeOfPageHeaderData)
+from walstream.wal.opcodes cimport (
+    XLOG_GIN_CREATE_PTREE, XLOG_GIN_DELETE_LISTPAGE, XLOG_GIN_DELETE_PAGE, XLOG_GIN_INSERT,
+    XLOG_GIN_INSERT_LISTPAGE, XLOG_GIN_SPLIT, XLOG_GIN_UPDATE_META_PAGE,
+    XLOG_GIN_VACUUM_DATA_LEAF_PAGE, XLOG_GIN_VACUUM_PAGE)
 
-cdef uint32 INVALID_BLOCK, DATA, LEAF, DELETED, META, LIST, LIST_FULLROW, INCOMPLETE_SPLIT, COMPRESSED
 
 cdef int gin_redo(Target t) except -1
 

@@ -1,8 +1,14 @@
 cimport cython
+from walstream.redo.rules.gin_layout cimport (
+    GIN_COMPRESSED, GIN_DATA, gin_flags, GIN_ITEM_BITS, GIN_LEAF, gin_maxoff, GIN_SEGMENT_ADDITEMS,
+    GIN_SEGMENT_DELETE, GIN_SEGMENT_INSERT, GIN_SEGMENT_REPLACE, GinDataPageData, GinPageOpaque,
+    MaxHeapTuplesPerPageBits, posting_nbytes, SizeOfGinPostingList)
+from walstream.redo.rules.index_layout cimport ip_posid
 from walstream.redo.rules.target cimport Target
 from walstream.wal.buffer cimport byte, move, put8, put16, u8, u16, uint32, uint64
+from walstream.wal.bufpage cimport (
+    pd_lower, pd_special, pd_upper, set_pd_lower, SizeOfItemPointerData)
 
-cdef uint32 DATA, LEAF, COMPRESSED
 
 cdef int expect_flags(const byte* page, uint32 mask, uint32 wanted) except -1
 

@@ -17,31 +17,53 @@ if TYPE_CHECKING:
     from walstream.redo.rules.target import Target
     from walstream.wal.buffer import Bytes, Writable
 if not cython.compiled:
+    from walstream.redo.rules.gin_layout import (
+        GIN_COMPRESSED,
+        GIN_DATA,
+        GIN_ITEM_BITS,
+        GIN_LEAF,
+        GIN_SEGMENT_ADDITEMS,
+        GIN_SEGMENT_DELETE,
+        GIN_SEGMENT_INSERT,
+        GIN_SEGMENT_REPLACE,
+        GinDataPageData,
+        GinPageOpaque,
+        MaxHeapTuplesPerPageBits,
+        SizeOfGinPostingList,
+        gin_flags,
+        gin_maxoff,
+        posting_nbytes,
+    )
+    from walstream.redo.rules.index_layout import ip_posid
     from walstream.wal.buffer import move, put8, put16, u8, u16
-
-# Flags of the special space of a GIN page.
-DATA = 0x01
-LEAF = 0x02
-COMPRESSED = 0x80
+    from walstream.wal.bufpage import (
+        SizeOfItemPointerData,
+        pd_lower,
+        pd_special,
+        pd_upper,
+        set_pd_lower,
+    )
 
 
 def expect_flags(page: Bytes, mask: int, wanted: int) -> int:
     """Raises unless the page is a GIN page whose flags under ``mask`` are ``wanted``."""
-    if u16(page, 16) != 8184:
-        raise RedoError(f"not a GIN page: expected pd_special 8184, got {u16(page, 16)}")
-    if (u16(page, 8190) & mask) != wanted:
+    if pd_special(page) != GinPageOpaque:
+        raise RedoError(
+            f"not a GIN page: expected pd_special {GinPageOpaque}, got {pd_special(page)}"
+        )
+    if (u16(page, gin_flags) & mask) != wanted:
         raise RedoError(
             f"wrong kind of GIN page: expected flags {wanted} under mask {mask}, "
-            f"got {u16(page, 8190)}"
+            f"got {u16(page, gin_flags)}"
         )
     return 0
 
 
 def segment_size(p: Bytes, at: int, end: int) -> int:
     """Returns the length of the segment at ``p[at]``, padding included; it lies before ``end``."""
-    if end - at < 8:
+    if end - at < SizeOfGinPostingList:
         raise RedoError(f"posting list segment cut short: {end - at} bytes are left")
-    size = 8 + (u16(p, at + 6) + 1 & 0x1FFFE)
+    size = SizeOfGinPostingList + (u16(p, at + posting_nbytes) + 1 & 0x1FFFE)
     if size > end - at:
         raise RedoError(f"posting list segment of {size} bytes: {end - at} bytes are left")
     return size
@@ -54,18 +76,18 @@ def recompress(t: Target) -> int:
     2 insert before, 3 replace, 4 add items), and the segment, or a count u16 and the items. Old
     segments are read from a copy, since what is written may overtake what is read.
     """
-    expect_flags(t.page, DATA | LEAF, DATA | LEAF)
+    expect_flags(t.page, GIN_DATA | GIN_LEAF, GIN_DATA | GIN_LEAF)
     t.need_data(2)
-    limit = u16(t.page, 14)
-    if limit > 8184:
-        raise RedoError(f"corrupted page pointers: upper = {limit}, special = 8184")
-    if not u16(t.page, 8190) & COMPRESSED:
+    limit = pd_upper(t.page)
+    if limit > GinPageOpaque:
+        raise RedoError(f"corrupted page pointers: upper = {limit}, special = {GinPageOpaque}")
+    if not u16(t.page, gin_flags) & GIN_COMPRESSED:
         convert_old_leaf(t, limit)
-    end = u16(t.page, 12)
-    if end < 32 or end > limit:
+    end = pd_lower(t.page)
+    if end < GinDataPageData or end > limit:
         raise RedoError(f"corrupted page pointers: lower = {end}, upper = {limit}")
-    move(t.scratch, 32, t.page, 32, end - 32)
-    read = write = 32
+    move(t.scratch, GinDataPageData, t.page, GinDataPageData, end - GinDataPageData)
+    read = write = GinDataPageData
     segment = 0
     cursor = t.data_at
     stop = cursor + t.data_length
@@ -79,18 +101,18 @@ def recompress(t: Target) -> int:
         cursor += 2
         payload_at = cursor
         payload_size = count = 0
-        if action == 2 or action == 3:
+        if action == GIN_SEGMENT_INSERT or action == GIN_SEGMENT_REPLACE:
             payload_size = segment_size(t.p, cursor, stop)
             cursor += payload_size
-        elif action == 4:
+        elif action == GIN_SEGMENT_ADDITEMS:
             if stop - cursor < 2:
                 raise RedoError(f"block data ends in segment action {i}")
             count = u16(t.p, cursor)
             payload_at += 2
-            if stop - payload_at < 6 * cython.cast(cython.Py_ssize_t, count):
+            if stop - payload_at < SizeOfItemPointerData * cython.cast(cython.Py_ssize_t, count):
                 raise RedoError(f"block data ends in the {count} items of segment action {i}")
-            cursor += 2 + 6 * count
-        elif action != 1:
+            cursor += 2 + SizeOfItemPointerData * count
+        elif action != GIN_SEGMENT_DELETE:
             raise RedoError(f"unexpected GIN leaf action: {action}")
 
         if number < segment:
@@ -105,15 +127,15 @@ def recompress(t: Target) -> int:
             read += size
             segment += 1
 
-        if action == 2 or action == 3:
+        if action == GIN_SEGMENT_INSERT or action == GIN_SEGMENT_REPLACE:
             if payload_size > limit - write:
                 raise RedoError(f"no room for segment {number}")
             move(t.page, write, t.p, payload_at, payload_size)
             write += payload_size
-        elif action == 4:
+        elif action == GIN_SEGMENT_ADDITEMS:
             segment_size(t.scratch, read, end)
             write = merge_items(t.page, write, limit, t.scratch, read, t.p, payload_at, count)
-        if action != 2:
+        if action != GIN_SEGMENT_INSERT:
             read += segment_size(t.scratch, read, end)
             segment += 1
     if cursor != stop:
@@ -124,31 +146,36 @@ def recompress(t: Target) -> int:
         if write != read:
             move(t.page, write, t.scratch, read, end - read)
         write += end - read
-    put16(t.page, 12, write)
+    set_pd_lower(t.page, write)
     return 1
 
 
 def convert_old_leaf(t: Target, limit: int) -> int:
     """Compresses a leaf of before 9.4, where ``maxoff`` plain items follow the right bound."""
-    count = u16(t.page, 8188)
-    if 32 + 6 * count > 8184:
+    count = u16(t.page, gin_maxoff)
+    if GinDataPageData + SizeOfItemPointerData * count > GinPageOpaque:
         raise RedoError(f"too many items on an uncompressed leaf: {count}")
-    put16(t.page, 12, 32)
+    set_pd_lower(t.page, GinDataPageData)
     if count > 0:
-        move(t.scratch, 32, t.page, 32, 6 * count)
-        put16(t.page, 12, merge_items(t.page, 32, limit, t.scratch, -1, t.scratch, 32, count))
-    put16(t.page, 8190, u16(t.page, 8190) | COMPRESSED)
-    put16(t.page, 8188, 0)
+        move(t.scratch, GinDataPageData, t.page, GinDataPageData, SizeOfItemPointerData * count)
+        set_pd_lower(
+            t.page,
+            merge_items(
+                t.page, GinDataPageData, limit, t.scratch, -1, t.scratch, GinDataPageData, count
+            ),
+        )
+    put16(t.page, gin_flags, u16(t.page, gin_flags) | GIN_COMPRESSED)
+    put16(t.page, gin_maxoff, 0)
     return 0
 
 
 def item_value(p: Bytes, at: int) -> int:
     """Returns the item of 6 bytes at ``p[at]`` as the 43-bit number that is encoded."""
-    offset = u16(p, at + 4)
-    if offset > 2047:
+    offset = u16(p, at + ip_posid)
+    if offset >> MaxHeapTuplesPerPageBits:
         raise RedoError(f"offset number {offset} in a posting list: expected at most 2047")
     value: int = cython.cast(cython.ulonglong, u16(p, at)) << 16
-    return (value | u16(p, at + 2)) << 11 | offset
+    return (value | u16(p, at + 2)) << MaxHeapTuplesPerPageBits | offset
 
 
 def merge_items(
@@ -167,9 +194,9 @@ def merge_items(
     in its buffer, or -1; ``new[new_at]`` are items of 6 bytes. Both ascend; an item in both is kept
     once. Mirrors ginPostingListDecode, ginMergeItemPointers and ginCompressPostingList in one pass.
     """
-    if limit - write < 8:
+    if limit - write < SizeOfGinPostingList:
         raise RedoError("no room for a posting list segment")
-    out = write + 8
+    out = write + SizeOfGinPostingList
     i = 0
     first = True
     have_old = old_at >= 0
@@ -177,11 +204,11 @@ def merge_items(
     at = end = 0
     if have_old:
         older = item_value(old, old_at)
-        at = old_at + 8
-        end = at + u16(old, old_at + 6)
+        at = old_at + SizeOfGinPostingList
+        end = at + u16(old, old_at + posting_nbytes)
     while have_old or i < count:
         if i < count:
-            newer = item_value(new, new_at + 6 * i)
+            newer = item_value(new, new_at + SizeOfItemPointerData * i)
         if have_old and (i == count or older <= newer):
             value = older
             if i < count and older == newer:
@@ -190,7 +217,7 @@ def merge_items(
                 delta = 0
                 shift = 0
                 while True:
-                    if at >= end or shift > 42:
+                    if at >= end or shift >= GIN_ITEM_BITS:
                         raise RedoError("malformed posting list segment on the page")
                     c = u8(old, at)
                     at += 1
@@ -199,7 +226,7 @@ def merge_items(
                     if c < 0x80:
                         break
                 older += delta
-                if older >> 43:
+                if older >> GIN_ITEM_BITS:
                     raise RedoError("malformed posting list segment on the page: block too high")
             else:
                 have_old = False
@@ -226,8 +253,8 @@ def merge_items(
             put8(page, out, delta)
             out += 1
         previous = value
-    length = out - write - 8
-    put16(page, write + 6, length)
+    length = out - write - SizeOfGinPostingList
+    put16(page, write + posting_nbytes, length)
     if length & 1:
         if out >= limit:
             raise RedoError("no room for a posting list segment")

@@ -1,12 +1,19 @@
 cimport cython
+from walstream.redo.rules.gist_layout cimport (
+    deleteXid, EndOfGISTDeletedPage, F_DELETED, F_FOLLOW_RIGHT, F_HAS_GARBAGE, F_LEAF,
+    F_TUPLES_DELETED, gist_flags, gist_nsn, gist_page_id, GIST_PAGE_ID, gist_rightlink,
+    GIST_ROOT_BLKNO, SizeOfGISTPageOpaque)
 from walstream.redo.rules.index_tuple cimport append_tuples, tuple_length
 from walstream.redo.rules.page cimport (
     expect_special, index_multi_delete, index_tuple_delete, index_tuple_overwrite, max_offset,
     page_init)
 from walstream.redo.rules.target cimport Target
 from walstream.wal.buffer cimport byte, move, put16, put32, u8, u16, u32, u64, uint32, uint64
+from walstream.wal.bufpage cimport (
+    InvalidBlockNumber, pd_lower, pd_upper, PG_UINT32_MAX, set_pd_lower)
+from walstream.wal.opcodes cimport (
+    XLOG_GIST_DELETE, XLOG_GIST_PAGE_DELETE, XLOG_GIST_PAGE_SPLIT, XLOG_GIST_PAGE_UPDATE)
 
-cdef uint32 INVALID_BLOCK, LEAF, DELETED, TUPLES_DELETED, FOLLOW_RIGHT, HAS_GARBAGE
 
 cdef int gist_redo(Target t) except -1
 cdef int gist_after_image(Target t) except -1

@@ -21,6 +21,22 @@ if TYPE_CHECKING:
     from walstream.redo.rules.target import Target
     from walstream.wal.buffer import Writable
 if not cython.compiled:
+    from walstream.redo.rules.gist_layout import (
+        F_DELETED,
+        F_FOLLOW_RIGHT,
+        F_HAS_GARBAGE,
+        F_LEAF,
+        F_TUPLES_DELETED,
+        GIST_PAGE_ID,
+        GIST_ROOT_BLKNO,
+        EndOfGISTDeletedPage,
+        SizeOfGISTPageOpaque,
+        deleteXid,
+        gist_flags,
+        gist_nsn,
+        gist_page_id,
+        gist_rightlink,
+    )
     from walstream.redo.rules.index_tuple import append_tuples, tuple_length
     from walstream.redo.rules.page import (
         expect_special,
@@ -31,16 +47,19 @@ if not cython.compiled:
         page_init,
     )
     from walstream.wal.buffer import move, put16, put32, u8, u16, u32, u64
-
-# Flags of the special space.
-LEAF = 0x01
-DELETED = 0x02
-TUPLES_DELETED = 0x04
-FOLLOW_RIGHT = 0x08
-HAS_GARBAGE = 0x10
-
-# Typed in the .pxd: a literal this large would be a Python object in compiled code.
-INVALID_BLOCK = 0xFFFFFFFF
+    from walstream.wal.bufpage import (
+        PG_UINT32_MAX,
+        InvalidBlockNumber,
+        pd_lower,
+        pd_upper,
+        set_pd_lower,
+    )
+    from walstream.wal.opcodes import (
+        XLOG_GIST_DELETE,
+        XLOG_GIST_PAGE_DELETE,
+        XLOG_GIST_PAGE_SPLIT,
+        XLOG_GIST_PAGE_UPDATE,
+    )
 
 
 def gist_redo(t: Target) -> int:
@@ -50,19 +69,19 @@ def gist_redo(t: Target) -> int:
         RedoError: the record or the page is not what PostgreSQL writes.
         UnsupportedRecord: the operation is unknown, or names no page (PAGE_REUSE, ASSIGN_LSN).
     """
-    if t.op == 0x00:
+    if t.op == XLOG_GIST_PAGE_UPDATE:
         if t.block_id == 0:
             return page_update(t)
         if t.block_id == 1:
             return clear_follow_right(t)
-    elif t.op == 0x10:
+    elif t.op == XLOG_GIST_DELETE:
         if t.block_id == 0:
             return delete(t)
-    elif t.op == 0x30:
+    elif t.op == XLOG_GIST_PAGE_SPLIT:
         if t.block_id == 0:
             return clear_follow_right(t)
         return page_split(t)
-    elif t.op == 0x60:
+    elif t.op == XLOG_GIST_PAGE_DELETE:
         if t.block_id <= 1:
             return page_delete(t)
     else:
@@ -75,33 +94,35 @@ def gist_after_image(t: Target) -> int:
 
     The engine calls this for every Gist image that it restored, after it stamped the page.
     """
-    if (t.op == 0x00 and t.block_id == 1) or (t.op == 0x30 and t.block_id == 0):
+    if (t.op == XLOG_GIST_PAGE_UPDATE and t.block_id == 1) or (
+        t.op == XLOG_GIST_PAGE_SPLIT and t.block_id == 0
+    ):
         return clear_follow_right(t)
     return 0
 
 
 def set_flags(page: Writable, clear: int, add: int) -> int:
-    put16(page, 8188, u16(page, 8188) & ~clear & 0xFFFF | add)
+    put16(page, gist_flags, u16(page, gist_flags) & ~clear | add)
     return 0
 
 
 def set_nsn(page: Writable, nsn: int) -> int:
-    put32(page, 8176, nsn >> 32)
-    put32(page, 8180, nsn & INVALID_BLOCK)
+    put32(page, gist_nsn, nsn >> 32)
+    put32(page, gist_nsn + 4, nsn & PG_UINT32_MAX)
     return 0
 
 
 def clear_follow_right(t: Target) -> int:
     """The left half of a split whose downlink is now there (gistRedoClearFollowRight)."""
-    expect_special(t.page, 16)
+    expect_special(t.page, SizeOfGISTPageOpaque)
     set_nsn(t.page, t.end_lsn)
-    set_flags(t.page, FOLLOW_RIGHT, 0)
+    set_flags(t.page, F_FOLLOW_RIGHT, 0)
     return 1
 
 
 def page_update(t: Target) -> int:
     """Main data: deletes u16, inserts u16. Block data: offset numbers to delete, tuples to add."""
-    expect_special(t.page, 16)
+    expect_special(t.page, SizeOfGISTPageOpaque)
     t.need_main(4)
     deletes = u16(t.p, t.main_at)
     inserts = u16(t.p, t.main_at + 2)
@@ -115,8 +136,8 @@ def page_update(t: Target) -> int:
         return 1
     if deletes > 0:
         index_multi_delete(t.page, t.p, at, deletes)
-        if u16(t.page, 8188) & LEAF:
-            set_flags(t.page, 0, TUPLES_DELETED)
+        if u16(t.page, gist_flags) & F_LEAF:
+            set_flags(t.page, 0, F_TUPLES_DELETED)
     append_tuples(t, at + 2 * deletes, inserts)
     return 1
 
@@ -126,14 +147,14 @@ def delete(t: Target) -> int:
 
     From 16 a catalog flag u8 and a pad byte stand before the offset numbers.
     """
-    expect_special(t.page, 16)
+    expect_special(t.page, SizeOfGISTPageOpaque)
     header = 8 if t.version >= 16 else 6
     t.need_main(header)
     count = u16(t.p, t.main_at + 4)
     if t.version >= 16 or t.main_length > header:
         t.need_main(header + 2 * count)
         index_multi_delete(t.page, t.p, t.main_at + header, count)
-    set_flags(t.page, HAS_GARBAGE, TUPLES_DELETED)
+    set_flags(t.page, F_HAS_GARBAGE, F_TUPLES_DELETED)
     return 1
 
 
@@ -151,24 +172,24 @@ def page_split(t: Target) -> int:
     t.need_data(4)
     flags = 0
     last = index == pages
-    if t.block != 0:
+    if t.block != GIST_ROOT_BLKNO:
         if u8(t.p, t.main_at + 16):
-            flags = LEAF
+            flags = F_LEAF
         # A root split leaves no page to follow: the new root, block 0, has all downlinks.
-        if not last and u8(t.p, t.main_at + 20) and t.block_number(1) != 0:
-            flags |= FOLLOW_RIGHT
-    if t.block == 0:
-        right = INVALID_BLOCK
+        if not last and u8(t.p, t.main_at + 20) and t.block_number(1) != GIST_ROOT_BLKNO:
+            flags |= F_FOLLOW_RIGHT
+    if t.block == GIST_ROOT_BLKNO:
+        right = InvalidBlockNumber
     elif last:
         right = u32(t.p, t.main_at)
     else:
         right = t.block_number(t.block_id + 1)
         if right < 0:
             raise RedoError(f"the split has {pages} pages, but no block reference {index + 1}")
-    page_init(t.page, 16)
-    put32(t.page, 8184, right)
-    put16(t.page, 8188, flags)
-    put16(t.page, 8190, 0xFF81)
+    page_init(t.page, SizeOfGISTPageOpaque)
+    put32(t.page, gist_rightlink, right)
+    put16(t.page, gist_flags, flags)
+    put16(t.page, gist_page_id, GIST_PAGE_ID)
     set_nsn(t.page, u64(t.p, t.main_at + 8))
     append_tuples(t, t.data_at + 4, u32(t.p, t.data_at))
     return 1
@@ -179,16 +200,16 @@ def page_delete(t: Target) -> int:
 
     A deleted page holds the xid after its header (GISTDeletedPageContents).
     """
-    expect_special(t.page, 16)
+    expect_special(t.page, SizeOfGISTPageOpaque)
     t.need_main(10)
     if t.block_id == 1:
         index_tuple_delete(t.page, u16(t.p, t.main_at + 8))
         return 1
-    if u16(t.page, 14) < 32 or max_offset(t.page) > 0:
+    if pd_upper(t.page) < EndOfGISTDeletedPage or max_offset(t.page) > 0:
         raise RedoError(
-            f"a page with tuples is deleted: lower = {u16(t.page, 12)}, upper = {u16(t.page, 14)}"
+            f"a page with tuples is deleted: lower = {pd_lower(t.page)}, upper = {pd_upper(t.page)}"
         )
-    set_flags(t.page, 0, DELETED)
-    put16(t.page, 12, 32)
-    move(t.page, 24, t.p, t.main_at, 8)
+    set_flags(t.page, 0, F_DELETED)
+    set_pd_lower(t.page, EndOfGISTDeletedPage)
+    move(t.page, deleteXid, t.p, t.main_at, 8)
     return 1

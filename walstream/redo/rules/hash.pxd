@@ -1,11 +1,27 @@
 cimport cython
+from walstream.redo.rules.hash_layout cimport (
+    EndOfHashMetaPage, HASH_BMSHIFT, HASH_BMSIZE, HASH_BSIZE, HASH_MAGIC, HASH_MAX_BITMAPS,
+    HASH_MAX_SPLITPOINTS, HASH_SPLITPOINT_GROUPS_WITH_ONE_PHASE, HASH_SPLITPOINT_PHASES_PER_GRP,
+    HASH_VERSION, hashm_bmshift, hashm_bmsize, hashm_bsize, hashm_ffactor, hashm_firstfree,
+    hashm_highmask, hashm_lowmask, hashm_magic, hashm_mapp, hashm_maxbucket, hashm_nmaps,
+    hashm_ntuples, hashm_ovflpoint, hashm_procid, hashm_spares, hashm_version, hasho_bucket,
+    hasho_flag, hasho_nextblkno, HASHO_PAGE_ID, hasho_page_id, hasho_prevblkno, LH_BITMAP_PAGE,
+    LH_BUCKET_NEEDS_SPLIT_CLEANUP, LH_META_PAGE, LH_OVERFLOW_PAGE, LH_PAGE_HAS_DEAD_TUPLES,
+    LH_UNUSED_PAGE, SizeOfHashPageOpaque, XLH_SPLIT_META_UPDATE_MASKS,
+    XLH_SPLIT_META_UPDATE_SPLITPOINT)
 from walstream.redo.rules.index_tuple cimport aligned_length
 from walstream.redo.rules.page cimport add_item, expect_special, index_multi_delete, page_init
 from walstream.redo.rules.target cimport Target
-from walstream.wal.buffer cimport (
-    f64, fill, put8, put16, put32, put_f64, u8, u16, u32, uint32)
+from walstream.wal.buffer cimport f64, fill, put8, put16, put32, put_f64, u8, u16, u32, uint32
+from walstream.wal.bufpage cimport (
+    InvalidBlockNumber, PG_UINT32_MAX, set_pd_lower, SizeOfPageHeaderData)
+from walstream.wal.opcodes cimport (
+    XLOG_HASH_ADD_OVFL_PAGE, XLOG_HASH_DELETE, XLOG_HASH_INIT_BITMAP_PAGE,
+    XLOG_HASH_INIT_META_PAGE, XLOG_HASH_INSERT, XLOG_HASH_MOVE_PAGE_CONTENTS,
+    XLOG_HASH_SPLIT_ALLOCATE_PAGE, XLOG_HASH_SPLIT_CLEANUP, XLOG_HASH_SPLIT_COMPLETE,
+    XLOG_HASH_SPLIT_PAGE, XLOG_HASH_SQUEEZE_PAGE, XLOG_HASH_UPDATE_META_PAGE,
+    XLOG_HASH_VACUUM_ONE_PAGE)
 
-cdef uint32 NO_BLOCK
 
 @cython.locals(op=uint32)
 cdef int hash_redo(Target t) except -1

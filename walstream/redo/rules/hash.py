@@ -4,8 +4,7 @@ Versions: VACUUM_ONE_PAGE counts in an int up to 15, in a u16 before isCatalogRe
 same place; since 17 SQUEEZE_PAGE may list a write page that it does not change. Pages that a
 record lists only so that the primary bucket is locked stay as they are, LSN included.
 
-Special area (16 bytes at 8176): previous block u32, next block u32, bucket u32, flags u16, page id
-u16. Metapage from byte 24 on: HashMetaPageData, 4544 bytes.
+Pages are in ``hash_layout.py``.
 """
 
 from __future__ import annotations
@@ -15,14 +14,74 @@ import cython
 from walstream.errors import RedoError, UnsupportedRecord
 
 if not cython.compiled:
+    from walstream.redo.rules.hash_layout import (
+        HASH_BMSHIFT,
+        HASH_BMSIZE,
+        HASH_BSIZE,
+        HASH_MAGIC,
+        HASH_MAX_BITMAPS,
+        HASH_MAX_SPLITPOINTS,
+        HASH_SPLITPOINT_GROUPS_WITH_ONE_PHASE,
+        HASH_SPLITPOINT_PHASES_PER_GRP,
+        HASH_VERSION,
+        HASHO_PAGE_ID,
+        LH_BITMAP_PAGE,
+        LH_BUCKET_NEEDS_SPLIT_CLEANUP,
+        LH_META_PAGE,
+        LH_OVERFLOW_PAGE,
+        LH_PAGE_HAS_DEAD_TUPLES,
+        LH_UNUSED_PAGE,
+        XLH_SPLIT_META_UPDATE_MASKS,
+        XLH_SPLIT_META_UPDATE_SPLITPOINT,
+        EndOfHashMetaPage,
+        SizeOfHashPageOpaque,
+        hashm_bmshift,
+        hashm_bmsize,
+        hashm_bsize,
+        hashm_ffactor,
+        hashm_firstfree,
+        hashm_highmask,
+        hashm_lowmask,
+        hashm_magic,
+        hashm_mapp,
+        hashm_maxbucket,
+        hashm_nmaps,
+        hashm_ntuples,
+        hashm_ovflpoint,
+        hashm_procid,
+        hashm_spares,
+        hashm_version,
+        hasho_bucket,
+        hasho_flag,
+        hasho_nextblkno,
+        hasho_page_id,
+        hasho_prevblkno,
+    )
     from walstream.redo.rules.index_tuple import aligned_length
     from walstream.redo.rules.page import add_item, expect_special, index_multi_delete, page_init
     from walstream.redo.rules.target import Target
     from walstream.wal.buffer import f64, fill, put8, put16, put32, put_f64, u8, u16, u32
-
-# InvalidBlockNumber, InvalidBucket and the mask of a u32. Typed in the .pxd: a literal this large
-# would be a Python object in compiled code.
-NO_BLOCK = 0xFFFFFFFF
+    from walstream.wal.bufpage import (
+        PG_UINT32_MAX,
+        InvalidBlockNumber,
+        SizeOfPageHeaderData,
+        set_pd_lower,
+    )
+    from walstream.wal.opcodes import (
+        XLOG_HASH_ADD_OVFL_PAGE,
+        XLOG_HASH_DELETE,
+        XLOG_HASH_INIT_BITMAP_PAGE,
+        XLOG_HASH_INIT_META_PAGE,
+        XLOG_HASH_INSERT,
+        XLOG_HASH_MOVE_PAGE_CONTENTS,
+        XLOG_HASH_SPLIT_ALLOCATE_PAGE,
+        XLOG_HASH_SPLIT_CLEANUP,
+        XLOG_HASH_SPLIT_COMPLETE,
+        XLOG_HASH_SPLIT_PAGE,
+        XLOG_HASH_SQUEEZE_PAGE,
+        XLOG_HASH_UPDATE_META_PAGE,
+        XLOG_HASH_VACUUM_ONE_PAGE,
+    )
 
 
 def hash_redo(t: Target) -> int:
@@ -33,53 +92,53 @@ def hash_redo(t: Target) -> int:
         UnsupportedRecord: there is no such operation.
     """
     op = t.op
-    if op == 0x20:
+    if op == XLOG_HASH_INSERT:
         return insert(t)
-    if op == 0x00:
+    if op == XLOG_HASH_INIT_META_PAGE:
         return init_meta(t)
-    if op == 0x10:
+    if op == XLOG_HASH_INIT_BITMAP_PAGE:
         return init_bitmap(t)
-    if op == 0x30:
+    if op == XLOG_HASH_ADD_OVFL_PAGE:
         return add_overflow(t)
-    if op == 0x40:
+    if op == XLOG_HASH_SPLIT_ALLOCATE_PAGE:
         return split_allocate(t)
-    if op == 0x50:
+    if op == XLOG_HASH_SPLIT_PAGE:
         raise RedoError("split record has no page image to restore")
-    if op == 0x60:
+    if op == XLOG_HASH_SPLIT_COMPLETE:
         return split_complete(t)
-    if op == 0x70:
+    if op == XLOG_HASH_MOVE_PAGE_CONTENTS:
         return move_contents(t)
-    if op == 0x80:
+    if op == XLOG_HASH_SQUEEZE_PAGE:
         return squeeze(t)
-    if op == 0x90:
+    if op == XLOG_HASH_DELETE:
         return delete(t)
-    if op == 0xA0:
+    if op == XLOG_HASH_SPLIT_CLEANUP:
         return split_cleanup(t)
-    if op == 0xB0:
+    if op == XLOG_HASH_UPDATE_META_PAGE:
         return update_meta(t)
-    if op == 0xC0:
+    if op == XLOG_HASH_VACUUM_ONE_PAGE:
         return vacuum_one_page(t)
     raise UnsupportedRecord(f"unknown operation {op:#04x}")
 
 
 def init_page(t: Target, previous: int, bucket: int, flags: int) -> int:
     """Makes an empty page with that special area (_hash_initbuf)."""
-    page_init(t.page, 16)
-    put32(t.page, 8176, previous)
-    put32(t.page, 8180, NO_BLOCK)
-    put32(t.page, 8184, bucket)
-    put16(t.page, 8188, flags)
-    put16(t.page, 8190, 0xFF80)
+    page_init(t.page, SizeOfHashPageOpaque)
+    put32(t.page, hasho_prevblkno, previous)
+    put32(t.page, hasho_nextblkno, InvalidBlockNumber)
+    put32(t.page, hasho_bucket, bucket)
+    put16(t.page, hasho_flag, flags)
+    put16(t.page, hasho_page_id, HASHO_PAGE_ID)
     return 0
 
 
 def init_bitmap_page(t: Target, size: int) -> int:
     """Makes a bitmap page whose bits are all set (_hash_initbitmapbuffer)."""
-    if size > 8152:
-        raise RedoError(f"bitmap of {size} bytes, at most 8152 fit")
-    init_page(t, NO_BLOCK, NO_BLOCK, 0x04)
-    fill(t.page, 24, size, 0xFF)
-    put16(t.page, 12, 24 + size)
+    if size > HASH_BSIZE:
+        raise RedoError(f"bitmap of {size} bytes, at most {HASH_BSIZE} fit")
+    init_page(t, InvalidBlockNumber, InvalidBlockNumber, LH_BITMAP_PAGE)
+    fill(t.page, SizeOfPageHeaderData, size, 0xFF)
+    set_pd_lower(t.page, SizeOfPageHeaderData + size)
     return 1
 
 
@@ -95,18 +154,25 @@ def ceil_log2(value: int) -> int:
 def spare_index(buckets: int) -> int:
     """Returns the splitpoint phase that holds that many buckets (_hash_spareindex)."""
     group = ceil_log2(buckets)
-    if group < 10:
+    if group < HASH_SPLITPOINT_GROUPS_WITH_ONE_PHASE:
         return group
-    return 10 + (group - 10) * 4 + (((buckets - 1) >> (group - 3)) & 3)
+    return (
+        HASH_SPLITPOINT_GROUPS_WITH_ONE_PHASE
+        + (group - HASH_SPLITPOINT_GROUPS_WITH_ONE_PHASE) * HASH_SPLITPOINT_PHASES_PER_GRP
+        + (((buckets - 1) >> (group - 3)) & (HASH_SPLITPOINT_PHASES_PER_GRP - 1))
+    )
 
 
 def total_buckets(phase: int) -> int:
     """Returns how many buckets exist once a splitpoint phase is allocated."""
     one = 1
-    if phase < 10:
+    if phase < HASH_SPLITPOINT_GROUPS_WITH_ONE_PHASE:
         return one << phase
-    half = one << (9 + ((phase - 10) >> 2))
-    return half + (half >> 2) * (((phase - 10) & 3) + 1)
+    phase -= HASH_SPLITPOINT_GROUPS_WITH_ONE_PHASE
+    half = one << (9 + phase // HASH_SPLITPOINT_PHASES_PER_GRP)
+    return half + half // HASH_SPLITPOINT_PHASES_PER_GRP * (
+        phase % HASH_SPLITPOINT_PHASES_PER_GRP + 1
+    )
 
 
 def init_meta(t: Target) -> int:
@@ -130,30 +196,30 @@ def init_meta(t: Target) -> int:
     # The smallest 2 ** n - 1 that covers the bucket numbers.
     high_mask = (one << ceil_log2(buckets + 1)) - 1
 
-    init_page(t, NO_BLOCK, NO_BLOCK, 0x08)
-    put32(t.page, 24, 0x6440640)
-    put32(t.page, 28, 4)
-    put16(t.page, 40, fill_factor)
-    put16(t.page, 42, 8152)  # hashm_bsize
-    put16(t.page, 44, 4096)  # hashm_bmsize: the largest power of two in it
-    put16(t.page, 46, 15)  # hashm_bmshift: log2 of that in bits
-    put32(t.page, 48, buckets - 1)
-    put32(t.page, 52, high_mask)
-    put32(t.page, 56, high_mask >> 1)
-    put32(t.page, 60, phase)
-    put32(t.page, 72, u32(t.p, t.main_at + 8))
-    put32(t.page, 76 + phase * 4, 1)
-    put16(t.page, 12, 4568)
+    init_page(t, InvalidBlockNumber, InvalidBlockNumber, LH_META_PAGE)
+    put32(t.page, hashm_magic, HASH_MAGIC)
+    put32(t.page, hashm_version, HASH_VERSION)
+    put16(t.page, hashm_ffactor, fill_factor)
+    put16(t.page, hashm_bsize, HASH_BSIZE)
+    put16(t.page, hashm_bmsize, HASH_BMSIZE)
+    put16(t.page, hashm_bmshift, HASH_BMSHIFT)
+    put32(t.page, hashm_maxbucket, buckets - 1)
+    put32(t.page, hashm_highmask, high_mask)
+    put32(t.page, hashm_lowmask, high_mask >> 1)
+    put32(t.page, hashm_ovflpoint, phase)
+    put32(t.page, hashm_procid, u32(t.p, t.main_at + 8))
+    put32(t.page, hashm_spares + phase * 4, 1)
+    set_pd_lower(t.page, EndOfHashMetaPage)
     return 1
 
 
 def add_bitmap_block(t: Target, block: int) -> int:
     """Appends a bitmap page to the list in the metapage (hashm_mapp, hashm_nmaps)."""
-    maps = u32(t.page, 68)
-    if maps >= 1024:
-        raise RedoError(f"hash metapage: hashm_nmaps is {maps}, expected below 1024")
-    put32(t.page, 468 + maps * 4, block)
-    put32(t.page, 68, maps + 1)
+    maps = u32(t.page, hashm_nmaps)
+    if maps >= HASH_MAX_BITMAPS:
+        raise RedoError(f"hash metapage: hashm_nmaps is {maps}, expected below {HASH_MAX_BITMAPS}")
+    put32(t.page, hashm_mapp + maps * 4, block)
+    put32(t.page, hashm_nmaps, maps + 1)
     return 0
 
 
@@ -163,9 +229,9 @@ def init_bitmap(t: Target) -> int:
     if t.block_id == 0:
         return init_bitmap_page(t, u16(t.p, t.main_at))
     if t.block_id == 1:
-        expect_special(t.page, 16)
+        expect_special(t.page, SizeOfHashPageOpaque)
         # The first bitmap page follows the buckets 0 .. hashm_maxbucket, which start at block 1.
-        add_bitmap_block(t, (u32(t.page, 48) + 2) & NO_BLOCK)
+        add_bitmap_block(t, (u32(t.page, hashm_maxbucket) + 2) & PG_UINT32_MAX)
         return 1
     return t.no_block()
 
@@ -173,13 +239,13 @@ def init_bitmap(t: Target) -> int:
 def insert(t: Target) -> int:
     # xl_hash_insert: offnum u16. Blocks: 0 page with the tuple as data, 1 metapage.
     t.need_main(2)
-    expect_special(t.page, 16)
+    expect_special(t.page, SizeOfHashPageOpaque)
     if t.block_id == 0:
         t.need_data(1)
         add_item(t.page, t.p, t.data_at, t.data_length, u16(t.p, t.main_at), 0)
         return 1
     if t.block_id == 1:
-        put_f64(t.page, 32, f64(t.page, 32) + 1.0)
+        put_f64(t.page, hashm_ntuples, f64(t.page, hashm_ntuples) + 1.0)
         return 1
     return t.no_block()
 
@@ -188,8 +254,8 @@ def bitmap_bit(t: Target) -> int:
     """Returns the number of the bit that the block data names, checked against the page."""
     t.need_data(4)
     bit = u32(t.p, t.data_at)
-    if bit >= 8152 * 8:
-        raise RedoError(f"bitmap bit {bit}, a page has 65216")
+    if bit >= 8 * HASH_BSIZE:
+        raise RedoError(f"bitmap bit {bit}, a page has {8 * HASH_BSIZE}")
     return bit
 
 
@@ -199,32 +265,35 @@ def add_overflow(t: Target) -> int:
     t.need_main(3)
     if t.block_id == 0:
         t.need_data(4)
-        init_page(t, t.need_block(1), u32(t.p, t.data_at), 0x01)
+        init_page(t, t.need_block(1), u32(t.p, t.data_at), LH_OVERFLOW_PAGE)
         return 1
     if t.block_id == 3:
         return init_bitmap_page(t, u16(t.p, t.main_at))
-    expect_special(t.page, 16)
+    expect_special(t.page, SizeOfHashPageOpaque)
     if t.block_id == 1:
-        put32(t.page, 8180, t.need_block(0))
+        put32(t.page, hasho_nextblkno, t.need_block(0))
         return 1
     if t.block_id == 2:
         bit = bitmap_bit(t)
-        at = 24 + bit // 8
+        at = SizeOfPageHeaderData + bit // 8
         put8(t.page, at, u8(t.page, at) | 1 << (bit & 7))
         return 1
     if t.block_id == 4:
         t.need_data(4)
-        put32(t.page, 64, u32(t.p, t.data_at))
+        put32(t.page, hashm_firstfree, u32(t.p, t.data_at))
         if u8(t.p, t.main_at + 2) == 0:
-            point = u32(t.page, 60)
-            if point >= 98:
-                raise RedoError(f"hash metapage: hashm_ovflpoint is {point}, expected below 98")
-            at = 76 + point * 4
+            point = u32(t.page, hashm_ovflpoint)
+            if point >= HASH_MAX_SPLITPOINTS:
+                raise RedoError(
+                    f"hash metapage: hashm_ovflpoint is {point}, "
+                    f"expected below {HASH_MAX_SPLITPOINTS}"
+                )
+            at = hashm_spares + point * 4
             if t.block_number(3) >= 0:
                 add_bitmap_block(t, t.need_block(3))
-                put32(t.page, at, (u32(t.page, at) + 2) & NO_BLOCK)
+                put32(t.page, at, (u32(t.page, at) + 2) & PG_UINT32_MAX)
             else:
-                put32(t.page, at, (u32(t.page, at) + 1) & NO_BLOCK)
+                put32(t.page, at, (u32(t.page, at) + 1) & PG_UINT32_MAX)
         return 1
     return t.no_block()
 
@@ -237,27 +306,27 @@ def split_allocate(t: Target) -> int:
     if t.block_id == 1:
         init_page(t, bucket, bucket, u16(t.p, t.main_at + 6))
         return 1
-    expect_special(t.page, 16)
+    expect_special(t.page, SizeOfHashPageOpaque)
     if t.block_id == 0:
-        put16(t.page, 8188, u16(t.p, t.main_at + 4))
-        put32(t.page, 8176, bucket)
+        put16(t.page, hasho_flag, u16(t.p, t.main_at + 4))
+        put32(t.page, hasho_prevblkno, bucket)
         return 1
     if t.block_id == 2:
-        put32(t.page, 48, bucket)
+        put32(t.page, hashm_maxbucket, bucket)
         at = t.data_at
         flags = u8(t.p, t.main_at + 8)
-        if flags & 0x01:
+        if flags & XLH_SPLIT_META_UPDATE_MASKS:
             t.need_data(8)
-            put32(t.page, 56, u32(t.p, at))
-            put32(t.page, 52, u32(t.p, at + 4))
+            put32(t.page, hashm_lowmask, u32(t.p, at))
+            put32(t.page, hashm_highmask, u32(t.p, at + 4))
             at += 8
-        if flags & 0x02:
+        if flags & XLH_SPLIT_META_UPDATE_SPLITPOINT:
             t.need_data(at - t.data_at + 8)
             point = u32(t.p, at)
-            if point >= 98:
-                raise RedoError(f"splitpoint {point}, expected below 98")
-            put32(t.page, 76 + point * 4, u32(t.p, at + 4))
-            put32(t.page, 60, point)
+            if point >= HASH_MAX_SPLITPOINTS:
+                raise RedoError(f"splitpoint {point}, expected below {HASH_MAX_SPLITPOINTS}")
+            put32(t.page, hashm_spares + point * 4, u32(t.p, at + 4))
+            put32(t.page, hashm_ovflpoint, point)
         return 1
     return t.no_block()
 
@@ -267,8 +336,8 @@ def split_complete(t: Target) -> int:
     t.need_main(4)
     if t.block_id > 1:
         return t.no_block()
-    expect_special(t.page, 16)
-    put16(t.page, 8188, u16(t.p, t.main_at + t.block_id * 2))
+    expect_special(t.page, SizeOfHashPageOpaque)
+    put16(t.page, hasho_flag, u16(t.p, t.main_at + t.block_id * 2))
     return 1
 
 
@@ -300,7 +369,7 @@ def move_contents(t: Target) -> int:
     t.need_main(3)
     if t.block_id == 0:
         return 0
-    expect_special(t.page, 16)
+    expect_special(t.page, SizeOfHashPageOpaque)
     if t.block_id == 1:
         if u16(t.p, t.main_at) > 0:
             add_tuples(t, u16(t.p, t.main_at))
@@ -318,36 +387,36 @@ def squeeze(t: Target) -> int:
     t.need_main(12)
     if t.block_id == 0:
         return 0
-    expect_special(t.page, 16)
+    expect_special(t.page, SizeOfHashPageOpaque)
     if t.block_id == 1:
         count = u16(t.p, t.main_at + 8)
         same = u8(t.p, t.main_at + 11) != 0
         if count > 0:
             add_tuples(t, count)
         if same:
-            put32(t.page, 8180, u32(t.p, t.main_at + 4))
+            put32(t.page, hasho_nextblkno, u32(t.p, t.main_at + 4))
         # Since 17 a page that gets no tuple and no link is only registered (a6262f2c678).
         return 1 if count > 0 or same or t.version < 17 else 0
     if t.block_id == 2:
-        init_page(t, NO_BLOCK, NO_BLOCK, 0)
+        init_page(t, InvalidBlockNumber, InvalidBlockNumber, LH_UNUSED_PAGE)
         return 1
     if t.block_id == 3:
         # With is_prev_bucket_same_wrt PostgreSQL does not look at block 3, and does not write it.
         if u8(t.p, t.main_at + 11) != 0:
             return t.no_block()
-        put32(t.page, 8180, u32(t.p, t.main_at + 4))
+        put32(t.page, hasho_nextblkno, u32(t.p, t.main_at + 4))
         return 1
     if t.block_id == 4:
-        put32(t.page, 8176, u32(t.p, t.main_at))
+        put32(t.page, hasho_prevblkno, u32(t.p, t.main_at))
         return 1
     if t.block_id == 5:
         bit = bitmap_bit(t)
-        at = 24 + bit // 8
+        at = SizeOfPageHeaderData + bit // 8
         put8(t.page, at, u8(t.page, at) & (0xFF ^ 1 << (bit & 7)))
         return 1
     if t.block_id == 6:
         t.need_data(4)
-        put32(t.page, 64, u32(t.p, t.data_at))
+        put32(t.page, hashm_firstfree, u32(t.p, t.data_at))
         return 1
     return t.no_block()
 
@@ -360,18 +429,18 @@ def delete(t: Target) -> int:
         return 0
     if t.block_id != 1:
         return t.no_block()
-    expect_special(t.page, 16)
+    expect_special(t.page, SizeOfHashPageOpaque)
     delete_items(t, t.data_at, t.data_length)
     if u8(t.p, t.main_at) != 0:
-        put16(t.page, 8188, u16(t.page, 8188) & 0xFF7F)
+        put16(t.page, hasho_flag, u16(t.page, hasho_flag) & ~LH_PAGE_HAS_DEAD_TUPLES)
     return 1
 
 
 def split_cleanup(t: Target) -> int:
     if t.block_id != 0:
         return t.no_block()
-    expect_special(t.page, 16)
-    put16(t.page, 8188, u16(t.page, 8188) & 0xFFBF)
+    expect_special(t.page, SizeOfHashPageOpaque)
+    put16(t.page, hasho_flag, u16(t.page, hasho_flag) & ~LH_BUCKET_NEEDS_SPLIT_CLEANUP)
     return 1
 
 
@@ -380,9 +449,9 @@ def update_meta(t: Target) -> int:
     t.need_main(8)
     if t.block_id != 0:
         return t.no_block()
-    expect_special(t.page, 16)
-    put32(t.page, 32, u32(t.p, t.main_at))
-    put32(t.page, 36, u32(t.p, t.main_at + 4))
+    expect_special(t.page, SizeOfHashPageOpaque)
+    put32(t.page, hashm_ntuples, u32(t.p, t.main_at))
+    put32(t.page, hashm_ntuples + 4, u32(t.p, t.main_at + 4))
     return 1
 
 
@@ -393,12 +462,12 @@ def vacuum_one_page(t: Target) -> int:
     count = u16(t.p, t.main_at + 4) if t.version >= 16 else u32(t.p, t.main_at + 4)
     if count * 2 > t.main_length - 8:
         raise RedoError(f"{count} offsets in {t.main_length - 8} bytes")
-    expect_special(t.page, 16)
+    expect_special(t.page, SizeOfHashPageOpaque)
     if t.block_id == 0:
         delete_items(t, t.main_at + 8, count * 2)
-        put16(t.page, 8188, u16(t.page, 8188) & 0xFF7F)
+        put16(t.page, hasho_flag, u16(t.page, hasho_flag) & ~LH_PAGE_HAS_DEAD_TUPLES)
         return 1
     if t.block_id == 1:
-        put_f64(t.page, 32, f64(t.page, 32) - count)
+        put_f64(t.page, hashm_ntuples, f64(t.page, hashm_ntuples) - count)
         return 1
     return t.no_block()

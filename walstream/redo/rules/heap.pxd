@@ -1,7 +1,26 @@
 cimport cython
+from walstream.redo.rules.heap_layout cimport (
+    HEAP_COMBOCID, HEAP_HOT_UPDATED, HEAP_KEYS_UPDATED, HEAP_LOCK_MASK, HEAP_MOVED, HEAP_XMAX_BITS,
+    HEAP_XMAX_EXCL_LOCK, HEAP_XMAX_IS_MULTI, HEAP_XMAX_KEYSHR_LOCK, HEAP_XMAX_LOCK_ONLY,
+    MaxHeapTupleSize, MaxHeapTuplesPerPage, MovedPartitionsOffsetNumber, SizeOfHeapHeader,
+    SizeofHeapTupleHeader, t_cid, t_ctid, t_ctid_offset, t_hoff, t_infomask, t_infomask2, t_xmax,
+    t_xmin)
 from walstream.redo.rules.page cimport check_pointers, item_id, max_offset, page_init
 from walstream.redo.rules.target cimport Target
 from walstream.wal.buffer cimport byte, move, put8, put16, put32, u8, u16, u32, uint32
+from walstream.wal.bufpage cimport (
+    BLCKSZ, FirstNormalTransactionId, InvalidBlockNumber, InvalidTransactionId, item_id_at,
+    line_pointer, lp_flags, lp_in_use, lp_len, LP_NORMAL, lp_off, maxalign, PD_ALL_VISIBLE,
+    pd_flags, pd_lower, pd_prune_xid, pd_upper, put_block, set_pd_flags, set_pd_lower,
+    set_pd_prune_xid, set_pd_upper, SizeOfItemIdData, SizeOfPageHeaderData)
+from walstream.wal.opcodes cimport (
+    XLH_DELETE_ALL_VISIBLE_CLEARED, XLH_DELETE_IS_PARTITION_MOVE, XLH_DELETE_IS_SUPER,
+    XLH_INSERT_ALL_FROZEN_SET, XLH_INSERT_ALL_VISIBLE_CLEARED, XLH_UPDATE_NEW_ALL_VISIBLE_CLEARED,
+    XLH_UPDATE_OLD_ALL_VISIBLE_CLEARED, XLH_UPDATE_PREFIX_FROM_OLD, XLH_UPDATE_SUFFIX_FROM_OLD,
+    XLHL_KEYS_UPDATED, XLHL_XMAX_EXCL_LOCK, XLHL_XMAX_IS_MULTI, XLHL_XMAX_KEYSHR_LOCK,
+    XLHL_XMAX_LOCK_ONLY, XLOG_HEAP_CONFIRM, XLOG_HEAP_DELETE, XLOG_HEAP_HOT_UPDATE,
+    XLOG_HEAP_INIT_PAGE, XLOG_HEAP_INPLACE, XLOG_HEAP_INSERT, XLOG_HEAP_LOCK, XLOG_HEAP_OPMASK,
+    XLOG_HEAP_UPDATE)
 from walstream.wal.record cimport RecordReader
 
 @cython.locals(lp=uint32, at=uint32)

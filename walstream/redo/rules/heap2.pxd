@@ -1,10 +1,22 @@
 cimport cython
 from walstream.redo.rules.heap cimport heap_at, new_tuple, only_block, put_header, set_lock_bits
+from walstream.redo.rules.heap_layout cimport (
+    HEAPBLOCKS_PER_PAGE, SizeofHeapTupleHeader, SizeOfMultiInsertTuple, t_cid, t_infomask,
+    t_infomask2, t_xmax)
 from walstream.redo.rules.page cimport (
     max_offset, page_init, repair_fragmentation, set_item_id, truncate_line_pointers)
 from walstream.redo.rules.target cimport Target
 from walstream.redo.rules.visibility cimport visibility_set
-from walstream.wal.buffer cimport byte, move, put16, put32, u8, u16, u32, uint32
+from walstream.wal.buffer cimport move, put16, put32, u8, u16, u32, uint32
+from walstream.wal.bufpage cimport (
+    FrozenTransactionId, InvalidTransactionId, LP_DEAD, LP_REDIRECT, LP_UNUSED, PD_ALL_VISIBLE,
+    pd_flags, pd_upper, set_pd_flags)
+from walstream.wal.opcodes cimport (
+    VISIBILITYMAP_VALID_BITS, XLH_FREEZE_XVAC, XLH_INSERT_ALL_FROZEN_SET,
+    XLH_INSERT_ALL_VISIBLE_CLEARED, XLH_INVALID_XVAC, XLHP_CLEANUP_LOCK, XLHP_HAS_DEAD_ITEMS,
+    XLHP_HAS_FREEZE_PLANS, XLHP_HAS_NOW_UNUSED_ITEMS, XLHP_HAS_REDIRECTIONS,
+    XLOG_HEAP2_FREEZE_PAGE, XLOG_HEAP2_LOCK_UPDATED, XLOG_HEAP2_MULTI_INSERT, XLOG_HEAP2_PRUNE,
+    XLOG_HEAP2_VACUUM, XLOG_HEAP2_VISIBLE, XLOG_HEAP_INIT_PAGE)
 from walstream.wal.record cimport RecordReader
 
 cdef int heap2_redo(Target t) except -1

@@ -12,6 +12,15 @@ from walstream.errors import RedoError, UnsupportedRecord
 
 if not cython.compiled:
     from walstream.redo.rules.heap import heap_at, new_tuple, only_block, put_header, set_lock_bits
+    from walstream.redo.rules.heap_layout import (
+        HEAPBLOCKS_PER_PAGE,
+        SizeofHeapTupleHeader,
+        SizeOfMultiInsertTuple,
+        t_cid,
+        t_infomask,
+        t_infomask2,
+        t_xmax,
+    )
     from walstream.redo.rules.page import (
         max_offset,
         page_init,
@@ -22,23 +31,53 @@ if not cython.compiled:
     from walstream.redo.rules.target import Target
     from walstream.redo.rules.visibility import visibility_set
     from walstream.wal.buffer import move, put16, put32, u8, u16, u32
+    from walstream.wal.bufpage import (
+        LP_DEAD,
+        LP_REDIRECT,
+        LP_UNUSED,
+        PD_ALL_VISIBLE,
+        FrozenTransactionId,
+        InvalidTransactionId,
+        pd_flags,
+        pd_upper,
+        set_pd_flags,
+    )
+    from walstream.wal.opcodes import (
+        VISIBILITYMAP_VALID_BITS,
+        XLH_FREEZE_XVAC,
+        XLH_INSERT_ALL_FROZEN_SET,
+        XLH_INSERT_ALL_VISIBLE_CLEARED,
+        XLH_INVALID_XVAC,
+        XLHP_CLEANUP_LOCK,
+        XLHP_HAS_DEAD_ITEMS,
+        XLHP_HAS_FREEZE_PLANS,
+        XLHP_HAS_NOW_UNUSED_ITEMS,
+        XLHP_HAS_REDIRECTIONS,
+        XLOG_HEAP2_FREEZE_PAGE,
+        XLOG_HEAP2_LOCK_UPDATED,
+        XLOG_HEAP2_MULTI_INSERT,
+        XLOG_HEAP2_PRUNE,
+        XLOG_HEAP2_VACUUM,
+        XLOG_HEAP2_VISIBLE,
+        XLOG_HEAP_INIT_PAGE,
+    )
 
 
 def heap2_redo(t: Target) -> int:
-    if t.op == 0x40:
+    if t.op == XLOG_HEAP2_VISIBLE:
         return visible_redo(t)
     only_block(t)
-    if t.op == 0x10 or t.op == 0x20 or t.op == 0x30:
+    if t.op == XLOG_HEAP2_PRUNE or t.op == XLOG_HEAP2_VACUUM or t.op == XLOG_HEAP2_FREEZE_PAGE:
         if t.version >= 17:
             return prune_freeze_redo(t)
-        if t.op == 0x10:
+        if t.op == XLOG_HEAP2_PRUNE:
             return prune_redo(t)
-        if t.op == 0x20:
+        if t.op == XLOG_HEAP2_VACUUM:
             return vacuum_redo(t)
         return freeze_redo(t)
-    if t.op == 0x50 or t.op == 0xD0:
+    if t.op == XLOG_HEAP2_MULTI_INSERT or t.op == XLOG_HEAP2_MULTI_INSERT | XLOG_HEAP_INIT_PAGE:
         return multi_insert_redo(t)
-    if t.op == 0x60:
+    if t.op == XLOG_HEAP2_LOCK_UPDATED:
         return lock_updated_redo(t)
     raise UnsupportedRecord("the operation has no redo rule")
 
@@ -51,7 +90,7 @@ def set_redirects(t: Target, at: int, count: int) -> int:
         to_offset = u16(t.p, at + 2)
         if offset < 1 or offset > limit:
             raise RedoError(f"invalid line pointer {offset}: page has {limit}")
-        set_item_id(t.page, offset, to_offset, 2, 0)
+        set_item_id(t.page, offset, to_offset, LP_REDIRECT, 0)
         at += 4
     return 0
 
@@ -78,9 +117,9 @@ def prune_redo(t: Target) -> int:
     at = t.data_at
     set_redirects(t, at, redirected)
     at += 4 * redirected
-    set_lines(t, at, dead, 3)
+    set_lines(t, at, dead, LP_DEAD)
     at += 2 * dead
-    set_lines(t, at, rest // 2, 0)
+    set_lines(t, at, rest // 2, LP_UNUSED)
     repair_fragmentation(t.page, t.version >= 15)
     return 1
 
@@ -90,7 +129,7 @@ def vacuum_redo(t: Target) -> int:
     t.need_main(2)
     count = u16(t.p, t.main_at)
     t.need_data(2 * count)
-    set_lines(t, t.data_at, count, 0)
+    set_lines(t, t.data_at, count, LP_UNUSED)
     truncate_line_pointers(t.page)
     return 1
 
@@ -100,13 +139,13 @@ def freeze_tuple(
 ) -> int:
     """Mirrors heap_execute_freeze_tuple."""
     at = heap_at(t.page, offset)
-    put32(t.page, at + 4, xmax)
-    if flags & 0x02:
-        put32(t.page, at + 8, 2)
-    if flags & 0x04:
-        put32(t.page, at + 8, 0)
-    put16(t.page, at + 20, infomask)
-    put16(t.page, at + 18, infomask2)
+    put32(t.page, at + t_xmax, xmax)
+    if flags & XLH_FREEZE_XVAC:
+        put32(t.page, at + t_cid, FrozenTransactionId)
+    if flags & XLH_INVALID_XVAC:
+        put32(t.page, at + t_cid, InvalidTransactionId)
+    put16(t.page, at + t_infomask, infomask)
+    put16(t.page, at + t_infomask2, infomask2)
     return 0
 
 
@@ -174,28 +213,28 @@ def prune_freeze_redo(t: Target) -> int:
     end = at + t.data_length
     nplans = redirected = dead = unused = 0
     plans = redirect_at = dead_at = unused_at = at
-    if flags & 0x10:
+    if flags & XLHP_HAS_FREEZE_PLANS:
         nplans = count_at(t, at)
         plans = at + 4
         at = plans + 12 * nplans
-    if flags & 0x20:
+    if flags & XLHP_HAS_REDIRECTIONS:
         redirected = count_at(t, at)
         redirect_at = at + 2
         at = redirect_at + 4 * redirected
-    if flags & 0x40:
+    if flags & XLHP_HAS_DEAD_ITEMS:
         dead = count_at(t, at)
         dead_at = at + 2
         at = dead_at + 2 * dead
-    if flags & 0x80:
+    if flags & XLHP_HAS_NOW_UNUSED_ITEMS:
         unused = count_at(t, at)
         unused_at = at + 2
         at = unused_at + 2 * unused
     t.need_data(at - t.data_at)
     if redirected + dead + unused != 0:
         set_redirects(t, redirect_at, redirected)
-        set_lines(t, dead_at, dead, 3)
-        set_lines(t, unused_at, unused, 0)
-        if flags & 0x04:
+        set_lines(t, dead_at, dead, LP_DEAD)
+        set_lines(t, unused_at, unused, LP_UNUSED)
+        if flags & XLHP_CLEANUP_LOCK:
             repair_fragmentation(t.page, True)
         else:
             truncate_line_pointers(t.page)
@@ -207,7 +246,7 @@ def visible_redo(t: Target) -> int:
     """Main data: xid u32, flags u8. Reference 0 is the map page, 1 the heap page."""
     t.need_main(5)
     if t.block_id == 1:
-        put16(t.page, 10, u16(t.page, 10) | 0x0004)
+        set_pd_flags(t.page, pd_flags(t.page) | PD_ALL_VISIBLE)
         # Only a cluster that logs hint bits moves the heap page's LSN.
         return 1 if t.stamp_hints else 0
     only_block(t)
@@ -215,11 +254,11 @@ def visible_redo(t: Target) -> int:
     i = r.find_block(1)
     if i < 0:
         raise RedoError("record has no block reference 1")
-    if r.block_number[i] // 32672 != t.block:
+    if r.block_number[i] // HEAPBLOCKS_PER_PAGE != t.block:
         raise RedoError(f"heap block {r.block_number[i]} is not in this map page")
-    if u16(t.page, 14) == 0:
+    if pd_upper(t.page) == 0:
         page_init(t.page, 0)
-    flags = u8(t.p, t.main_at + 4) & 3
+    flags = u8(t.p, t.main_at + 4) & VISIBILITYMAP_VALID_BITS
     return visibility_set(t.page, r.block_number[i], flags)
 
 
@@ -233,7 +272,7 @@ def multi_insert_redo(t: Target) -> int:
     m = t.main_at
     flags = u8(t.p, m)
     count = u16(t.p, m + 2)
-    init = t.op & 0x80 != 0
+    init = t.op & XLOG_HEAP_INIT_PAGE != 0
     if init:
         page_init(t.page, 0)
     else:
@@ -243,12 +282,14 @@ def multi_insert_redo(t: Target) -> int:
     for i in range(count):
         offset = i + 1 if init else u16(t.p, m + 4 + 2 * i)
         at += (at - t.data_at) & 1
-        if end - at < 7:
+        if end - at < SizeOfMultiInsertTuple:
             raise RedoError(f"tuple {i} of {count}: {end - at} bytes left")
         length = u16(t.p, at)
-        if end - at - 7 < length:
-            raise RedoError(f"tuple {i} of {count}: {length} bytes, {end - at - 7} left")
-        to = new_tuple(t.page, offset, 23 + length)
+        if end - at - SizeOfMultiInsertTuple < length:
+            raise RedoError(
+                f"tuple {i} of {count}: {length} bytes, {end - at - SizeOfMultiInsertTuple} left"
+            )
+        to = new_tuple(t.page, offset, SizeofHeapTupleHeader + length)
         put_header(
             t.page,
             to,
@@ -260,14 +301,14 @@ def multi_insert_redo(t: Target) -> int:
             u16(t.p, at + 4),
             u8(t.p, at + 6),
         )
-        move(t.page, to + 23, t.p, at + 7, length)
-        at += 7 + length
+        move(t.page, to + SizeofHeapTupleHeader, t.p, at + SizeOfMultiInsertTuple, length)
+        at += SizeOfMultiInsertTuple + length
     if at != end:
         raise RedoError(f"total tuple length mismatch: {end - at} bytes left")
-    if flags & 0x01:
-        put16(t.page, 10, u16(t.page, 10) & 0xFFFB)
-    if flags & 0x20:
-        put16(t.page, 10, u16(t.page, 10) | 0x0004)
+    if flags & XLH_INSERT_ALL_VISIBLE_CLEARED:
+        set_pd_flags(t.page, pd_flags(t.page) & ~PD_ALL_VISIBLE)
+    if flags & XLH_INSERT_ALL_FROZEN_SET:
+        set_pd_flags(t.page, pd_flags(t.page) | PD_ALL_VISIBLE)
     return 1
 
 
@@ -277,5 +318,5 @@ def lock_updated_redo(t: Target) -> int:
     m = t.main_at
     at = heap_at(t.page, u16(t.p, m + 4))
     set_lock_bits(t.page, at, u8(t.p, m + 6))
-    put32(t.page, at + 4, u32(t.p, m))
+    put32(t.page, at + t_xmax, u32(t.p, m))
     return 1

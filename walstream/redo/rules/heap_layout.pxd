@@ -48,3 +48,7 @@ cdef enum:
     BITS_PER_HEAPBLOCK = 2
     HEAPBLOCKS_PER_BYTE = 4
     HEAPBLOCKS_PER_PAGE = 32672
+
+    # A sequence is one tuple on a heap page with this in its special area (sequence.c).
+    SEQ_MAGIC = 0x1717
+    SizeOfSequenceMagic = 4

@@ -54,3 +54,7 @@ MaxHeapTupleSize = 8160
 BITS_PER_HEAPBLOCK = 2
 HEAPBLOCKS_PER_BYTE = 4
 HEAPBLOCKS_PER_PAGE = 32672
+
+# A sequence is one tuple on a heap page with this in its special area (sequence.c).
+SEQ_MAGIC = 0x1717
+SizeOfSequenceMagic = 4

@@ -1,7 +1,9 @@
 cimport cython
+from walstream.redo.rules.index_layout cimport INDEX_SIZE_MASK, SizeOfIndexTupleData, t_info
 from walstream.redo.rules.page cimport add_item, max_offset
 from walstream.redo.rules.target cimport Target
 from walstream.wal.buffer cimport byte, u16, uint32
+from walstream.wal.bufpage cimport maxalign
 
 @cython.locals(length=Py_ssize_t)
 cdef Py_ssize_t tuple_length(const byte* p, Py_ssize_t at, Py_ssize_t available) except -1

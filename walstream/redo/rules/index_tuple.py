@@ -16,23 +16,25 @@ if TYPE_CHECKING:
     from walstream.redo.rules.target import Target
     from walstream.wal.buffer import Bytes
 if not cython.compiled:
+    from walstream.redo.rules.index_layout import INDEX_SIZE_MASK, SizeOfIndexTupleData, t_info
     from walstream.redo.rules.page import add_item, max_offset
     from walstream.wal.buffer import u16
+    from walstream.wal.bufpage import maxalign
 
 
 def tuple_length(p: Bytes, at: int, available: int) -> int:
     """Returns the length of the tuple at ``p[at]``, of which ``available`` bytes are there."""
     length = 0
-    if available >= 8:
-        length = u16(p, at + 6) & 0x1FFF
-    if length < 8 or length > available:
+    if available >= SizeOfIndexTupleData:
+        length = u16(p, at + t_info) & INDEX_SIZE_MASK
+    if length < SizeOfIndexTupleData or length > available:
         raise RedoError(f"invalid length {length} of an index tuple: {available} bytes are left")
     return length
 
 
 def aligned_length(p: Bytes, at: int, available: int) -> int:
     """Returns as ``tuple_length``, rounded up to a multiple of 8; the padding is there too."""
-    length = (tuple_length(p, at, available) + 7) & ~7
+    length = maxalign(tuple_length(p, at, available))
     if length > available:
         raise RedoError(f"no padding of an index tuple: {available} bytes are left of {length}")
     return length

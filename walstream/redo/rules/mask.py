@@ -18,8 +18,101 @@ from walstream.errors import RedoError
 if TYPE_CHECKING:
     from walstream.wal.buffer import Writable
 if not cython.compiled:
+    from walstream.redo.rules.brin_layout import (
+        BRIN_EVACUATE_PAGE,
+        BRIN_PAGETYPE_META,
+        BRIN_PAGETYPE_REGULAR,
+        BrinSpecialSpace,
+        SizeOfBrinSpecialSpace,
+        brin_flags,
+        brin_type,
+    )
+    from walstream.redo.rules.btree_layout import (
+        BTP_HAS_GARBAGE,
+        BTP_LEAF,
+        BTP_SPLIT_END,
+        BTPageOpaque,
+        SizeOfBTPageOpaque,
+        btpo_cycleid,
+        btpo_flags,
+    )
+    from walstream.redo.rules.gin_layout import (
+        GIN_DELETED,
+        GinPageOpaque,
+        SizeOfGinPageOpaque,
+        gin_flags,
+    )
+    from walstream.redo.rules.gist_layout import (
+        F_FOLLOW_RIGHT,
+        F_HAS_GARBAGE,
+        F_LEAF,
+        GISTPageOpaque,
+        SizeOfGISTPageOpaque,
+        gist_flags,
+        gist_nsn,
+    )
+    from walstream.redo.rules.hash_layout import (
+        LH_BUCKET_PAGE,
+        LH_OVERFLOW_PAGE,
+        LH_PAGE_HAS_DEAD_TUPLES,
+        LH_PAGE_TYPE,
+        LH_UNUSED_PAGE,
+        HashPageOpaque,
+        SizeOfHashPageOpaque,
+        hasho_flag,
+    )
+    from walstream.redo.rules.heap_layout import (
+        HEAP_COMBOCID,
+        HEAP_HINT_BITS,
+        HEAP_XACT_MASK,
+        HEAP_XMAX_COMMITTED,
+        HEAP_XMAX_INVALID,
+        HEAP_XMIN_FROZEN,
+        SizeofHeapTupleHeader,
+        SpecTokenOffsetNumber,
+        t_cid,
+        t_ctid,
+        t_ctid_offset,
+        t_infomask,
+    )
     from walstream.redo.rules.page import check_pointers, item_id, max_offset
-    from walstream.wal.buffer import fill, put8, put16, put32, u8, u16, writable_of
+    from walstream.wal.buffer import fill, put16, put32, u16, writable_of
+    from walstream.wal.bufpage import (
+        BLCKSZ,
+        LP_NORMAL,
+        LP_UNUSED,
+        PD_ALL_VISIBLE,
+        PD_HAS_FREE_LINES,
+        PD_PAGE_FULL,
+        InvalidTransactionId,
+        SizeOfPageHeaderData,
+        item_id_at,
+        line_pointer,
+        lp_flags,
+        lp_len,
+        lp_off,
+        maxalign,
+        pd_flags,
+        pd_flags_at,
+        pd_lower,
+        pd_special,
+        pd_upper,
+        put_block,
+        set_pd_flags,
+        set_pd_lower,
+        set_pd_prune_xid,
+        set_pd_upper,
+    )
+    from walstream.wal.layout import (
+        RM_BRIN_ID,
+        RM_BTREE_ID,
+        RM_GIN_ID,
+        RM_GIST_ID,
+        RM_HASH_ID,
+        RM_HEAP2_ID,
+        RM_HEAP_ID,
+        RM_SEQ_ID,
+    )
 
 
 def mask_page(page: bytes, rmgr: int, block: int, *, strict: bool = False) -> bytes:
@@ -34,55 +127,56 @@ def mask_page(page: bytes, rmgr: int, block: int, *, strict: bool = False) -> by
     Raises:
         RedoError: the page's header is not one that PostgreSQL would mask.
     """
-    if len(page) != 8192:
-        raise ValueError(f"page length: expected 8192, got {len(page)}")
+    if len(page) != BLCKSZ:
+        raise ValueError(f"page length: expected {BLCKSZ}, got {len(page)}")
     masked = bytearray(page)
     mask_in_place(writable_of(masked), rmgr, block, strict)
     return bytes(masked)
 
 
 def mask_in_place(page: Writable, rmgr: int, block: int, strict: bool) -> int:
-    if u16(page, 14) == 0:
+    if pd_upper(page) == 0:
         return 0
-    fill(page, 0, 10, 0)  # LSN and checksum
-    if rmgr < 9 or rmgr > 17 or rmgr == 15:  # Sequence, Generic
+    fill(page, 0, pd_flags_at, 0)  # LSN and checksum
+    if rmgr < RM_HEAP2_ID or rmgr > RM_BRIN_ID or rmgr == RM_SEQ_ID:  # Sequence, Generic
         return mask_hole(page)
     mask_hints(page)
-    if rmgr == 9 or rmgr == 10:
+    if rmgr == RM_HEAP2_ID or rmgr == RM_HEAP_ID:
         return mask_heap(page, block, strict)
-    if rmgr == 11:
+    if rmgr == RM_BTREE_ID:
         return mask_btree(page)
-    if rmgr == 12:
+    if rmgr == RM_HASH_ID:
         return mask_hash(page)
-    if rmgr == 13:
+    if rmgr == RM_GIN_ID:
         return mask_gin(page)
-    if rmgr == 14:
+    if rmgr == RM_GIST_ID:
         return mask_gist(page)
-    if rmgr == 17:
+    if rmgr == RM_BRIN_ID:
         return mask_brin(page)
-    if u16(page, 12) >= 24:  # SP-GiST (spg_mask)
+    if pd_lower(page) >= SizeOfPageHeaderData:  # SP-GiST (spg_mask)
         return mask_hole(page)
     return 0
 
 
 def mask_hints(page: Writable) -> int:
     """PD_HAS_FREE_LINES, PD_PAGE_FULL, PD_ALL_VISIBLE and pd_prune_xid (mask_page_hint_bits)."""
-    put32(page, 20, 0)
-    put16(page, 10, u16(page, 10) & 0xFFF8)
+    set_pd_prune_xid(page, InvalidTransactionId)
+    set_pd_flags(page, pd_flags(page) & ~(PD_HAS_FREE_LINES | PD_PAGE_FULL | PD_ALL_VISIBLE))
     return 0
 
 
 def mask_hole(page: Writable) -> int:
     """Everything between pd_lower and pd_upper (mask_unused_space)."""
     check_pointers(page)
-    fill(page, u16(page, 12), u16(page, 14) - u16(page, 12), 0)
+    fill(page, pd_lower(page), pd_upper(page) - pd_lower(page), 0)
     return 0
 
 
 def mask_content(page: Writable) -> int:
     """All after the header, and what pd_lower and pd_upper say (mask_page_content)."""
-    fill(page, 24, 8192 - 24, 0)
-    put32(page, 12, 0)
+    fill(page, SizeOfPageHeaderData, BLCKSZ - SizeOfPageHeaderData, 0)
+    set_pd_lower(page, 0)
+    set_pd_upper(page, 0)
     return 0
 
 
@@ -91,15 +185,15 @@ def mask_line_flags(page: Writable) -> int:
     count = max_offset(page)
     for i in range(1, count + 1):
         lp = item_id(page, i)
-        put32(page, 20 + 4 * i, lp >> 17 << 17 | lp & 0x7FFF)
+        put32(page, item_id_at(i), line_pointer(lp_off(lp), LP_UNUSED, lp_len(lp)))
     return 0
 
 
 def special_area(page: Writable, size: int) -> int:
     """Returns where the special area starts, which must have ``size`` bytes."""
-    if u16(page, 16) + size > 8192:
-        raise RedoError(f"special area: expected {size} bytes, starts at {u16(page, 16)}")
-    return u16(page, 16)
+    if pd_special(page) + size > BLCKSZ:
+        raise RedoError(f"special area: expected {size} bytes, starts at {pd_special(page)}")
+    return pd_special(page)
 
 
 def mask_heap(page: Writable, block: int, strict: bool) -> int:
@@ -112,88 +206,90 @@ def mask_heap(page: Writable, block: int, strict: bool) -> int:
     mask_hole(page)
     for i in range(1, count + 1):
         lp = item_id(page, i)
-        at = lp & 0x7FFF
-        length = lp >> 17
+        at = lp_off(lp)
+        length = lp_len(lp)
         if length == 0:
             continue
-        if at < 24 or at + ((length + 7) & ~7) > 8192:
+        if at < SizeOfPageHeaderData or at + maxalign(length) > BLCKSZ:
             raise RedoError(f"invalid line pointer {i}: offset {at}, length {length}")
-        if (lp >> 15) & 3 == 1 and length >= 23:
-            infomask = u16(page, at + 20)
+        if lp_flags(lp) == LP_NORMAL and length >= SizeofHeapTupleHeader:
+            infomask = u16(page, at + t_infomask)
             if strict:
-                infomask &= 0xF0DF
-            elif infomask & 0x0300 != 0x0300:
-                infomask &= 0x000F
+                infomask &= ~(HEAP_HINT_BITS | HEAP_COMBOCID)
+            elif infomask & HEAP_XMIN_FROZEN != HEAP_XMIN_FROZEN:
+                infomask &= ~HEAP_XACT_MASK
             else:
-                infomask &= 0xF3FF
-            put16(page, at + 20, infomask)
-            put32(page, at + 8, 0)
-            if u16(page, at + 16) == 0xFFFE:
+                infomask &= ~(HEAP_XMAX_COMMITTED | HEAP_XMAX_INVALID)
+            put16(page, at + t_infomask, infomask)
+            put32(page, at + t_cid, 0)
+            if u16(page, at + t_ctid_offset) == SpecTokenOffsetNumber:
                 # A speculative tuple has a token where redo puts its own position.
-                put16(page, at + 12, block >> 16)
-                put16(page, at + 14, block & 0xFFFF)
-                put16(page, at + 16, i)
+                put_block(page, at + t_ctid, block)
+                put16(page, at + t_ctid_offset, i)
         fill(page, at + length, (8 - length % 8) % 8, 0)
     return 0
 
 
 def mask_btree(page: Writable) -> int:
-    """Special area: left u32, right u32, level u32, flags u16, cycle id u16 (btree_mask)."""
+    """Mirrors btree_mask."""
     mask_hole(page)
-    special = special_area(page, 16)
-    flags = u16(page, special + 12)
-    if flags & 0x01:  # leaf
+    shift = special_area(page, SizeOfBTPageOpaque) - BTPageOpaque
+    flags = u16(page, btpo_flags + shift)
+    if flags & BTP_LEAF:
         mask_line_flags(page)
     # BTP_HAS_GARBAGE is a hint, BTP_SPLIT_END and the cycle id are not logged.
-    put16(page, special + 12, flags & 0xFF9F)
-    put16(page, special + 14, 0)
+    put16(page, btpo_flags + shift, flags & ~(BTP_HAS_GARBAGE | BTP_SPLIT_END))
+    put16(page, btpo_cycleid + shift, 0)
     return 0
 
 
 def mask_hash(page: Writable) -> int:
-    """Special area: previous u32, next u32, bucket u32, flags u16, page id u16 (hash_mask)."""
+    """Mirrors hash_mask."""
     mask_hole(page)
-    special = special_area(page, 16)
-    flags = u16(page, special + 12)
-    kind = flags & 0x0F
-    if kind == 0:
+    shift = special_area(page, SizeOfHashPageOpaque) - HashPageOpaque
+    flags = u16(page, hasho_flag + shift)
+    kind = flags & LH_PAGE_TYPE
+    if kind == LH_UNUSED_PAGE:
         mask_content(page)
-    elif kind & 0x03:  # bucket or overflow page
+    elif kind & (LH_BUCKET_PAGE | LH_OVERFLOW_PAGE):
         mask_line_flags(page)
-    if kind != 0:
-        put16(page, special + 12, flags & 0xFF7F)
+    if kind != LH_UNUSED_PAGE:
+        put16(page, hasho_flag + shift, flags & ~LH_PAGE_HAS_DEAD_TUPLES)
     return 0
 
 
 def mask_gin(page: Writable) -> int:
-    """Special area: right u32, maximal offset u16, flags u16 (gin_mask)."""
-    special = special_area(page, 8)
-    if u16(page, special + 6) & 0x04:  # deleted
+    """Mirrors gin_mask."""
+    shift = special_area(page, SizeOfGinPageOpaque) - GinPageOpaque
+    if u16(page, gin_flags + shift) & GIN_DELETED:
         mask_content(page)
-    elif u16(page, 12) > 24:
+    elif pd_lower(page) > SizeOfPageHeaderData:
         mask_hole(page)
     return 0
 
 
 def mask_gist(page: Writable) -> int:
-    """Special area: NSN u64, right u32, flags u16, page id u16 (gist_mask)."""
+    """Mirrors gist_mask."""
     mask_hole(page)
-    special = special_area(page, 16)
-    fill(page, special, 8, 0)
+    shift = special_area(page, SizeOfGISTPageOpaque) - GISTPageOpaque
+    fill(page, gist_nsn + shift, 8, 0)
     # The primary sets F_FOLLOW_RIGHT after it wrote the record; F_HAS_GARBAGE is a hint.
-    flags = u16(page, special + 12)
-    put16(page, special + 12, (flags | 0x08) & 0xFFEF)
-    if flags & 0x01:  # leaf
+    flags = u16(page, gist_flags + shift)
+    put16(page, gist_flags + shift, (flags | F_FOLLOW_RIGHT) & ~F_HAS_GARBAGE)
+    if flags & F_LEAF:
         mask_line_flags(page)
     return 0
 
 
 def mask_brin(page: Writable) -> int:
-    """The last four bytes of the page are flags u16 and type u16 (brin_mask)."""
-    special = special_area(page, 8)
-    kind = u16(page, special + 6)
-    if kind == 0xF093 or (kind == 0xF091 and u16(page, 12) > 24):
+    """Mirrors brin_mask."""
+    shift = special_area(page, SizeOfBrinSpecialSpace) - BrinSpecialSpace
+    kind = u16(page, brin_type + shift)
+    if kind == BRIN_PAGETYPE_REGULAR or (
+        kind == BRIN_PAGETYPE_META and pd_lower(page) > SizeOfPageHeaderData
+    ):
         mask_hole(page)
     # BRIN_EVACUATE_PAGE is not logged.
-    put8(page, special + 4, u8(page, special + 4) & 0xFE)
+    flags = u16(page, brin_flags + shift)
+    put16(page, brin_flags + shift, flags & ~BRIN_EVACUATE_PAGE)
     return 0

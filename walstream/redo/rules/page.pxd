@@ -1,6 +1,11 @@
 cimport cython
-from walstream.wal.buffer cimport (
-    byte, equal, fill, move, put8, put16, put32, put64, u8, u16, u32, u64, uint16, uint32, uint64)
+from walstream.redo.rules.heap_layout cimport MaxHeapTuplesPerPage
+from walstream.wal.buffer cimport byte, fill, move, put16, put32, u16, u32, uint32
+from walstream.wal.bufpage cimport (
+    BLCKSZ, item_id_at, line_pointer, lp_flags, lp_in_use, lp_len, LP_NORMAL, lp_off, LP_UNUSED,
+    maxalign, PAI_IS_HEAP, PAI_OVERWRITE, pd_flags, PD_HAS_FREE_LINES, pd_lower,
+    pd_pagesize_version_at, pd_special, pd_upper, PG_PAGE_LAYOUT_VERSION, set_pd_flags,
+    set_pd_lower, set_pd_special, set_pd_upper, SizeOfItemIdData, SizeOfPageHeaderData)
 
 @cython.final
 cdef class Workspace:
@@ -11,7 +16,6 @@ cdef class Workspace:
     cdef uint32 kept[2048]
 
 cdef Workspace WORK
-cdef uint64 LOW32
 
 cdef int check_pointers(const byte* page) except -1
 cdef int check_aligned(const byte* page) except -1
@@ -29,10 +33,6 @@ cdef int set_item_id(byte* page, uint32 offset, uint32 at, uint32 flags, uint32 
 cdef int item_at(const byte* page, uint32 offset) except -1
 
 cdef int item_length(const byte* page, uint32 offset) noexcept
-
-@cython.locals(high=uint64)
-cdef uint64 page_lsn(const byte* page) noexcept
-cdef int set_page_lsn(byte* page, uint64 lsn) noexcept
 
 cdef int page_init(byte* page, uint32 special_size) noexcept
 
@@ -75,4 +75,5 @@ cdef int index_delete_no_compact(byte* page, uint32 offset) except -1
 cdef int index_tuple_overwrite(byte* page, uint32 offset, const byte* source, Py_ssize_t source_at,
                                uint32 size) except -1
 
+@cython.locals(lp=uint32)
 cdef int set_lp_offset(byte* page, int offset, int at) noexcept

@@ -1,9 +1,6 @@
 """The layout of one 8 KB page, byte for byte as PostgreSQL's bufpage.c leaves it.
 
-Header: pd_lsn (high u32, low u32) at 0, pd_checksum u16 at 8, pd_flags u16 at 10, pd_lower u16 at
-12, pd_upper u16 at 14, pd_special u16 at 16, size and layout version u16 at 18, pd_prune_xid u32 at
-20, then the line pointers, 4 bytes each: offset in bits 0-14, flags in bits 15-16 (0 unused,
-1 normal, 2 redirect, 3 dead), length in bits 17-31. Offset numbers count from 1.
+Where the fields of a page and of a line pointer lie is in ``wal/bufpage.py``.
 
 A page may be hostile: every function here stays inside its 8192 bytes whatever they hold, and
 raises ``RedoError`` where bufpage.c would refuse. A source of bytes (``source``, ``numbers``) must
@@ -21,10 +18,35 @@ from walstream.errors import RedoError
 if TYPE_CHECKING:
     from walstream.wal.buffer import Bytes, Writable
 if not cython.compiled:
+    from walstream.redo.rules.heap_layout import MaxHeapTuplesPerPage
     from walstream.wal.buffer import fill, move, put16, put32, u16, u32
-
-# Typed in the .pxd: a literal this large would be a Python object in compiled code.
-LOW32 = 0xFFFFFFFF
+    from walstream.wal.bufpage import (
+        BLCKSZ,
+        LP_NORMAL,
+        LP_UNUSED,
+        PAI_IS_HEAP,
+        PAI_OVERWRITE,
+        PD_HAS_FREE_LINES,
+        PG_PAGE_LAYOUT_VERSION,
+        SizeOfItemIdData,
+        SizeOfPageHeaderData,
+        item_id_at,
+        line_pointer,
+        lp_flags,
+        lp_in_use,
+        lp_len,
+        lp_off,
+        maxalign,
+        pd_flags,
+        pd_lower,
+        pd_pagesize_version_at,
+        pd_special,
+        pd_upper,
+        set_pd_flags,
+        set_pd_lower,
+        set_pd_special,
+        set_pd_upper,
+    )
 
 
 class Workspace:
@@ -32,7 +54,7 @@ class Workspace:
 
     def __init__(self) -> None:
         if not cython.compiled:
-            self.copy = bytearray(8192)
+            self.copy = bytearray(BLCKSZ)
             self.index = [0] * 2048
             self.offset = [0] * 2048
             self.length = [0] * 2048
@@ -45,14 +67,14 @@ WORK = Workspace()
 def check_pointers(page: Bytes) -> int:
     """Raises unless 24 <= pd_lower <= pd_upper <= pd_special <= 8192."""
     if (
-        u16(page, 12) < 24
-        or u16(page, 12) > u16(page, 14)
-        or u16(page, 14) > u16(page, 16)
-        or u16(page, 16) > 8192
+        pd_lower(page) < SizeOfPageHeaderData
+        or pd_lower(page) > pd_upper(page)
+        or pd_upper(page) > pd_special(page)
+        or pd_special(page) > BLCKSZ
     ):
         raise RedoError(
-            f"corrupted page pointers: lower = {u16(page, 12)}, upper = {u16(page, 14)}, "
-            f"special = {u16(page, 16)}"
+            f"corrupted page pointers: lower = {pd_lower(page)}, upper = {pd_upper(page)}, "
+            f"special = {pd_special(page)}"
         )
     return 0
 
@@ -60,8 +82,8 @@ def check_pointers(page: Bytes) -> int:
 def check_aligned(page: Bytes) -> int:
     """Raises as ``check_pointers``, and where pd_special is not a multiple of 8."""
     check_pointers(page)
-    if u16(page, 16) & 7:
-        raise RedoError(f"corrupted page pointers: special = {u16(page, 16)} is not aligned")
+    if pd_special(page) & 7:
+        raise RedoError(f"corrupted page pointers: special = {pd_special(page)} is not aligned")
     return 0
 
 
@@ -70,30 +92,32 @@ def expect_special(page: Bytes, size: int) -> int:
 
     The rules of indexes then know where its fields are.
     """
-    if u16(page, 16) != 8192 - size:
-        raise RedoError(f"special area: expected pd_special {8192 - size}, got {u16(page, 16)}")
+    if pd_special(page) != BLCKSZ - size:
+        raise RedoError(
+            f"special area: expected pd_special {BLCKSZ - size}, got {pd_special(page)}"
+        )
     return 0
 
 
 def max_offset(page: Bytes) -> int:
     """Returns the number of line pointers, at most what a page can hold."""
-    lower = u16(page, 12)
-    if lower <= 24:
+    lower = pd_lower(page)
+    if lower <= SizeOfPageHeaderData:
         return 0
-    if lower > 8192:
-        lower = 8192
-    return (lower - 24) >> 2
+    if lower > BLCKSZ:
+        lower = BLCKSZ
+    return (lower - SizeOfPageHeaderData) // SizeOfItemIdData
 
 
 def item_id(page: Bytes, offset: int) -> int:
     """Returns the line pointer ``offset``, which the caller knows to be 1 .. max_offset."""
-    at = 20 + 4 * offset
+    at = item_id_at(offset)
     return u32(page, at)
 
 
 def set_item_id(page: Writable, offset: int, at: int, flags: int, length: int) -> int:
     """Writes the line pointer ``offset``, which the caller knows to be inside the page."""
-    put32(page, 20 + 4 * offset, (at & 0x7FFF) | (flags & 3) << 15 | (length & 0x7FFF) << 17)
+    put32(page, item_id_at(offset), line_pointer(at, flags, length))
     return 0
 
 
@@ -106,41 +130,28 @@ def item_at(page: Bytes, offset: int) -> int:
     if offset < 1 or offset > cython.cast(cython.uint, max_offset(page)):
         raise RedoError(f"invalid offset number {offset}: page has {max_offset(page)}")
     lp = item_id(page, offset)
-    at = lp & 0x7FFF
-    length = lp >> 17
-    if length == 0 or at < 24 or at + length > 8192:
+    at = lp_off(lp)
+    length = lp_len(lp)
+    if length == 0 or at < SizeOfPageHeaderData or at + length > BLCKSZ:
         raise RedoError(
-            f"invalid line pointer {offset}: flags {(lp >> 15) & 3}, offset {at}, length {length}"
+            f"invalid line pointer {offset}: flags {lp_flags(lp)}, offset {at}, length {length}"
         )
     return at
 
 
 def item_length(page: Bytes, offset: int) -> int:
     """Returns the length in a line pointer that the caller knows to exist."""
-    return item_id(page, offset) >> 17
-
-
-def page_lsn(page: Bytes) -> int:
-    """Returns pd_lsn."""
-    high = u32(page, 0)
-    return high << 32 | u32(page, 4)
-
-
-def set_page_lsn(page: Writable, lsn: int) -> int:
-    """Writes pd_lsn."""
-    put32(page, 0, lsn >> 32)
-    put32(page, 4, lsn & LOW32)
-    return 0
+    return lp_len(item_id(page, offset))
 
 
 def page_init(page: Writable, special_size: int) -> int:
     """Zeroes the page and writes an empty header (PageInit). ``special_size`` is below 8168."""
-    special_size = (special_size + 7) & ~7
-    fill(page, 0, 8192, 0)
-    put16(page, 12, 24)
-    put16(page, 14, 8192 - special_size)
-    put16(page, 16, 8192 - special_size)
-    put16(page, 18, 0x2004)
+    special_size = maxalign(special_size)
+    fill(page, 0, BLCKSZ, 0)
+    set_pd_lower(page, SizeOfPageHeaderData)
+    set_pd_upper(page, BLCKSZ - special_size)
+    set_pd_special(page, BLCKSZ - special_size)
+    put16(page, pd_pagesize_version_at, BLCKSZ | PG_PAGE_LAYOUT_VERSION)
     return 0
 
 
@@ -162,39 +173,41 @@ def add_item(
     shuffle = False
     if offset != 0:
         if offset < limit:
-            if flags & 1:
-                if item_id(page, offset) >> 15:
+            if flags & PAI_OVERWRITE:
+                if lp_in_use(item_id(page, offset)):
                     raise RedoError(f"will not overwrite a used line pointer: {offset}")
             else:
                 shuffle = True
-    elif u16(page, 10) & 1:
+    elif pd_flags(page) & PD_HAS_FREE_LINES:
         offset = 1
-        while offset < limit and item_id(page, offset) >> 15:
+        while offset < limit and lp_in_use(item_id(page, offset)):
             offset += 1
         if offset >= limit:
             # The hint is wrong, so reset it.
-            put16(page, 10, u16(page, 10) & 0xFFFE)
+            set_pd_flags(page, pd_flags(page) & ~PD_HAS_FREE_LINES)
     else:
         offset = limit
     if offset > limit:
         raise RedoError(f"specified item offset is too large: {offset}, page has {limit - 1}")
-    if flags & 2 and offset > 291:
-        raise RedoError(f"cannot put more than 291 items in a heap page: {offset}")
-    lower = u16(page, 12)
+    if flags & PAI_IS_HEAP and offset > MaxHeapTuplesPerPage:
+        raise RedoError(
+            f"cannot put more than {MaxHeapTuplesPerPage} items in a heap page: {offset}"
+        )
+    lower = pd_lower(page)
     if offset == limit or shuffle:
-        lower += 4
-    upper = u16(page, 14)
-    aligned = (size + 7) & ~7
-    if size > 8192 or lower + aligned > upper:
+        lower += SizeOfItemIdData
+    upper = pd_upper(page)
+    aligned = maxalign(size)
+    if size > BLCKSZ or lower + aligned > upper:
         raise RedoError(f"no room for an item of {size} bytes: lower = {lower}, upper = {upper}")
     upper -= aligned
-    at = 20 + 4 * offset
+    at = item_id_at(offset)
     if shuffle:
-        move(page, at + 4, page, at, 4 * (limit - offset))
-    put32(page, at, upper | 1 << 15 | size << 17)
+        move(page, at + SizeOfItemIdData, page, at, SizeOfItemIdData * (limit - offset))
+    put32(page, at, line_pointer(upper, LP_NORMAL, size))
     move(page, upper, source, source_at, size)
-    put16(page, 12, lower)
-    put16(page, 14, upper)
+    set_pd_lower(page, lower)
+    set_pd_upper(page, upper)
     return offset
 
 
@@ -205,7 +218,7 @@ def compactify(page: Writable, count: int, presorted: bool) -> int:
     The caller has checked that all lie in [24, pd_special] and fit together. ``presorted``: the
     tuples already lie in that order. Mirrors compactify_tuples.
     """
-    special = u16(page, 16)
+    special = pd_special(page)
     upper = special
     i = 0
     if presorted:
@@ -225,7 +238,7 @@ def compactify(page: Writable, count: int, presorted: bool) -> int:
             move(page, at, page, start, group_end - start)
             upper = at
     else:
-        at = u16(page, 14)
+        at = pd_upper(page)
         move(WORK.copy, at, page, at, special - at)
         while i < count:
             length = WORK.length[i]
@@ -233,18 +246,19 @@ def compactify(page: Writable, count: int, presorted: bool) -> int:
             move(page, upper, WORK.copy, WORK.offset[i], length)
             set_lp_offset(page, WORK.index[i], upper)
             i += 1
-    put16(page, 14, upper)
+    set_pd_upper(page, upper)
     return 0
 
 
 def set_lp_offset(page: Writable, offset: int, at: int) -> int:
-    put32(page, 20 + 4 * offset, u32(page, 20 + 4 * offset) >> 15 << 15 | at)
+    lp = item_id(page, offset)
+    put32(page, item_id_at(offset), line_pointer(at, lp_flags(lp), lp_len(lp)))
     return 0
 
 
 def set_free_lines(page: Writable, free: bool) -> int:
     """Writes PD_HAS_FREE_LINES."""
-    put16(page, 10, u16(page, 10) & 0xFFFE | (1 if free else 0))
+    set_pd_flags(page, pd_flags(page) & ~PD_HAS_FREE_LINES | (PD_HAS_FREE_LINES if free else 0))
     return 0
 
 
@@ -254,25 +268,25 @@ def repair_fragmentation(page: Writable, truncate: bool) -> int:
     ``truncate``: also drop unused line pointers at the end of the array.
     """
     check_aligned(page)
-    lower = u16(page, 12)
-    upper = u16(page, 14)
-    special = u16(page, 16)
+    lower = pd_lower(page)
+    upper = pd_upper(page)
+    special = pd_special(page)
     count = max_offset(page)
     used = unused = total = final_used = 0
     last = special
     presorted = True
     for i in range(1, count + 1):
         lp = item_id(page, i)
-        if lp & 0x18000:
-            if lp >> 17:
-                at = lp & 0x7FFF
-                length = ((lp >> 17) + 7) & ~7
+        if lp_flags(lp):
+            if lp_len(lp):
+                at = lp_off(lp)
+                length = maxalign(lp_len(lp))
                 if last > at:
                     last = at
                 else:
                     presorted = False
                 if at < upper or at + length > special:
-                    raise RedoError(f"corrupted line pointer {i}: offset {at}, length {lp >> 17}")
+                    raise RedoError(f"corrupted line pointer {i}: offset {at}, length {lp_len(lp)}")
                 WORK.index[used] = i
                 WORK.offset[used] = at
                 WORK.length[used] = length
@@ -280,10 +294,10 @@ def repair_fragmentation(page: Writable, truncate: bool) -> int:
                 used += 1
             final_used = i
         else:
-            put32(page, 20 + 4 * i, 0)
+            put32(page, item_id_at(i), 0)
             unused += 1
     if used == 0:
-        put16(page, 14, special)
+        set_pd_upper(page, special)
     else:
         if total > special - lower:
             raise RedoError(
@@ -292,7 +306,7 @@ def repair_fragmentation(page: Writable, truncate: bool) -> int:
         compactify(page, used, presorted)
     if truncate and final_used != count:
         unused -= count - final_used
-        put16(page, 12, lower - 4 * (count - final_used))
+        set_pd_lower(page, lower - SizeOfItemIdData * (count - final_used))
     set_free_lines(page, unused != 0)
     return 0
 
@@ -300,22 +314,22 @@ def repair_fragmentation(page: Writable, truncate: bool) -> int:
 def truncate_line_pointers(page: Writable) -> int:
     """Drops unused line pointers at the end, never the first (PageTruncateLinePointerArray)."""
     check_pointers(page)
-    lower = u16(page, 12)
+    lower = pd_lower(page)
     unused_end = 0
     done = False
     hint = False
     i = max_offset(page)
     while i >= 1:
         if not done and i > 1:
-            if item_id(page, i) & 0x18000:
+            if lp_flags(item_id(page, i)):
                 done = True
             else:
                 unused_end += 1
-        elif not item_id(page, i) & 0x18000:
+        elif lp_flags(item_id(page, i)) == LP_UNUSED:
             hint = True
             break
         i -= 1
-    put16(page, 12, lower - 4 * unused_end)
+    set_pd_lower(page, lower - SizeOfItemIdData * unused_end)
     set_free_lines(page, hint)
     return 0
 
@@ -331,18 +345,18 @@ def index_item(page: Bytes, offset: int) -> int:
     if offset < 1 or offset > cython.cast(cython.uint, count):
         raise RedoError(f"invalid index offset number {offset}: page has {count}")
     lp = item_id(page, offset)
-    at = lp & 0x7FFF
-    length = ((lp >> 17) + 7) & ~7
-    if at < u16(page, 14) or at + length > u16(page, 16) or at & 7:
-        raise RedoError(f"corrupted line pointer {offset}: offset = {at}, size = {lp >> 17}")
+    at = lp_off(lp)
+    length = maxalign(lp_len(lp))
+    if at < pd_upper(page) or at + length > pd_special(page) or at & 7:
+        raise RedoError(f"corrupted line pointer {offset}: offset = {at}, size = {lp_len(lp)}")
     return lp
 
 
 def shift_tuples(page: Writable, at: int, by: int) -> int:
     """Moves the tuples before ``at`` by so many bytes, and pd_upper; not their line pointers."""
-    upper = cython.cast(cython.int, u16(page, 14))
+    upper = cython.cast(cython.int, pd_upper(page))
     move(page, upper + by, page, upper, at - upper)
-    put16(page, 14, upper + by)
+    set_pd_upper(page, upper + by)
     return 0
 
 
@@ -350,26 +364,28 @@ def shift_lines(page: Writable, count: int, at: int, by: int) -> int:
     """Adds to the offsets of the first ``count`` line pointers whose tuples start up to ``at``."""
     for i in range(1, count + 1):
         lp = item_id(page, i)
-        start = cython.cast(cython.int, lp & 0x7FFF)
-        if lp >> 17 and start <= at:
-            put32(page, 20 + 4 * i, lp >> 15 << 15 | (start + by) & 0x7FFF)
+        start = cython.cast(cython.int, lp_off(lp))
+        if lp_len(lp) and start <= at:
+            put32(page, item_id_at(i), line_pointer(start + by, lp_flags(lp), lp_len(lp)))
     return 0
 
 
 def index_tuple_delete(page: Writable, offset: int) -> int:
     """Removes a tuple and its line pointer (PageIndexTupleDelete)."""
     lp = index_item(page, offset)
-    at = lp & 0x7FFF
-    length = ((lp >> 17) + 7) & ~7
+    at = lp_off(lp)
+    length = maxalign(lp_len(lp))
     count = max_offset(page)
-    move(page, 20 + 4 * offset, page, 24 + 4 * offset, 4 * (count - offset))
+    move(
+        page, item_id_at(offset), page, item_id_at(offset + 1), SizeOfItemIdData * (count - offset)
+    )
     shift_tuples(page, at, length)
-    put16(page, 12, u16(page, 12) - 4)
+    set_pd_lower(page, pd_lower(page) - SizeOfItemIdData)
     # Unlike the other two, line pointers without a tuple are moved along.
     for i in range(1, count):
         lp = item_id(page, i)
-        if lp & 0x7FFF <= at:
-            put32(page, 20 + 4 * i, lp >> 15 << 15 | ((lp & 0x7FFF) + length) & 0x7FFF)
+        if lp_off(lp) <= at:
+            put32(page, item_id_at(i), line_pointer(lp_off(lp) + length, lp_flags(lp), lp_len(lp)))
     return 0
 
 
@@ -385,19 +401,19 @@ def index_multi_delete(page: Writable, numbers: Bytes, numbers_at: int, count: i
             i -= 1
         return 0
     check_aligned(page)
-    lower = u16(page, 12)
-    upper = u16(page, 14)
-    special = u16(page, 16)
+    lower = pd_lower(page)
+    upper = pd_upper(page)
+    special = pd_special(page)
     lines = max_offset(page)
     used = total = taken = 0
     last = special
     presorted = True
     for i in range(1, lines + 1):
         lp = item_id(page, i)
-        at = lp & 0x7FFF
-        length = ((lp >> 17) + 7) & ~7
+        at = lp_off(lp)
+        length = maxalign(lp_len(lp))
         if at < upper or at + length > special or at & 7:
-            raise RedoError(f"corrupted line pointer {i}: offset = {at}, length = {lp >> 17}")
+            raise RedoError(f"corrupted line pointer {i}: offset = {at}, length = {lp_len(lp)}")
         if taken < count and cython.cast(cython.int, u16(numbers, numbers_at + 2 * taken)) == i:
             taken += 1
         else:
@@ -416,12 +432,12 @@ def index_multi_delete(page: Writable, numbers: Bytes, numbers_at: int, count: i
     if total > special - lower:
         raise RedoError(f"corrupted item lengths: total {total}, available space {special - lower}")
     for i in range(used):
-        put32(page, 24 + 4 * i, WORK.kept[i])
-    put16(page, 12, 24 + 4 * used)
+        put32(page, item_id_at(i + 1), WORK.kept[i])
+    set_pd_lower(page, SizeOfPageHeaderData + SizeOfItemIdData * used)
     if used:
         compactify(page, used, presorted)
     else:
-        put16(page, 14, special)
+        set_pd_upper(page, special)
     return 0
 
 
@@ -431,13 +447,13 @@ def index_delete_no_compact(page: Writable, offset: int) -> int:
     Mirrors PageIndexTupleDeleteNoCompact.
     """
     lp = index_item(page, offset)
-    at = lp & 0x7FFF
-    length = ((lp >> 17) + 7) & ~7
+    at = lp_off(lp)
+    length = maxalign(lp_len(lp))
     count = max_offset(page)
     if offset < cython.cast(cython.uint, count):
-        put32(page, 20 + 4 * offset, 0)
+        put32(page, item_id_at(offset), 0)
     else:
-        put16(page, 12, u16(page, 12) - 4)
+        set_pd_lower(page, pd_lower(page) - SizeOfItemIdData)
         count -= 1
     shift_tuples(page, at, length)
     return shift_lines(page, count, at, length)
@@ -448,19 +464,19 @@ def index_tuple_overwrite(
 ) -> int:
     """Replaces a tuple by one of any length; its number stays (PageIndexTupleOverwrite)."""
     lp = index_item(page, offset)
-    at = lp & 0x7FFF
-    old = ((lp >> 17) + 7) & ~7
-    lower = u16(page, 12)
-    upper = u16(page, 14)
-    if size > 8192:
+    at = lp_off(lp)
+    old = maxalign(lp_len(lp))
+    lower = pd_lower(page)
+    upper = pd_upper(page)
+    if size > BLCKSZ:
         raise RedoError(f"no room for an item of {size} bytes")
-    new = (size + 7) & ~7
+    new = maxalign(size)
     if new > old + (upper - lower):
         raise RedoError(f"no room for an item of {size} bytes: lower = {lower}, upper = {upper}")
     difference = old - new
     if difference != 0:
         shift_tuples(page, at, difference)
         shift_lines(page, max_offset(page), at, difference)
-    set_item_id(page, offset, at + difference, 1, size)
+    set_item_id(page, offset, at + difference, LP_NORMAL, size)
     move(page, at + difference, source, source_at, size)
     return 0

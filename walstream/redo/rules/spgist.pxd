@@ -1,13 +1,20 @@
 cimport cython
 from walstream.redo.rules.page cimport (
     expect_special, index_multi_delete, index_tuple_delete, item_id, max_offset)
+from walstream.redo.rules.spgist_layout cimport (
+    sgdt_pointer, sgdt_posid, SGDTSIZE, SizeOfSpGistPageOpaque, SPGIST_DEAD, SPGIST_LEAF,
+    spgist_nPlaceholder, spgist_nRedirection, SPGIST_NULLS, SPGIST_PLACEHOLDER, SPGIST_REDIRECT)
 from walstream.redo.rules.spgist_page cimport (
-    add_exactly, add_or_replace, count_up, form_dead, inner_size, leaf_size,
-    replace_by_dead, set_next, set_node_link, spgist_init, tuple_at)
+    add_exactly, add_or_replace, count_up, form_dead, inner_size, leaf_size, replace_by_dead,
+    set_next, set_node_link, spgist_init, tuple_at)
 from walstream.redo.rules.target cimport Target
 from walstream.wal.buffer cimport put16, put32, u8, u16, u32, uint32
+from walstream.wal.bufpage cimport InvalidBlockNumber, InvalidOffsetNumber, item_id_at
+from walstream.wal.opcodes cimport (
+    XLOG_SPGIST_ADD_LEAF, XLOG_SPGIST_ADD_NODE, XLOG_SPGIST_MOVE_LEAFS, XLOG_SPGIST_PICKSPLIT,
+    XLOG_SPGIST_SPLIT_TUPLE, XLOG_SPGIST_VACUUM_LEAF, XLOG_SPGIST_VACUUM_REDIRECT,
+    XLOG_SPGIST_VACUUM_ROOT)
 
-cdef uint32 INVALID_BLOCK, LEAF, NULLS, REDIRECT, DEAD, PLACEHOLDER
 
 cdef int spgist_redo(Target t) except -1
 

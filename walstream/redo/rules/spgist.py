@@ -22,6 +22,19 @@ if not cython.compiled:
         item_id,
         max_offset,
     )
+    from walstream.redo.rules.spgist_layout import (
+        SGDTSIZE,
+        SPGIST_DEAD,
+        SPGIST_LEAF,
+        SPGIST_NULLS,
+        SPGIST_PLACEHOLDER,
+        SPGIST_REDIRECT,
+        SizeOfSpGistPageOpaque,
+        sgdt_pointer,
+        sgdt_posid,
+        spgist_nPlaceholder,
+        spgist_nRedirection,
+    )
     from walstream.redo.rules.spgist_page import (
         add_exactly,
         add_or_replace,
@@ -36,18 +49,17 @@ if not cython.compiled:
         tuple_at,
     )
     from walstream.wal.buffer import put16, put32, u8, u16, u32
-
-# Flags of the special space.
-LEAF = 0x04
-NULLS = 0x08
-
-# States of a tuple.
-REDIRECT = 1
-DEAD = 2
-PLACEHOLDER = 3
-
-# Typed in the .pxd: a literal this large would be a Python object in compiled code.
-INVALID_BLOCK = 0xFFFFFFFF
+    from walstream.wal.bufpage import InvalidBlockNumber, InvalidOffsetNumber, item_id_at
+    from walstream.wal.opcodes import (
+        XLOG_SPGIST_ADD_LEAF,
+        XLOG_SPGIST_ADD_NODE,
+        XLOG_SPGIST_MOVE_LEAFS,
+        XLOG_SPGIST_PICKSPLIT,
+        XLOG_SPGIST_SPLIT_TUPLE,
+        XLOG_SPGIST_VACUUM_LEAF,
+        XLOG_SPGIST_VACUUM_REDIRECT,
+        XLOG_SPGIST_VACUUM_ROOT,
+    )
 
 
 def spgist_redo(t: Target) -> int:
@@ -57,21 +69,21 @@ def spgist_redo(t: Target) -> int:
         RedoError: the record or the page is not what PostgreSQL writes.
         UnsupportedRecord: the operation is unknown.
     """
-    if t.op == 0x10:
+    if t.op == XLOG_SPGIST_ADD_LEAF:
         return add_leaf(t)
-    if t.op == 0x20:
+    if t.op == XLOG_SPGIST_MOVE_LEAFS:
         return move_leafs(t)
-    if t.op == 0x30:
+    if t.op == XLOG_SPGIST_ADD_NODE:
         return add_node(t)
-    if t.op == 0x40:
+    if t.op == XLOG_SPGIST_SPLIT_TUPLE:
         return split_tuple(t)
-    if t.op == 0x50:
+    if t.op == XLOG_SPGIST_PICKSPLIT:
         return pick_split(t)
-    if t.op == 0x60:
+    if t.op == XLOG_SPGIST_VACUUM_LEAF:
         return vacuum_leaf(t)
-    if t.op == 0x70:
+    if t.op == XLOG_SPGIST_VACUUM_ROOT:
         return vacuum_root(t)
-    if t.op == 0x80:
+    if t.op == XLOG_SPGIST_VACUUM_REDIRECT:
         return vacuum_redirect(t)
     raise UnsupportedRecord(f"unknown SPGist operation {t.op}")
 
@@ -86,19 +98,19 @@ def add_leaf(t: Target) -> int:
     m = t.main_at
     offset = u16(t.p, m + 2)
     if t.block_id == 1:
-        expect_special(t.page, 8)
+        expect_special(t.page, SizeOfSpGistPageOpaque)
         set_node_link(t.page, u16(t.p, m + 6), u16(t.p, m + 8), t.block_number(0), offset)
         return 1
     if t.block_id != 0:
         return t.no_block()
     size = leaf_size(t, m + 10)
     if u8(t.p, m):
-        spgist_init(t.page, LEAF | (NULLS if u8(t.p, m + 1) else 0))
-    expect_special(t.page, 8)
+        spgist_init(t.page, SPGIST_LEAF | (SPGIST_NULLS if u8(t.p, m + 1) else 0))
+    expect_special(t.page, SizeOfSpGistPageOpaque)
     head = u16(t.p, m + 4)
     if offset != head:
         add_or_replace(t.page, t.p, m + 10, size, offset)
-        if head != 0:
+        if head != InvalidOffsetNumber:
             set_next(t.page, head, offset)
     else:
         # The head of the chain is a DEAD tuple: its place is taken.
@@ -124,23 +136,23 @@ def move_leafs(t: Target) -> int:
     to = u16(t.p, insert_at + 2 * (inserts - 1))
     if t.block_id == 1:
         if u8(t.p, m + 2):
-            spgist_init(t.page, LEAF | (NULLS if u8(t.p, m + 4) else 0))
-        expect_special(t.page, 8)
+            spgist_init(t.page, SPGIST_LEAF | (SPGIST_NULLS if u8(t.p, m + 4) else 0))
+        expect_special(t.page, SizeOfSpGistPageOpaque)
         at = insert_at + 2 * inserts
         for i in range(inserts):
             size = leaf_size(t, at)
             add_or_replace(t.page, t.p, at, size, u16(t.p, insert_at + 2 * i))
             at += size
         return 1
-    expect_special(t.page, 8)
+    expect_special(t.page, SizeOfSpGistPageOpaque)
     if t.block_id == 0:
         building = u8(t.p, m + 16) != 0
         replace_by_dead(
             t,
             m + 20,
             moves,
-            PLACEHOLDER if building else REDIRECT,
-            PLACEHOLDER,
+            SPGIST_PLACEHOLDER if building else SPGIST_REDIRECT,
+            SPGIST_PLACEHOLDER,
             t.block_number(1),
             to,
             u32(t.p, m + 12),
@@ -169,10 +181,10 @@ def add_node(t: Target) -> int:
     if t.block_id == 1:
         if u8(t.p, m + 4):
             spgist_init(t.page, 0)
-        expect_special(t.page, 8)
+        expect_special(t.page, SizeOfSpGistPageOpaque)
         add_or_replace(t.page, t.p, m + 20, size, new_offset)
     elif t.block_id == 0:
-        expect_special(t.page, 8)
+        expect_special(t.page, SizeOfSpGistPageOpaque)
         index_tuple_delete(t.page, offset)
         if new_block < 0:
             add_exactly(t.page, t.p, m + 20, size, offset)
@@ -180,15 +192,15 @@ def add_node(t: Target) -> int:
         building = u8(t.p, m + 16) != 0
         form_dead(
             t.scratch,
-            PLACEHOLDER if building else REDIRECT,
+            SPGIST_PLACEHOLDER if building else SPGIST_REDIRECT,
             new_block,
             new_offset,
             u32(t.p, m + 12),
         )
-        add_exactly(t.page, t.scratch, 0, 16, offset)
-        count_up(t.page, 8188 if building else 8186, 1)
+        add_exactly(t.page, t.scratch, 0, SGDTSIZE, offset)
+        count_up(t.page, spgist_nPlaceholder if building else spgist_nRedirection, 1)
     elif t.block_id == 2 and parent == 2:
-        expect_special(t.page, 8)
+        expect_special(t.page, SizeOfSpGistPageOpaque)
     else:
         return t.no_block()
     if cython.cast(cython.int, parent) == t.block_id:
@@ -211,12 +223,12 @@ def split_tuple(t: Target) -> int:
     if t.block_id == 1 and not same:
         if u8(t.p, m + 4):
             spgist_init(t.page, 0)
-        expect_special(t.page, 8)
+        expect_special(t.page, SizeOfSpGistPageOpaque)
         add_or_replace(t.page, t.p, postfix_at, postfix_size, u16(t.p, m + 2))
         return 1
     if t.block_id != 0:
         return t.no_block()
-    expect_special(t.page, 8)
+    expect_special(t.page, SizeOfSpGistPageOpaque)
     index_tuple_delete(t.page, u16(t.p, m))
     add_exactly(t.page, t.p, m + 6, prefix_size, u16(t.p, m))
     if same:
@@ -243,15 +255,15 @@ def pick_split(t: Target) -> int:
     t.need_main(28 + 2 * deletes + 3 * inserts)
     size = inner_size(t, inner_at)
     inner_offset = u16(t.p, m + 8)
-    nulls = NULLS if u8(t.p, m + 11) else 0
+    nulls = SPGIST_NULLS if u8(t.p, m + 11) else 0
     if t.block_id == 3:
-        expect_special(t.page, 8)
+        expect_special(t.page, SizeOfSpGistPageOpaque)
         set_node_link(t.page, u16(t.p, m + 14), u16(t.p, m + 16), t.block_number(2), inner_offset)
         return 1
     if t.block_id == 2:
         if u8(t.p, m + 10):
             spgist_init(t.page, nulls)
-        expect_special(t.page, 8)
+        expect_special(t.page, SizeOfSpGistPageOpaque)
         add_or_replace(t.page, t.p, inner_at, size, inner_offset)
         if u8(t.p, m + 12):
             set_node_link(
@@ -260,24 +272,24 @@ def pick_split(t: Target) -> int:
         return 1
     if t.block_id == 0 and not u8(t.p, m):
         if u8(t.p, m + 6):
-            spgist_init(t.page, LEAF | nulls)
+            spgist_init(t.page, SPGIST_LEAF | nulls)
         else:
-            expect_special(t.page, 8)
+            expect_special(t.page, SizeOfSpGistPageOpaque)
             building = u8(t.p, m + 24) != 0
             replace_by_dead(
                 t,
                 m + 28,
                 deletes,
-                PLACEHOLDER if building else REDIRECT,
-                PLACEHOLDER,
+                SPGIST_PLACEHOLDER if building else SPGIST_REDIRECT,
+                SPGIST_PLACEHOLDER,
                 t.block_number(2),
                 inner_offset,
                 u32(t.p, m + 20),
             )
     elif t.block_id == 1:
         if u8(t.p, m + 7):
-            spgist_init(t.page, LEAF | nulls)
-        expect_special(t.page, 8)
+            spgist_init(t.page, SPGIST_LEAF | nulls)
+        expect_special(t.page, SizeOfSpGistPageOpaque)
     else:
         return t.no_block()
     at = inner_at + size
@@ -305,11 +317,11 @@ def vacuum_leaf(t: Target) -> int:
     moves = u16(t.p, m + 4)
     chains = u16(t.p, m + 6)
     t.need_main(16 + 2 * (dead + placeholders + 2 * moves + 2 * chains))
-    expect_special(t.page, 8)
+    expect_special(t.page, SizeOfSpGistPageOpaque)
     at = m + 16
-    replace_by_dead(t, at, dead, DEAD, DEAD, -1, 0, 0)
+    replace_by_dead(t, at, dead, SPGIST_DEAD, SPGIST_DEAD, -1, 0, 0)
     at += 2 * dead
-    replace_by_dead(t, at, placeholders, PLACEHOLDER, PLACEHOLDER, -1, 0, 0)
+    replace_by_dead(t, at, placeholders, SPGIST_PLACEHOLDER, SPGIST_PLACEHOLDER, -1, 0, 0)
     at += 2 * placeholders
     top = max_offset(t.page)
     for i in range(moves):
@@ -318,9 +330,9 @@ def vacuum_leaf(t: Target) -> int:
         if source < 1 or source > top or target < 1 or target > top:
             raise RedoError(f"invalid move from {source} to {target}: page has {top} tuples")
         lp = item_id(t.page, source)
-        put32(t.page, 20 + 4 * source, item_id(t.page, target))
-        put32(t.page, 20 + 4 * target, lp)
-    replace_by_dead(t, at, moves, PLACEHOLDER, PLACEHOLDER, -1, 0, 0)
+        put32(t.page, item_id_at(source), item_id(t.page, target))
+        put32(t.page, item_id_at(target), lp)
+    replace_by_dead(t, at, moves, SPGIST_PLACEHOLDER, SPGIST_PLACEHOLDER, -1, 0, 0)
     at += 4 * moves
     for i in range(chains):
         set_next(t.page, u16(t.p, at + 2 * i), u16(t.p, at + 2 * (chains + i)))
@@ -334,7 +346,7 @@ def vacuum_root(t: Target) -> int:
     t.need_main(12)
     count = u16(t.p, t.main_at)
     t.need_main(12 + 2 * count)
-    expect_special(t.page, 8)
+    expect_special(t.page, SizeOfSpGistPageOpaque)
     index_multi_delete(t.page, t.p, t.main_at + 12, count)
     return 1
 
@@ -352,20 +364,20 @@ def vacuum_redirect(t: Target) -> int:
     count = u16(t.p, m)
     first = u16(t.p, m + 2)
     t.need_main(header + 2 * count)
-    expect_special(t.page, 8)
+    expect_special(t.page, SizeOfSpGistPageOpaque)
     for i in range(count):
-        at = tuple_at(t.page, u16(t.p, m + header + 2 * i), 16)
-        put32(t.page, at, u32(t.page, at) | PLACEHOLDER)
-        put32(t.page, at + 6, INVALID_BLOCK)
-        put16(t.page, at + 10, 0)
-    count_up(t.page, 8186, -cython.cast(cython.int, count))
-    count_up(t.page, 8188, count)
-    if first != 0:
+        at = tuple_at(t.page, u16(t.p, m + header + 2 * i), SGDTSIZE)
+        put32(t.page, at, u32(t.page, at) | SPGIST_PLACEHOLDER)
+        put32(t.page, at + sgdt_pointer, InvalidBlockNumber)
+        put16(t.page, at + sgdt_posid, InvalidOffsetNumber)
+    count_up(t.page, spgist_nRedirection, -cython.cast(cython.int, count))
+    count_up(t.page, spgist_nPlaceholder, count)
+    if first != InvalidOffsetNumber:
         top = max_offset(t.page)
         if first > top:
             raise RedoError(f"invalid first placeholder {first}: page has {top} tuples")
         for i in range(first, top + 1):
             put16(t.scratch, 2 * (i - first), i)
-        count_up(t.page, 8188, -cython.cast(cython.int, top - first + 1))
+        count_up(t.page, spgist_nPlaceholder, -cython.cast(cython.int, top - first + 1))
         index_multi_delete(t.page, t.scratch, 0, top - first + 1)
     return 1

@@ -1,10 +1,17 @@
 cimport cython
+from walstream.redo.rules.index_layout cimport (
+    INDEX_SIZE_MASK, ip_posid, SizeOfIndexTupleData, t_info)
 from walstream.redo.rules.page cimport (
     add_item, index_multi_delete, index_tuple_delete, item_at, item_length, max_offset, page_init)
+from walstream.redo.rules.spgist_layout cimport (
+    sgdt_pointer, sgdt_posid, sgdt_xid, SGDTSIZE, sgit_size, SGITHDRSZ, sglt_info,
+    SGLT_NEXT_OFFSET_MASK, SGLT_SIZE_SHIFT, SGLTHDRSZ, SizeOfSpGistPageOpaque, spgist_flags,
+    spgist_nPlaceholder, spgist_nRedirection, SPGIST_PAGE_ID, spgist_page_id, SPGIST_PLACEHOLDER,
+    SPGIST_REDIRECT, SPGIST_STATE_MASK)
 from walstream.redo.rules.target cimport Target
 from walstream.wal.buffer cimport byte, fill, put8, put16, put32, u8, u16, u32, uint32
+from walstream.wal.bufpage cimport InvalidBlockNumber, InvalidOffsetNumber, put_block
 
-cdef uint32 INVALID_BLOCK, REDIRECT, PLACEHOLDER
 
 cdef int spgist_init(byte* page, uint32 flags) noexcept
 cdef int count_up(byte* page, Py_ssize_t at, int by) noexcept

@@ -1,5 +1,6 @@
 cimport cython
 from walstream.wal.buffer cimport byte, uint32, uint64, writable_of
+from walstream.wal.bufpage cimport BLCKSZ
 from walstream.wal.record cimport RecordReader
 
 @cython.final

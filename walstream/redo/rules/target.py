@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from walstream.wal.buffer import Bytes, Writable
 if not cython.compiled:
     from walstream.wal.buffer import writable_of
+    from walstream.wal.bufpage import BLCKSZ
 
 
 class Target:
@@ -47,8 +48,8 @@ class Target:
         self.end_lsn = self.xid = self.rmgr = self.info = self.op = 0
         self.data_at = self.data_length = self.main_at = self.main_length = 0
         # Allocations of their own, so that AddressSanitizer sees who writes beyond them.
-        self.page_memory = bytearray(8192)
-        self.scratch_memory = bytearray(8192)
+        self.page_memory = bytearray(BLCKSZ)
+        self.scratch_memory = bytearray(BLCKSZ)
         self.page: Writable = writable_of(self.page_memory)
         self.scratch: Writable = writable_of(self.scratch_memory)
         if not cython.compiled:
