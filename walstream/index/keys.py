@@ -10,7 +10,7 @@
 ``e``      end LSN u64                                            start LSN u64, rmgr u8, info u8,
                                                                   xid u32
 ``t``      time u64 (microseconds since 2000-01-01), end LSN u64  start LSN u64, xid u32, kind u8
-``a``      spc u32, db u32, end LSN u64; db 0: the tablespace    kind u8, source spc u32, db u32
+``a``      spc u32, db u32, end LSN u64; db 0: the tablespace     kind u8, source spc u32, db u32
 ``m``      name                                                   value
 =========  =====================================================  ==================================
 
