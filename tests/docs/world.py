@@ -9,6 +9,7 @@ well.
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import shlex
@@ -23,6 +24,7 @@ from tests.docs.blocks import Block
 from tests.support.binaries import identity_arguments, wheel_client
 from tests.support.clusters import SUPERUSER, directory_for_server, reserved_port, roomy_directory
 from tests.support.servers import PostgresServer
+from walstream.wal.model import parse_lsn
 
 DEADLINE_S = 300
 
@@ -250,6 +252,10 @@ def past(world: World, server: PostgresServer) -> None:
         path = server.execute("SELECT pg_relation_filepath('accounts')", dbname="app")[0][0]
         (lsn,) = server.execute("SELECT pg_current_wal_insert_lsn()::text")[0]
         server.execute("DROP TABLE orders", dbname="app")
+        end = server.flush_lsn()
+        while parse_lsn(json.loads(status.read_bytes())["indexed_lsn"]) < end:
+            assert running.poll() is None and time.monotonic() < deadline, log.read_text()
+            time.sleep(0.05)
         running.send_signal(signal.SIGTERM)
         assert running.wait() == 0, log.read_text()
     names: Mapping[str, str] = {
