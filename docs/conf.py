@@ -98,10 +98,10 @@ def error_codes() -> Iterator[str]:
 
 def index_format() -> Iterator[str]:
     """Yields the table of the index's keys and values, which its module's docstring has."""
-    text = importlib.import_module("walstream.index.page_index").__doc__ or ""
+    text = importlib.import_module("walstream.index.keys").__doc__ or ""
     table = re.search(r"^(=+ +=+.*?^=[= ]+\n)\n", text, re.MULTILINE | re.DOTALL)
     if table is None:
-        raise ExtensionError("the docstring of walstream.index.page_index has no table")
+        raise ExtensionError("the docstring of walstream.index.keys has no table")
     yield "```{eval-rst}"
     yield table[1]
     yield "```"

@@ -1,23 +1,6 @@
 """The index: which records changed a block, how long a relation was, what else happened.
 
 Keeps positions, never records: everything here can be made again from WAL (``walstream reindex``).
-``b``      spc u32, db u32, rel u32, fork u8, block u32,          posting list: 9 bytes an entry:
-           end LSN u64 of the first entry                         end - base u32, end - start u32,
-                                                                  flags u8; base = LSN of the key
-``s``      spc u32, db u32, rel u32, fork u8, end LSN u64         kind u8, blocks u32
-``v``      as ``s``: only the changes that make older versions    as ``s``, then depth u32, parent
-           of a block void (``voids.py``)                         LSN u64, jump LSN u64
-``e``      end LSN u64                                            start LSN u64, rmgr u8, info u8,
-                                                                  xid u32
-``t``      time u64 (microseconds since 2000-01-01), end LSN u64  start LSN u64, xid u32, kind u8
-``a``      spc u32, db u32, end LSN u64; db 0: the tablespace     kind u8, source spc u32, db u32
-``m``      name                                                   value
-=========  =====================================================  ==================================
-
-Every key but those of ``m`` ends with an END LSN: ``take_back`` relies on it. An entry's version is
-the END LSN of its record. A hot block costs one key a batch of ingest, not
-one a record.
-=======
 RocksDB underneath; nothing else imports it. ``keys.py`` says how it is stored.
 """
 
