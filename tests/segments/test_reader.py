@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from walstream.errors import RecordError, SegmentMissing, StorageError, WalError
-from walstream.segments.names import segment_file_name
+from walstream.errors import FileDamaged, NoSpace, RecordError, SegmentMissing, WalError
+from walstream.segments import reader
+from walstream.segments.compression import CODECS
+from walstream.segments.files import read_file
+from walstream.segments.names import compression_of, segment_file_name
 from walstream.segments.reader import SegmentReader
 
 SEGMENT = 1 << 20
@@ -92,7 +97,7 @@ def test_a_malformed_history_is_named(tmp_path: Path) -> None:
 
 def test_a_short_file_is_named(tmp_path: Path) -> None:
     write_segment(tmp_path, 1, 1, b"a").write_bytes(b"short")
-    with pytest.raises(StorageError, match="too short: expected 16 bytes at offset 0, got 5"):
+    with pytest.raises(FileDamaged, match="too short: expected 16 bytes at offset 0, got 5"):
         SegmentReader(tmp_path, SEGMENT).read(SEGMENT, 16)
 
 
@@ -106,3 +111,78 @@ def test_garbage_is_no_record(tmp_path: Path) -> None:
     (tmp_path / segment_file_name(1, 1, SEGMENT)).write_bytes(b"\x30\0\0\0" * (SEGMENT // 4))
     with pytest.raises(RecordError, match="incorrect resource manager data checksum in record"):
         SegmentReader(tmp_path, SEGMENT).read_record(SEGMENT + 40)
+
+
+def write_compressed(path: Path, number: int, content: bytes, suffix: str = ".zst") -> Path:
+    file = path / (segment_file_name(1, number, SEGMENT) + suffix)
+    codec = next(codec for codec in CODECS if codec.suffix == compression_of(file.name))
+    compressor = codec.compressor(None)
+    file.write_bytes(compressor.compress(content) + compressor.finish())
+    return file
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".lz4", ".zst", ".lz4.partial", ".partial.gz"])
+def test_compressed_segments_are_read_at_any_place(tmp_path: Path, suffix: str) -> None:
+    write_segment(tmp_path, 1, 1, b"a")
+    write_compressed(tmp_path, 2, bytes(range(256)) * (SEGMENT // 256), suffix)
+    archive = SegmentReader(tmp_path, SEGMENT)
+    assert archive.read(2 * SEGMENT - 1, 3) == b"a\0\1"
+    assert archive.read(3 * SEGMENT - 1, 1) == b"\xff"
+    assert archive.end_lsn() == 3 * SEGMENT
+    archive.close()
+
+
+def test_unpacked_segments_are_kept_within_a_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "UNPACKED", 2 * SEGMENT)
+    unpacked: list[str] = []
+
+    def counted(path: Path) -> Iterator[bytes]:
+        unpacked.append(path.name)
+        return read_file(path)
+
+    monkeypatch.setattr(reader, "read_file", counted)
+    for number in range(1, 5):
+        write_compressed(tmp_path, number, bytes([number]) * SEGMENT)
+    archive = SegmentReader(tmp_path, SEGMENT)
+    for number in (1, 1, 2, 1, 2, 3, 2, 3, 1):
+        assert archive.read(number * SEGMENT + 5, 1) == bytes([number])
+    assert [int(name[16:24]) for name in unpacked] == [1, 2, 3, 1]
+    archive.close()
+
+
+def test_an_unfinished_compressed_segment_grows(tmp_path: Path) -> None:
+    path = write_compressed(tmp_path, 1, b"a" * 1000, ".gz.partial")
+    archive = SegmentReader(tmp_path, SEGMENT)
+    assert archive.read(SEGMENT, 1000) == b"a" * 1000
+    with pytest.raises(FileDamaged, match="is too short"):
+        archive.read(SEGMENT, 1001)
+    write_compressed(tmp_path, 1, b"a" * 2000, ".gz.partial")
+    assert archive.read(SEGMENT + 1500, 500) == b"a" * 500
+    path.rename(path.with_suffix(""))
+    assert archive.read(SEGMENT + 1500, 500) == b"a" * 500
+    archive.close()
+
+
+def test_what_precedes_the_damage_of_a_compressed_segment_is_read(tmp_path: Path) -> None:
+    compressor = CODECS[0].compressor(None)
+    file = tmp_path / (segment_file_name(1, 1, SEGMENT) + ".gz")
+    file.write_bytes(compressor.compress(b"a" * 5000) + compressor.sync() + b"\xff" * 100)
+    archive = SegmentReader(tmp_path, SEGMENT)
+    assert archive.read(SEGMENT, 5000) == b"a" * 5000
+    with pytest.raises(FileDamaged, match=r"could not read .*\.gz: "):
+        archive.read(SEGMENT, 5001)
+    archive.close()
+
+
+def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_compressed(tmp_path, 1, b"a" * SEGMENT)
+    archive = SegmentReader(tmp_path, SEGMENT)
+
+    def full(descriptor: int, data: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.write", full)
+    with pytest.raises(NoSpace, match=r"unpack .*\.zst in .*: No space left"):
+        archive.read(SEGMENT, 1)
