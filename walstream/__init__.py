@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from walstream.app.open import open_pages as open_pages
+    from walstream.app.receive import Receiving as Receiving
+    from walstream.app.receive import receive_wal as receive_wal
     from walstream.app.reindex import reindex as reindex
     from walstream.app.run import Application as Application
     from walstream.app.run import open_application as open_application
@@ -95,8 +97,15 @@ if not os.path.exists(f"{__path__[0]}/_cython{_imp.extension_suffixes()[0]}"):  
 # The same names as above (tests/test_api.py), by the module that has them.
 _EXPORTS = {
     "walstream.app.open": ("open_pages",),
+    "walstream.app.receive": (
+        "Receiving",
+        "receive_wal",
+    ),
     "walstream.app.reindex": ("reindex",),
-    "walstream.app.run": ("Application", "open_application"),
+    "walstream.app.run": (
+        "Application",
+        "open_application",
+    ),
     "walstream.config": ("RunConfig",),
     "walstream.errors": (
         "BackupDamaged",

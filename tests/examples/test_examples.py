@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import io
 import re
 import signal
 import subprocess
@@ -17,7 +18,7 @@ import pytest
 
 from tests.support.running import Running
 from tests.support.servers import PostgresServer
-from walstream.wal.model import format_lsn
+from walstream import format_lsn, read_wal
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -132,3 +133,19 @@ def test_commits_per_second(story: Story) -> None:
         lines = process.stdout.read().splitlines()
     assert len(lines) == 3
     assert sum(int(line.split()[0]) for line in lines) > 3
+
+
+def test_stream_to_directory(story: Story, tmp_path: Path) -> None:
+    found = example("stream_to_directory", story.server.dsn, tmp_path / "wal", "0.5")
+    assert re.fullmatch(r"on disk: 0/\w+ to 0/\w+\n", found)
+    assert [path.name[24:] for path in (tmp_path / "wal").iterdir()] == [".partial"]
+
+
+def test_wal_to_stdout(story: Story) -> None:
+    start, end = format_lsn(story.before_delete), format_lsn(story.after_delete)
+    command = [sys.executable, str(EXAMPLES / "wal_to_stdout.py"), story.server.dsn, start, end]
+    wal = subprocess.run(command, check=True, capture_output=True, timeout=120).stdout
+    records = list(read_wal(io.BytesIO(wal), start, end))
+    stored = list(read_wal(story.store, start, end))
+    assert [record.data for record in records] == [record.data for record in stored]
+    assert any(record.operation == "DELETE" for record in records)

@@ -23,7 +23,7 @@ from walstream.terminal import StatusLine
 from walstream.wal.model import format_lsn
 
 
-class _Told(trio.TaskStatus[None]):
+class Started(trio.TaskStatus[None]):
     """Sets an event when a task has started."""
 
     def __init__(self, event: trio.Event) -> None:
@@ -98,7 +98,7 @@ class Intake:
                     if self._flush_interval_s is not None:
                         receiving.start_soon(self._flush_regularly, self._flush_interval_s)
                     await self.receiver.run(
-                        task_status=_Told(trio.Event() if streaming is None else streaming)
+                        task_status=Started(trio.Event() if streaming is None else streaming)
                     )
                     receiving.cancel_scope.cancel()
                 self.writer.close()

@@ -35,7 +35,7 @@ class ChunkSink(WalSink):
         self.flushed = Watermark()
         self._take = take
         self._start_lsn = start_lsn
-        self._upstream: Upstream | None = None
+        self._system_id: int | None = None
         self._at: StartPoint | None = None
 
     async def held(self, upstream: Upstream) -> list[StoredWal]:
@@ -54,11 +54,11 @@ class ChunkSink(WalSink):
 
         Cancellation: none; not a checkpoint.
         """
-        before, self._upstream = self._upstream, upstream
-        if before is not None and before.system_id != upstream.system_id:
+        if self._system_id not in (None, upstream.system_id):
             raise WrongCluster(
-                f"system identifier: expected {before.system_id}, got {upstream.system_id}"
+                f"system identifier: expected {self._system_id}, got {upstream.system_id}"
             )
+        self._system_id = upstream.system_id
         if self._at is None:
             lsn = upstream.flush_lsn if self._start_lsn is None else self._start_lsn
             self._at = StartPoint(upstream.history.part_at(lsn).timeline, lsn)
