@@ -2,7 +2,9 @@
 
 1. A backlog of WAL over a local connection, each with a slot of its own and the same durability
    (fsync at segment ends), in turns; wall time from the start of the process to its end, CPU time
-   and memory of the process. Both need some time to start: that is measured too, and shown.
+   and memory of the process. Both need some time to start: that is measured too, and shown. What
+   the disk allows is shown beside: ``dd conv=fdatasync`` of as many bytes. ``--directory`` is where
+   the segments go: a disk that bounds both, or /dev/shm, which does not.
 2. With ``--tps SECONDS``: pgbench with each as the synchronous standby of the server.
 
 Shown are ours, the peer's, and their ratio (above 1: ours is faster).
@@ -60,6 +62,20 @@ def run(arguments: list[str]) -> Run:
     return Run(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
+def disk_seconds(directory: Path, size: int) -> float:
+    """Returns how long the disk takes for so many bytes, in one piece and with one flush."""
+    target = directory / "dd"
+    started = time.perf_counter()
+    subprocess.run(
+        ["dd", "if=/dev/zero", f"of={target}", "bs=1M", f"count={size // MB}", "conv=fdatasync"],
+        check=True,
+        capture_output=True,
+    )
+    seconds = time.perf_counter() - started
+    target.unlink()
+    return seconds
+
+
 def only_start(tool: str, server: PostgresServer) -> list[str]:
     """What starts and ends without receiving: shows what of the time is not throughput."""
     if tool == "pg_receivewal":
@@ -85,7 +101,9 @@ def backlog(megabytes: int, rounds: int, tools: list[tuple[str, list[str]]], scr
         size = (end - begin) / 1e9
         found: dict[str, list[Run]] = {name: [] for name, _ in tools}
         starts: dict[str, list[float]] = {name: [] for name, _ in tools}
+        disk: list[float] = []
         for _ in range(rounds):
+            disk.append(disk_seconds(scratch, end - begin))
             for name, options in tools:
                 tool = name.split()[0]
                 target = scratch / "wal"
@@ -94,7 +112,10 @@ def backlog(megabytes: int, rounds: int, tools: list[tuple[str, list[str]]], scr
                 found[name].append(run(command(tool, server, target, *options, *stop)))
                 shutil.rmtree(target)
                 starts[name].append(run(only_start(tool, server)).seconds)
-        print(f"backlog of {size:.2f} GB, {rounds} rounds, median:")
+        print(
+            f"backlog of {size:.2f} GB, {rounds} rounds, median (dd conv=fdatasync: "
+            f"{statistics.median(disk):.2f} s):"
+        )
         peer = statistics.median(r.seconds for r in found[tools[0][0]])
         for name, _ in tools:
             runs = found[name]
@@ -168,9 +189,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tps", type=int, default=0, help="seconds of pgbench; 0: leave it out")
     parser.add_argument("--clients", type=int, default=8)
+    parser.add_argument("--directory", help="where the segments go; default: the temporary one")
     given = parser.parse_args()
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
-    with tempfile.TemporaryDirectory(prefix="walstream-bench-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="walstream-bench-", dir=given.directory) as scratch:
         if given.backlog:
             tools: list[tuple[str, list[str]]] = [
                 ("pg_receivewal", []),

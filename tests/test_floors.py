@@ -110,3 +110,25 @@ def test_pure_rooms_do_no_io(path: Path) -> None:
     if any(name == pure or name.startswith(pure + ".") for pure in PURE):
         roots = {imported.split(".")[0] for imported in imports(path)}
         assert not roots & IMPURE
+
+
+# libpq is one room's affair: connections and commands, the strings that name them, COPY in both
+# directions. ``demo`` runs a workload as any client would.
+PSYCOPG = {
+    "demo.workload",
+    "replication.addresses",
+    "replication.backup_stream",
+    "replication.connecting",
+    "replication.copy_stream",
+    "replication.libpq",
+    "replication.status",
+}
+
+
+def test_few_know_psycopg() -> None:
+    users = {
+        module_name(path)
+        for path in FILES
+        if any(name.split(".")[0] == "psycopg" for name in imports(path))
+    }
+    assert users == PSYCOPG

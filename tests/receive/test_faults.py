@@ -308,6 +308,93 @@ async def test_heartbeats_flow_while_a_flush_blocks(tmp_path: Path, synchronous:
         assert_same(tmp_path, server)
 
 
+class SlowCompletion(FileLayer):
+    """The fsyncs of a full segment last until ``go_on`` is set; then they fail if they are to."""
+
+    def __init__(self) -> None:
+        self.fails = False
+        self.began = threading.Event()
+        self.go_on = threading.Event()
+
+    def fsync(self, fd: int) -> None:
+        if threading.current_thread().name.startswith("walstream fsync"):
+            self.began.set()
+            self.go_on.wait(60)
+            if self.fails:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+        super().fsync(fd)
+
+
+def wal_files(directory: Path) -> set[str]:
+    return {path.name for path in directory.iterdir() if not path.name.endswith(".tmp")}
+
+
+async def test_the_next_segment_is_written_while_one_is_made_durable(tmp_path: Path) -> None:
+    """It is not reported, and not seen, before; heartbeats flow all the time."""
+    disk = SlowCompletion()
+    with PostgresServer(18, segment_size=MB, config={"wal_sender_timeout": "1s"}) as server:
+        async with receiving(
+            tcp(server), tmp_path, files=disk, report_flush=True, status_interval_s=0.3
+        ) as (receiver, writer):
+            switch = await in_thread(server.switch_wal)
+            boundary = switch + -switch % MB
+            await in_thread(server.execute, TABLE)
+            with trio.fail_after(50):
+                await in_thread(disk.began.wait)
+                await in_thread(server.execute, "INSERT INTO t VALUES (1, 'x')")
+                written = await in_thread(server.flush_lsn)
+                await writer.written.wait_for(written)
+            names = wal_files(tmp_path)
+            with trio.move_on_after(3):  # three times wal_sender_timeout
+                await receiver.disconnected.wait()
+            assert receiver.state.sessions == 1
+            assert writer.flushed.value < boundary < written
+            assert wal_files(tmp_path) == names
+            assert len([name for name in names if name.endswith(".partial")]) == 1
+            disk.go_on.set()
+            with trio.fail_after(50):
+                await writer.flush()
+            assert writer.flushed.value >= written
+            for _ in range(3):
+                await in_thread(server.execute, WORK)
+            end = await in_thread(server.switch_wal)
+            with trio.fail_after(50):
+                await writer.received.wait_for(end)
+                await writer.flush()
+        assert_same(tmp_path, server)
+        assert not list(tmp_path.glob("*.tmp"))
+
+
+async def test_a_segment_that_cannot_be_made_durable_ends_it_all(tmp_path: Path) -> None:
+    """Also where nothing more arrives; what was written behind it is never told of or seen."""
+    disk = SlowCompletion()
+    disk.fails = True
+    with PostgresServer(18, segment_size=MB) as server:
+        with pytest.raises(ExceptionGroup) as caught:  # noqa: ASYNC401
+            async with receiving(tcp(server), tmp_path, files=disk) as (_, writer):
+                await in_thread(server.switch_wal)
+                await in_thread(server.execute, TABLE)
+                with trio.fail_after(50):
+                    await in_thread(disk.began.wait)
+                    await writer.written.wait_for(await in_thread(server.flush_lsn))
+                names = wal_files(tmp_path)
+                disk.go_on.set()
+                await trio.sleep_forever()
+        assert [type(leaf) for leaf in leaves(caught.value)] == [StorageError]
+        assert writer.flushed.value < writer.written.value
+        assert wal_files(tmp_path) == names
+        # The next process takes no notice of what was begun ahead, and removes it.
+        assert list(tmp_path.glob("*.partial.tmp"))
+        async with receiving(tcp(server), tmp_path) as (_, writer):
+            assert not list(tmp_path.glob("*.partial.tmp"))
+            await in_thread(server.execute, WORK)
+            end = await in_thread(server.switch_wal)
+            with trio.fail_after(50):
+                await writer.received.wait_for(end)
+                await writer.flush()
+        assert_same(tmp_path, server)
+
+
 class FailingSync(FileLayer):
     """Its fdatasync fails once, when ``failing`` is set; then it says that all is well."""
 

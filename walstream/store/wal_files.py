@@ -225,6 +225,11 @@ class WalFiles:
         if self._sync:
             self.flushed_lsn = end_lsn
 
+    @property
+    def is_completing(self) -> bool:
+        """Whether a full segment is being made durable: a flush would wait for it."""
+        return self.completion is not None and not self.completion.done()
+
     def settle(self) -> None:
         """Notices that the last full segment is complete, if it is; never waits for it.
 

@@ -64,19 +64,30 @@ class WriterState:
 class Batch:
     """A job for the writer's thread: chunks to verify and write, then perhaps a flush.
 
-    After ``NoSpace`` it can be run again.
+    After ``NoSpace`` it can be run again. A flush that would wait for a segment's completion is put
+    off (``flush_put_off``), so that more can be written meanwhile, unless ``at_once``.
     """
 
-    def __init__(self, files: WalFiles, chunks: Sequence[WalChunk], *, flush: bool = False) -> None:
+    def __init__(
+        self,
+        files: WalFiles,
+        chunks: Sequence[WalChunk],
+        *,
+        flush: bool = False,
+        at_once: bool = False,
+    ) -> None:
         self.files = files
+        self.flush_put_off = False
         self._chunks = chunks
         self._flush = flush
+        self._at_once = at_once
 
     def __call__(self) -> None:
         chunks, self._chunks = self._chunks, ()
         self.files.feed(chunks)
         self.files.write()
-        if self._flush:
+        self.flush_put_off = self._flush and self.files.is_completing and not self._at_once
+        if self._flush and not self.flush_put_off:
             self.files.flush()
 
 
@@ -242,7 +253,7 @@ class WriteQueue:
             try:
                 while True:
                     await self._event.wait()
-                    while self._handed_over or self._queue or self._flush_wanted or self._completed:
+                    while self._has_work:
                         await self._write_batch()
                     self._idle.set()
                     if self._closing:
@@ -252,6 +263,14 @@ class WriteQueue:
                     await self.shut()
                     if self._completer is not None:
                         self._completer.shutdown()
+
+    @property
+    def _has_work(self) -> bool:
+        if self._handed_over or self._queue or self._completed:
+            return True
+        # A flush that was put off goes on when the segment is complete.
+        put_off = self.files is not None and self.files.is_completing and not self._closing
+        return self._flush_wanted and not put_off
 
     def close(self) -> None:
         """Ends ``run`` after everything that was put is on disk.
@@ -277,7 +296,12 @@ class WriteQueue:
 
     def _next_batch(self, files: WalFiles) -> Batch:
         """Takes all that is queued."""
-        batch = Batch(files, list(self._queue), flush=self._flush_wanted or self._synchronous)
+        batch = Batch(
+            files,
+            list(self._queue),
+            flush=self._flush_wanted or self._synchronous,
+            at_once=self._closing,
+        )
         if self._queue:
             self.state.last_wal_at = time.time()
         self._queue.clear()
@@ -304,6 +328,8 @@ class WriteQueue:
         await self._patiently(job, again, lambda: self._publish(batch.files))
         self._publish(batch.files)
         self._watch(batch.files)
+        if batch.flush_put_off:
+            self._flush_wanted = True
 
     def _watch(self, files: WalFiles) -> None:
         """Has ``run`` look at the files when the segment that they complete is on disk."""
