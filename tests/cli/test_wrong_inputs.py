@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from tests.support.archives import mixed_wal, write_segments
-from walstream.cli.exit_codes import CONNECTION, FAILED, STORAGE, STORE, USAGE
+from walstream.cli.exit_codes import CONNECTION, FAILED, SEGMENT_MISSING, STORAGE, STORE, USAGE
 
 # Arguments ({wal}: a directory of WAL, {tmp}: an empty one), and the exit code.
 CASES = [
-    ("dump /etc/hostname", STORAGE),
-    ("dump {tmp}", STORAGE),
-    ("dump {tmp}/none", STORAGE),
-    ("dump -p {wal} 0000000100000000000000FF", STORAGE),
+    ("dump /etc/hostname", SEGMENT_MISSING),
+    ("dump {tmp}", SEGMENT_MISSING),
+    ("dump {tmp}/none", SEGMENT_MISSING),
+    ("dump -p {wal} 0000000100000000000000FF", SEGMENT_MISSING),
     ("dump -s 1/x {wal}", USAGE),
     ("dump -t 0 {wal}", USAGE),
     ("dump -B -1 -R 1/1/1 {wal}", USAGE),
@@ -29,20 +29,20 @@ CASES = [
     ("dump --nothing {wal}", USAGE),
     ("dump --format parquet {wal}", USAGE),
     ("dump -o {tmp}/none/file {wal}", STORAGE),
-    ("stats /etc/hostname", STORAGE),
-    ("stats {tmp}", STORAGE),
+    ("stats /etc/hostname", SEGMENT_MISSING),
+    ("stats {tmp}", SEGMENT_MISSING),
     ("stats {tmp}/none", USAGE),
     ("stats -s nonsense {wal}", USAGE),
     ("stats -t 0 {wal}", USAGE),
-    ("stats -t 9 {wal}", STORAGE),
+    ("stats -t 9 {wal}", SEGMENT_MISSING),
     ("stats -o {tmp}/none/file {wal}", STORAGE),
     ("stats -j 0 {wal}", USAGE),
-    ("verify /etc/hostname", STORAGE),
-    ("verify {tmp}", STORAGE),
+    ("verify /etc/hostname", SEGMENT_MISSING),
+    ("verify {tmp}", SEGMENT_MISSING),
     ("verify -t 5000000000 {wal}", USAGE),
-    ("verify -t 9 {wal}", STORAGE),
-    ("sql /etc/hostname SELECT", STORAGE),
-    ("sql {tmp} SELECT", STORAGE),
+    ("verify -t 9 {wal}", SEGMENT_MISSING),
+    ("sql /etc/hostname SELECT", SEGMENT_MISSING),
+    ("sql {tmp} SELECT", SEGMENT_MISSING),
     ("sql {wal} SELECT", FAILED),
     ("sql -t 0 {wal} SELECT", USAGE),
     ("page {tmp} 1663/5/1 0", STORE),
@@ -89,7 +89,7 @@ CASES = [
     ("restore-wal {tmp}/none 000000010000000000000001 {tmp}/x", 200 + USAGE),
     ("restore-wal {tmp}", 200 + USAGE),
     ("archive-push {tmp} {tmp}/none", USAGE),
-    ("archive-push {tmp} /etc/hostname", STORE),
+    ("archive-push {tmp} /etc/hostname", USAGE),
     ("redo replay {tmp}/none", USAGE),
     ("redo replay /etc/hostname", USAGE),
     ("demo --nothing", USAGE),

@@ -13,9 +13,7 @@ import zstandard
 
 from tests.dump.dumping import SEGMENT, damaged_copy, ours, segments
 from walstream.cli.exit_codes import (
-    FAILED,
     SEGMENT_MISSING,
-    STORAGE,
     WAL_DAMAGED,
     WAL_TRUNCATED,
     WRONG_CLUSTER,
@@ -137,10 +135,10 @@ def test_another_clusters_segment(wal: Path, tmp_path: Path) -> None:
 
 
 def test_nothing_to_read(tmp_path: Path) -> None:
-    assert ours("-p", tmp_path).returncode == STORAGE
-    assert ours("-p", tmp_path / "missing").returncode == STORAGE
-    assert ours(cwd=tmp_path).returncode == STORAGE
+    assert ours("-p", tmp_path).returncode == SEGMENT_MISSING
+    assert ours("-p", tmp_path / "missing").returncode == SEGMENT_MISSING
+    assert ours(cwd=tmp_path).returncode == SEGMENT_MISSING
     (tmp_path / "000000010000000000000001").write_bytes(bytes(1 << 20))
     result = ours("-p", tmp_path)
-    assert result.returncode == FAILED
+    assert result.returncode == SEGMENT_MISSING
     assert b"could not find a valid record after" in result.stderr

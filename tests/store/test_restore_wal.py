@@ -12,7 +12,14 @@ import pytest
 import zstandard
 
 from tests.support.walgen import PAGE, SEGMENT, WalWriter
-from walstream.errors import SegmentMissing, StorageError, StoreError, WalError, WrongCluster
+from walstream.errors import (
+    ConfigError,
+    SegmentMissing,
+    StorageError,
+    StoreError,
+    WalError,
+    WrongCluster,
+)
 from walstream.store.compressed import CompressedSegment, Compression
 from walstream.store.file_layer import FileLayer
 from walstream.store.restore_wal import restore_file
@@ -248,7 +255,7 @@ def test_only_a_missing_file_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(StorageError):
         restore_file(tmp_path / "unmounted", name_of(1), tmp_path / "x")
     for name in ("pg_wal/RECOVERYXLOG", "x", name_of(1).lower() + "g", "." + name_of(1), ""):
-        with pytest.raises(StoreError, match="not a WAL file name"):
+        with pytest.raises(ConfigError, match="not a WAL file name"):
             restore_file(tmp_path, name, tmp_path / "x")
     (tmp_path / "00000002.history").touch()
     with pytest.raises(WalError, match="is empty"):

@@ -103,7 +103,7 @@ def find_directory(path: Path | None, name: str | None) -> Path:
     Below ``path`` also ``pg_wal`` and ``wal`` (of a store); without a path the current directory
     and $PGDATA.
     """
-    from walstream.errors import StorageError
+    from walstream.errors import NoWalFound
     from walstream.segments.source import parse_name
 
     roots = [path] if path is not None else [Path()]
@@ -119,12 +119,14 @@ def find_directory(path: Path | None, name: str | None) -> Path:
             elif any(parse_name(entry.name) for entry in candidate.iterdir()):
                 return candidate
     if path is not None and path.is_file():
-        raise StorageError(f"{path} is no WAL segment, directory or tar archive", str(path))
+        raise NoWalFound(f"{path} is no WAL segment, directory or tar archive", str(path))
     if path is not None and not path.is_dir():
-        raise StorageError(f'could not open directory "{path}"', str(path))
+        raise NoWalFound(f'could not open directory "{path}"', str(path))
     if name is not None:
-        raise StorageError(f'could not locate WAL file "{name}"', name)
-    raise StorageError(f"could not find any WAL file in {path or 'the current directory'}")
+        raise NoWalFound(f'could not locate WAL file "{name}"', name)
+    raise NoWalFound(
+        f"could not find any WAL file in {path or 'the current directory'}", str(path or ".")
+    )
 
 
 def open_source(
@@ -206,7 +208,7 @@ def follower(source: SegmentSource, reading: Reading) -> Wait:
 
 def finish(reading: Reading, written: int, limit: int) -> None:
     """Says how it ended, and leaves with the exit code of docs/reference/exit-codes.md."""
-    from walstream.cli.exit_codes import FAILED, WAL_TRUNCATED
+    from walstream.cli.exit_codes import SEGMENT_MISSING, WAL_TRUNCATED
     from walstream.scanning.ending import EndKind, raise_ending
     from walstream.wal.model import format_lsn
 
@@ -219,7 +221,7 @@ def finish(reading: Reading, written: int, limit: int) -> None:
     raise_ending(ending)
     if reading.first_lsn is None:
         say(f"could not find a valid record after {format_lsn(reading.start_lsn)}")
-        sys.exit(FAILED)
+        sys.exit(SEGMENT_MISSING)
     if ending.kind is EndKind.CLEAN:
         inside = ", within a record that was not finished" if ending.inside else ""
         say(f"end of WAL at {format_lsn(ending.lsn)}{inside}")
@@ -380,14 +382,14 @@ def open_output(output: Path | None) -> Any:
     """Returns the binary file to write to."""
     from contextlib import nullcontext
 
-    from walstream.errors import StorageError
+    from walstream.errors import WriteError
 
     if output is None:
         return nullcontext(sys.stdout.buffer)
     try:
         return output.open("wb")
     except OSError as error:
-        raise StorageError(f"could not write {output}: {error.strerror}", str(output)) from error
+        raise WriteError(f"could not write {output}: {error.strerror}", str(output)) from error
 
 
 def open_batches(

@@ -15,7 +15,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from walstream.errors import StorageError, WalError
+from walstream.errors import NoWalFound, WalError
 from walstream.scanning.tail import Position, is_wal_page
 from walstream.segments.files import DirectoryFiles, TarFiles, is_tar
 from walstream.segments.source import PIECE, SegmentSource
@@ -92,7 +92,7 @@ def open_source(path: Path, timeline: int | None = None) -> SegmentSource:
         StorageError: there is no WAL.
     """
     if path.is_file() and not is_tar(path.name):
-        raise StorageError(f"{path} is no directory of WAL, store or tar archive", str(path))
+        raise NoWalFound(f"{path} is no directory of WAL, store or tar archive", str(path))
     if path.is_file() and is_tar(path.name):
         return SegmentSource(TarFiles(path), timeline)
     if (path / "walstream.toml").exists():

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import IO, Protocol
 
-from walstream.errors import StorageError
+from walstream.errors import ReadError
 
 CHUNK = 16 << 20
 
@@ -43,7 +43,7 @@ def decompressed(stream: IO[bytes], compression: str, name: str) -> IO[bytes]:
             import zstandard
 
             return zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True)
-    raise StorageError(f"{name}: unknown compression {compression!r}", name)
+    raise ReadError(f"{name}: unknown compression {compression!r}", name)
 
 
 def read_errors() -> tuple[type[Exception], ...]:
@@ -68,7 +68,7 @@ def read_some(stream: IO[bytes], size: int, name: str) -> bytes:
         except EOFError:
             break
         except read_errors() as error:
-            raise StorageError(f"could not read {name}: {error}", name) from error
+            raise ReadError(f"could not read {name}: {error}", name) from error
         if not part:
             break
         parts.append(part)
@@ -87,7 +87,7 @@ def read_into(stream: IO[bytes], buffer: memoryview, name: str) -> int:
     except EOFError:
         return 0
     except read_errors() as error:
-        raise StorageError(f"could not read {name}: {error}", name) from error
+        raise ReadError(f"could not read {name}: {error}", name) from error
     return got
 
 
@@ -111,7 +111,7 @@ class DirectoryFiles:
             with os.scandir(self.path) as entries:
                 return [entry.name for entry in entries if entry.is_file()]
         except OSError as error:
-            raise StorageError(
+            raise ReadError(
                 f"could not open directory {self.path}: {error.strerror}", str(self.path)
             ) from error
 
@@ -120,7 +120,7 @@ class DirectoryFiles:
         try:
             return path.open("rb", buffering=0)
         except OSError as error:
-            raise StorageError(f"could not open {path}: {error.strerror}", str(path)) from error
+            raise ReadError(f"could not open {path}: {error.strerror}", str(path)) from error
 
     def where(self) -> str:
         return str(self.path)
@@ -151,7 +151,7 @@ class TarFiles:
                 member.name.rsplit("/", 1)[-1]: member for member in self.tar if member.isfile()
             }
         except read_errors() as error:
-            raise StorageError(f"could not read {path}: {error}", str(path)) from error
+            raise ReadError(f"could not read {path}: {error}", str(path)) from error
 
     def _spool(self, stream: IO[bytes]) -> IO[bytes]:
         import tempfile

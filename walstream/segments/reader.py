@@ -14,7 +14,7 @@ from pathlib import Path
 
 import crc32c
 
-from walstream.errors import RecordError, SegmentMissing, StorageError
+from walstream.errors import ReadError, RecordError, SegmentMissing
 from walstream.wal.layout import (
     LONG_PAGE_HEADER,
     RECORD_CRC_OFFSET,
@@ -95,9 +95,7 @@ class SegmentReader:
         try:
             return self.path.stat().st_mtime_ns
         except OSError as error:
-            raise StorageError(
-                f"cannot read {self.path}: {error.strerror}", str(self.path)
-            ) from error
+            raise ReadError(f"cannot read {self.path}: {error.strerror}", str(self.path)) from error
 
     def _note_time(self) -> int:
         """Notes the time of the directory's last change before it is looked at; 0: too recent."""
@@ -114,7 +112,7 @@ class SegmentReader:
         except FileNotFoundError:
             content = b""
         except OSError as error:
-            raise StorageError(
+            raise ReadError(
                 f"cannot read {history_path}: {error.strerror}", str(history_path)
             ) from error
         self.history = parse_history(timeline, content)
@@ -157,9 +155,7 @@ class SegmentReader:
             with os.scandir(self.path) as entries:
                 return [entry.name for entry in entries if entry.is_file()]
         except OSError as error:
-            raise StorageError(
-                f"cannot read {self.path}: {error.strerror}", str(self.path)
-            ) from error
+            raise ReadError(f"cannot read {self.path}: {error.strerror}", str(self.path)) from error
 
     def timelines_for(self, segment_number: int) -> list[int]:
         """Returns the timelines that may have written a segment, newest first."""
@@ -206,7 +202,7 @@ class SegmentReader:
             except FileNotFoundError:
                 continue
             except OSError as error:
-                raise StorageError(f"cannot open {path}: {error.strerror}", str(path)) from error
+                raise ReadError(f"cannot open {path}: {error.strerror}", str(path)) from error
             status = os.fstat(descriptor)
             identity = (status.st_dev, status.st_ino)
             self._files[segment_number] = (descriptor, str(path), identity)
@@ -235,10 +231,10 @@ class SegmentReader:
                 data = os.pread(descriptor, size, offset)
             except OSError as error:
                 path = self._files[number][1]
-                raise StorageError(f"cannot read {path}: {error.strerror}", path) from error
+                raise ReadError(f"cannot read {path}: {error.strerror}", path) from error
             if len(data) != size:
                 path = self._files[number][1]
-                raise StorageError(
+                raise ReadError(
                     f"{path} is too short: expected {size} bytes at offset {offset}, "
                     f"got {len(data)}",
                     path,

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterator
 from typing import IO, NamedTuple
 
-from walstream.errors import StorageError
+from walstream.errors import NoWalFound, ReadError
 from walstream.segments.files import Files, decompressed, read_into, read_some
 from walstream.wal.segment import (
     DEFAULT_SEGMENT_SIZE,
@@ -85,7 +85,7 @@ class SegmentSource:
         self.segment_size = 0
         self.refresh()
         if not self.found:
-            raise StorageError(f"could not find any WAL file in {files.where()}", files.where())
+            raise NoWalFound(f"could not find any WAL file in {files.where()}", files.where())
         self.segment_size = self._segment_size()
         self.refresh()
         self.first_number()
@@ -136,7 +136,7 @@ class SegmentSource:
         if size == 0:
             # Nothing was written yet: any size will do.
             return DEFAULT_SEGMENT_SIZE
-        raise StorageError(
+        raise ReadError(
             f"invalid WAL segment size in {self.files.where()}: expected a power of two between "
             f"1 MB and 1 GB, got {size}",
             self.files.where(),
@@ -148,7 +148,7 @@ class SegmentSource:
             try:
                 stream = decompressed(raw, file.compression, file.name)
             except (RuntimeError, OSError, EOFError) as error:
-                raise StorageError(f"could not read {file.name}: {error}", file.name) from error
+                raise ReadError(f"could not read {file.name}: {error}", file.name) from error
             yield stream
 
     def timelines_for(self, number: int) -> list[int]:
@@ -183,7 +183,7 @@ class SegmentSource:
         """
         number = next(iter(self.numbers()), None)
         if number is None:
-            raise StorageError(
+            raise NoWalFound(
                 f"no segment of timeline {self.timeline} in {self.files.where()}",
                 self.files.where(),
             )

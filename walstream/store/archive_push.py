@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from walstream.errors import (
+    ConfigError,
     SegmentMissing,
     StorageError,
     StoreError,
@@ -62,7 +63,7 @@ def archive_file(
         if name == plain:
             _check_records(source, header)
     elif OTHER_NAME.fullmatch(name) is None:
-        raise StoreError(f"not the name of a WAL file: {name!r}")
+        raise ConfigError(f"not the name of a WAL file: {name!r}")
     elif not source.stat().st_size:
         raise WalError(f"{source} is empty")
     for stored in stored_files(directory, name, COMPLETE):

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
-from walstream.errors import BackupDamaged, StorageError, StoreError
+from walstream.errors import BackupDamaged, ReadError, StoreError
 from walstream.store.manifest import ALGORITHMS, MANIFEST, ManifestFile, Sum, parse_manifest
 
 _READ_SIZE = 1 << 20
@@ -24,11 +24,11 @@ def reported(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StorageError(f"cannot read {path}: {error.strerror}", str(path)) from error
+        raise ReadError(f"cannot read {path}: {error.strerror}", str(path)) from error
 
 
 def _unreadable(error: OSError) -> None:
-    raise StorageError(f"cannot read {error.filename}: {error.strerror}", str(error.filename))
+    raise ReadError(f"cannot read {error.filename}: {error.strerror}", str(error.filename))
 
 
 class BackupFiles:

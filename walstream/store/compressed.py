@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, NamedTuple
 import lz4.frame
 import zstandard
 
-from walstream.errors import NoSpace, StorageError
+from walstream.errors import NoSpace, ReadError, WriteError
 from walstream.store.file_layer import FileLayer, storage_error
 from walstream.store.segment_file import PARTIAL
 
@@ -201,7 +201,7 @@ class CompressedSegment:
         try:
             function(*args)
         except OSError as exc:
-            raise StorageError(f"{action} {self.path}: {exc.strerror}", str(self.path)) from exc
+            raise WriteError(f"{action} {self.path}: {exc.strerror}", str(self.path)) from exc
 
     def complete(self) -> None:
         self._drain()
@@ -270,7 +270,7 @@ def read_segment(path: Path) -> Iterator[bytes]:
     except OSError as exc:
         raise storage_error("read", path, exc) from exc
     except _DAMAGE as exc:
-        raise StorageError(f"read {path}: {exc}", str(path)) from exc
+        raise ReadError(f"read {path}: {exc}", str(path)) from exc
 
 
 def _up_to_damage(file: BinaryIO, decompressor: Any, done: int, skip: int) -> Iterator[bytes]:

@@ -12,15 +12,21 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from walstream.errors import NoSpace, StorageError, StoreError
+from walstream.errors import NoSpace, ReadError, StoreError, WriteError
 from walstream.store.hard_link import link_without_replacing
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
-def storage_error(action: str, path: Path | str, error: OSError) -> StorageError:
-    """Returns our error for a failed system call."""
-    kind = NoSpace if error.errno in NO_SPACE else StorageError
+# What is done to a file that is only read; every other action makes or changes one.
+READING = ("read", "look at")
+
+
+def storage_error(action: str, path: Path | str, error: OSError) -> ReadError | WriteError:
+    """Returns our error for a failed system call; ``action`` is a word of ``READING`` or not."""
+    kind: type[ReadError | WriteError] = ReadError if action in READING else WriteError
+    if error.errno in NO_SPACE:
+        kind = NoSpace
     return kind(f"{action} {path}: {error.strerror or error}", str(path))
 
 

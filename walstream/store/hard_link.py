@@ -7,7 +7,7 @@ import errno
 import os
 from pathlib import Path
 
-from walstream.errors import StorageError
+from walstream.errors import WriteError
 
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 _AT_FDCWD = -100
@@ -38,7 +38,7 @@ def link_without_replacing(old: Path, new: Path) -> None:
             return
         number = ctypes.get_errno()
     if number in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
-        raise StorageError(
+        raise WriteError(
             f"write {new}: the file system has neither hard links nor RENAME_NOREPLACE, so "
             "a file could be replaced by another; keep the archive on one that has",
             str(new),

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from walstream.errors import SegmentMissing, StorageError, StoreError, WalError
+from walstream.errors import ConfigError, SegmentMissing, StorageError, WalError
 from walstream.store.compressed import read_segment
 from walstream.store.placement import replace_whole
 from walstream.store.stored import (
@@ -79,7 +79,7 @@ def restore_file(
 
 def _restore_other(directory: Path, name: str, target: Path) -> Restored:
     if OTHER_NAME.fullmatch(name) is None:
-        raise StoreError(f"not a WAL file name: {name!r}; restore_command wants %f, then %p")
+        raise ConfigError(f"not a WAL file name: {name!r}; restore_command wants %f, then %p")
     found = stored_files(directory, name, COMPLETE)
     if not found:
         raise SegmentMissing(f"{name} is not in {directory}")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ParamSpec, Protocol, TypeVar
 
-from walstream.errors import NoSpace, StorageError
+from walstream.errors import NoSpace, WriteError
 from walstream.store.file_layer import FileLayer, storage_error
 
 P = ParamSpec("P")
@@ -173,7 +173,7 @@ class SegmentFile:
         try:
             function(*args, **named)
         except OSError as exc:
-            raise StorageError(f"{action} {self.path}: {exc.strerror}", str(self.path)) from exc
+            raise WriteError(f"{action} {self.path}: {exc.strerror}", str(self.path)) from exc
 
     def complete(self) -> None:
         """Makes the file durable under its final name and closes it.

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from walstream.config import parse_toml
-from walstream.errors import ConfigError, StorageError, StoreError, WrongCluster
+from walstream.errors import ConfigError, ReadError, StoreError, WrongCluster
 from walstream.store.file_layer import (
     DirectoryLock,
     FileLayer,
@@ -212,7 +212,7 @@ class Store:
         except (FileNotFoundError, NotADirectoryError):
             raise StoreError(f"{path} is not a walstream store: no {IDENTITY_FILE}") from None
         except (OSError, UnicodeDecodeError) as exc:
-            raise StorageError(f"read {path / IDENTITY_FILE}: {exc}", str(path)) from exc
+            raise ReadError(f"read {path / IDENTITY_FILE}: {exc}", str(path)) from exc
         identity = parse_identity(text, path / IDENTITY_FILE)
         return cls(path, identity, _lock(path) if lock else ())
 

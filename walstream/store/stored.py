@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from walstream.errors import StorageError, StoreError, WalError, WrongCluster
+from walstream.errors import ReadError, StoreError, WalError, WrongCluster
 from walstream.store.compressed import read_segment
 from walstream.store.file_layer import storage_error
 from walstream.store.segment_file import PARTIAL
@@ -39,7 +39,9 @@ def is_there(path: Path) -> bool:
         found = path.stat()
     except FileNotFoundError as exc:
         if os.path.lexists(path):
-            raise StorageError(f"look at {path}: a link to a file that is not there") from exc
+            raise ReadError(
+                f"look at {path}: a link to a file that is not there", str(path)
+            ) from exc
         try:
             path.parent.stat()
         except OSError as missing:
