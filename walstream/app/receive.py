@@ -19,7 +19,7 @@ from walstream.segments.compression import parse_compression
 from walstream.store.verifier import default_level
 from walstream.store.writer import Writer
 from walstream.tasks.supervise import open_bare_nursery
-from walstream.wal.layout import VERSIONS
+from walstream.wal.versions import VERSIONS
 
 log = logging.getLogger("walstream")
 
