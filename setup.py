@@ -42,6 +42,7 @@ INLINE_ONLY = {
     "walstream.redo.rules.index_layout",
     "walstream.redo.rules.messages",
     "walstream.redo.rules.spgist_layout",
+    "walstream.rmgr.instructions",
     "walstream.wal.buffer",
     "walstream.wal.bufpage",
     "walstream.wal.layout",

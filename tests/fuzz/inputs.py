@@ -10,7 +10,7 @@ import struct
 from array import array
 from typing import NamedTuple, cast
 
-from walstream.wal.layout import VERSIONS
+from walstream.wal.versions import VERSIONS
 
 PAGE = 8192
 SEGMENT_SIZES = (1 << 20, 16 << 20, 1 << 30)

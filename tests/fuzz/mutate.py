@@ -19,9 +19,9 @@ from tests.fuzz.inputs import FIND_RECORD, PAGE, Case, ImageCase, RecordCase, Wa
 from tests.support.walgen import Block, WalWriter, record_body, record_bytes
 from walstream.errors import RecordError
 from walstream.rmgr.table import operations
-from walstream.wal.layout import VERSIONS
 from walstream.wal.model import BufferTag, PageImage, RawRecord
 from walstream.wal.record import decode_wal_record
+from walstream.wal.versions import VERSIONS
 
 ChangeBytes = Callable[[bytes, int], bytes]
 """Returns other bytes of at most so many."""

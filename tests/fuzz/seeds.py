@@ -16,8 +16,8 @@ from tests.support.pglz import pglz_compress
 from tests.support.walgen import OVERWRITE, Block, WalWriter, record_body, record_bytes
 from walstream.rmgr.layout import KINDS, Layout
 from walstream.rmgr.table import operations
-from walstream.wal.layout import VERSIONS
 from walstream.wal.model import BLCKSZ, BufferTag, PageImage
+from walstream.wal.versions import VERSIONS
 
 TAG = BufferTag(1663, 5, 16384, 0, 7)
 # One freeze plan of two tuples, a redirection, a dead item, an unused item, the plan's offsets.

@@ -14,7 +14,8 @@ from tests.rmgr.test_parity import NAME, compare
 from tests.support.servers import PostgresServer
 from tests.support.workload import WORKLOAD_CONFIG, run_workload
 from walstream.rmgr.table import operations
-from walstream.wal.layout import VERSIONS, rmgr_name
+from walstream.wal.layout import rmgr_name
+from walstream.wal.versions import VERSIONS
 
 HEAD = """# Descriptions, compared with pg_waldump
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from walstream import rmgr
 from walstream.errors import RecordError
-from walstream.wal.layout import VERSIONS
 from walstream.wal.model import BlockRef, BufferTag, RelFileLocator, XLogRecord
+from walstream.wal.versions import VERSIONS
 
 XINFO = 0x1 | 0x2 | 0x4 | 0x8 | 0x10 | 0x20 | 0x80
 

@@ -16,7 +16,7 @@ from walstream.segments.header import (
     stated_segment_size,
 )
 from walstream.segments.pipe import read_pipe_head
-from walstream.wal.layout import PAGE_MAGICS
+from walstream.wal.versions import PAGE_MAGICS
 
 U32 = st.integers(0, 0xFFFFFFFF)
 U64 = st.integers(0, (1 << 64) - 1)

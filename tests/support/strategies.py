@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from tests.support.walgen import Block, WalWriter, record_body
-from walstream.wal.layout import VERSIONS
 from walstream.wal.model import BLCKSZ, BufferTag, PageImage
+from walstream.wal.versions import VERSIONS
 
 versions = st.sampled_from(VERSIONS)
 segment_sizes = st.sampled_from([1 << 20, 2 << 20, 16 << 20, 64 << 20, 1 << 30])

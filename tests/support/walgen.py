@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import crc32c
 
-from walstream.wal.layout import MAGIC_OF_VERSION
 from walstream.wal.model import BufferTag, PageImage, RawRecord
+from walstream.wal.versions import MAGIC_OF_VERSION
 
 PAGE = 8192
 SYSTEM_IDENTIFIER = 0x6543_2100_1234_5678

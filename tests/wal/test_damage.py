@@ -24,8 +24,8 @@ from tests.support.walgen import (
 )
 from tests.wal.builds import IDS, PURE, STREAMS
 from tests.wal.reading import decode
-from walstream.wal.layout import MAGIC_OF_VERSION
 from walstream.wal.reason import Reason
+from walstream.wal.versions import MAGIC_OF_VERSION
 
 both = pytest.mark.parametrize("stream", STREAMS, ids=IDS)
 split = pytest.mark.parametrize("left", [8, 16, 24, 400], ids=lambda left: f"left{left}")

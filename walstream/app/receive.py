@@ -29,8 +29,8 @@ from walstream.store.verifier import default_level
 from walstream.store.writer import Writer
 from walstream.tasks.supervise import open_bare_nursery
 from walstream.tasks.watermark import Watermark
-from walstream.wal.layout import VERSIONS
 from walstream.wal.model import WalChunk
+from walstream.wal.versions import VERSIONS
 
 log = logging.getLogger("walstream")
 

@@ -16,13 +16,8 @@ from walstream.segments.names import segment_file_name
 from walstream.state.cluster import ClusterState
 from walstream.state.control import DbState, encode_checkpoint
 from walstream.wal.crc import crc32c
-from walstream.wal.layout import (
-    LONG_PAGE_HEADER,
-    MAGIC_OF_VERSION,
-    RECORD_HEADER,
-    XLOG_BLCKSZ,
-    XLP_LONG_HEADER,
-)
+from walstream.wal.layout import XLOG_BLCKSZ, XLP_LONG_HEADER, SizeOfXLogLongPHD, SizeOfXLogRecord
+from walstream.wal.versions import MAGIC_OF_VERSION
 
 
 class Identity(NamedTuple):
@@ -48,7 +43,7 @@ def make_start(state: ClusterState, version: int, segment_size: int, identity: I
     lsn = number * segment_size
     log = state.transactions
     point = CheckPoint(
-        redo=lsn + LONG_PAGE_HEADER,
+        redo=lsn + SizeOfXLogLongPHD,
         timeline=identity.timeline,
         previous_timeline=identity.timeline,
         full_page_writes=state.full_page_writes,
@@ -89,7 +84,7 @@ def shutdown_checkpoint_record(point: CheckPoint) -> bytes:
     body = encode_checkpoint(point)
     data = bytes((0xFF, len(body))) + body
     # tot_len, xid, prev, info (CHECKPOINT_SHUTDOWN), rmid (XLOG), padding
-    head = struct.pack("<IIQBB2x", RECORD_HEADER + len(data), 0, 0, 0, 0)
+    head = struct.pack("<IIQBB2x", SizeOfXLogRecord + len(data), 0, 0, 0, 0)
     return head + struct.pack("<I", crc32c(head, crc32c(data))) + data
 
 

@@ -29,7 +29,7 @@ from walstream.errors import ProtocolError, RecordError, RedoError, RedoProtocol
 from walstream.redo import sandbox
 from walstream.redo.protocol import MAX_MESSAGE, encode_error
 from walstream.redo.rules.messages import GET
-from walstream.wal.layout import VERSIONS
+from walstream.wal.versions import VERSIONS
 
 PREFIX = "walstream-redo: "
 STATE_PREFIX = PREFIX + "sandbox "

@@ -37,8 +37,8 @@ from walstream.redo.process import ProcessLimits, RedoProcess
 from walstream.redo.protocol import RedoRequest, encode_request
 from walstream.redo.result import check_page
 from walstream.tasks.supervise import open_bare_nursery
-from walstream.wal.layout import VERSIONS
 from walstream.wal.model import BufferTag
+from walstream.wal.versions import VERSIONS
 
 logger = logging.getLogger(__name__)
 

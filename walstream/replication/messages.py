@@ -18,7 +18,6 @@ _WAL_DATA = Struct(">cQQq")
 _KEEPALIVE = Struct(">cQqB")
 _STATUS = Struct(">cQQQqB")
 
-WAL_DATA_HEADER = _WAL_DATA.size
 _W = ord("w")
 _K = ord("k")
 

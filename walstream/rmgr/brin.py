@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from walstream.rmgr.layout import Layout
 from walstream.rmgr.op import Op
-
-INIT_PAGE = 0x80
+from walstream.wal.opcodes import (
+    XLOG_BRIN_CREATE_INDEX,
+    XLOG_BRIN_DESUMMARIZE,
+    XLOG_BRIN_INIT_PAGE,
+    XLOG_BRIN_INSERT,
+    XLOG_BRIN_REVMAP_EXTEND,
+    XLOG_BRIN_SAMEPAGE_UPDATE,
+    XLOG_BRIN_UPDATE,
+)
 
 INSERT = Layout("heap_block block, pages_per_range block, offnum u16")
 UPDATE = Layout("old_offnum u16, heap_block block, pages_per_range block, offnum u16")
@@ -17,7 +24,7 @@ _UPDATE = (
 DESUMMARIZE = Layout("pages_per_range block, heap_block block, offset u16")
 
 _FORMS = {
-    0x00: (
+    XLOG_BRIN_CREATE_INDEX: (
         Op(
             14,
             "CREATE_INDEX",
@@ -25,11 +32,15 @@ _FORMS = {
             "v{version} pagesPerRange {pages_per_range}",
         ),
     ),
-    0x10: (Op(14, "INSERT", INSERT, _INSERT),),
-    0x20: (Op(14, "UPDATE", UPDATE, _UPDATE),),
-    0x30: (Op(14, "SAMEPAGE_UPDATE", Layout("offnum u16"), "offnum {offnum}"),),
-    0x40: (Op(14, "REVMAP_EXTEND", Layout("target block"), "targetBlk {target}"),),
-    0x50: (
+    XLOG_BRIN_INSERT: (Op(14, "INSERT", INSERT, _INSERT),),
+    XLOG_BRIN_UPDATE: (Op(14, "UPDATE", UPDATE, _UPDATE),),
+    XLOG_BRIN_SAMEPAGE_UPDATE: (
+        Op(14, "SAMEPAGE_UPDATE", Layout("offnum u16"), "offnum {offnum}"),
+    ),
+    XLOG_BRIN_REVMAP_EXTEND: (
+        Op(14, "REVMAP_EXTEND", Layout("target block"), "targetBlk {target}"),
+    ),
+    XLOG_BRIN_DESUMMARIZE: (
         Op(
             14,
             "DESUMMARIZE",
@@ -38,8 +49,8 @@ _FORMS = {
         ),
     ),
 }
-_WITH_INIT = {0x10: "INSERT+INIT", 0x20: "UPDATE+INIT"}
+_WITH_INIT = {XLOG_BRIN_INSERT: "INSERT+INIT", XLOG_BRIN_UPDATE: "UPDATE+INIT"}
 OPS = _FORMS | {
-    code | INIT_PAGE: tuple(form._replace(name=_WITH_INIT.get(code)) for form in forms)
+    code | XLOG_BRIN_INIT_PAGE: tuple(form._replace(name=_WITH_INIT.get(code)) for form in forms)
     for code, forms in _FORMS.items()
 }

@@ -11,6 +11,23 @@ from walstream.rmgr.arrays import numbers_text
 from walstream.rmgr.layout import Cursor, Layout, Value
 from walstream.rmgr.op import Op
 from walstream.rmgr.view import View
+from walstream.wal.opcodes import (
+    XLOG_BTREE_DEDUP,
+    XLOG_BTREE_DELETE,
+    XLOG_BTREE_INSERT_LEAF,
+    XLOG_BTREE_INSERT_META,
+    XLOG_BTREE_INSERT_POST,
+    XLOG_BTREE_INSERT_UPPER,
+    XLOG_BTREE_MARK_PAGE_HALFDEAD,
+    XLOG_BTREE_META_CLEANUP,
+    XLOG_BTREE_NEWROOT,
+    XLOG_BTREE_REUSE_PAGE,
+    XLOG_BTREE_SPLIT_L,
+    XLOG_BTREE_SPLIT_R,
+    XLOG_BTREE_UNLINK_PAGE,
+    XLOG_BTREE_UNLINK_PAGE_META,
+    XLOG_BTREE_VACUUM,
+)
 
 INSERT = Layout("off u16")
 SPLIT = Layout("level u32, firstright_off u16, newitem_off u16, posting_off u16")
@@ -136,17 +153,17 @@ def _unlink(name: str) -> tuple[Op, ...]:
 _REUSE = "rel: {locator}, snapshotConflictHorizon: {conflict_horizon}"
 
 OPS = {
-    0x00: _insert("INSERT_LEAF"),
-    0x10: _insert("INSERT_UPPER"),
-    0x20: _insert("INSERT_META"),
-    0x30: _split("SPLIT_L"),
-    0x40: _split("SPLIT_R"),
-    0x50: _insert("INSERT_POST"),
-    0x60: (
+    XLOG_BTREE_INSERT_LEAF: _insert("INSERT_LEAF"),
+    XLOG_BTREE_INSERT_UPPER: _insert("INSERT_UPPER"),
+    XLOG_BTREE_INSERT_META: _insert("INSERT_META"),
+    XLOG_BTREE_SPLIT_L: _split("SPLIT_L"),
+    XLOG_BTREE_SPLIT_R: _split("SPLIT_R"),
+    XLOG_BTREE_INSERT_POST: _insert("INSERT_POST"),
+    XLOG_BTREE_DEDUP: (
         Op(14, "DEDUP", DEDUP, "nintervals {nintervals}"),
         Op(16, "DEDUP", DEDUP, "nintervals: {nintervals}"),
     ),
-    0x70: (
+    XLOG_BTREE_DELETE: (
         Op(
             14,
             "DELETE",
@@ -156,13 +173,13 @@ OPS = {
         ),
         Op(16, "DELETE", DELETE_16, describe_delete, deletion_fields),
     ),
-    0x80: _unlink("UNLINK_PAGE"),
-    0x90: _unlink("UNLINK_PAGE_META"),
-    0xA0: (
+    XLOG_BTREE_UNLINK_PAGE: _unlink("UNLINK_PAGE"),
+    XLOG_BTREE_UNLINK_PAGE_META: _unlink("UNLINK_PAGE_META"),
+    XLOG_BTREE_NEWROOT: (
         Op(14, "NEWROOT", NEWROOT, "lev {level}"),
         Op(16, "NEWROOT", NEWROOT, "level: {level}"),
     ),
-    0xB0: (
+    XLOG_BTREE_MARK_PAGE_HALFDEAD: (
         Op(
             14,
             "MARK_PAGE_HALFDEAD",
@@ -176,16 +193,16 @@ OPS = {
             "topparent: {topparent}, leaf: {leaf}, left: {left}, right: {right}",
         ),
     ),
-    0xC0: (
+    XLOG_BTREE_VACUUM: (
         Op(14, "VACUUM", VACUUM, "ndeleted {ndeleted}; nupdated {nupdated}", deletion_fields),
         Op(16, "VACUUM", VACUUM, describe_vacuum, deletion_fields),
     ),
-    0xD0: (
+    XLOG_BTREE_REUSE_PAGE: (
         Op(14, "REUSE_PAGE", REUSE_14, "rel {locator}; latestRemovedXid {latest_removed_xid}"),
         Op(16, "REUSE_PAGE", REUSE_16, _REUSE),
         Op(17, "REUSE_PAGE", REUSE_16, _REUSE + ", isCatalogRel: {is_catalog_rel:T|F}"),
     ),
-    0xE0: (
+    XLOG_BTREE_META_CLEANUP: (
         Op(14, "META_CLEANUP", Layout(), describe_cleanup_14, cleanup_fields),
         Op(16, "META_CLEANUP", Layout(), describe_cleanup_16, cleanup_fields),
     ),

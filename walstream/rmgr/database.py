@@ -7,6 +7,13 @@ from typing import NamedTuple
 from walstream.rmgr.layout import Cursor, Layout
 from walstream.rmgr.op import Op
 from walstream.rmgr.view import View
+from walstream.wal.layout import XLR_RMGR_INFO_MASK
+from walstream.wal.opcodes import (
+    XLOG_DBASE_CREATE_FILE_COPY,
+    XLOG_DBASE_CREATE_WAL_LOG,
+    XLOG_DBASE_DROP,
+    XLOG_DBASE_DROP_14,
+)
 
 
 class DatabaseCreate(NamedTuple):
@@ -39,19 +46,19 @@ def parse_database(
 ) -> DatabaseCreate | DatabaseDrop | None:
     """Returns the body of a Database record, None for an operation that does not exist.
 
-    15 put CREATE_WAL_LOG at 0x10, where 14 has DROP.
+    15 put CREATE_WAL_LOG where 14 has DROP.
 
     Raises:
         RecordError: the body is too short.
     """
     cursor = Cursor(main_data)
-    op = info & 0xF0
-    if op == 0x00:
+    op = info & XLR_RMGR_INFO_MASK
+    if op == XLOG_DBASE_CREATE_FILE_COPY:
         return DatabaseCreate(*cursor.integers("u32", 4))
-    if op == 0x10 and version >= 15:
+    if op == XLOG_DBASE_CREATE_WAL_LOG and version >= 15:
         db_oid, spc_oid = cursor.integers("u32", 2)
         return DatabaseCreate(db_oid, spc_oid, None, None)
-    if op == (0x20 if version >= 15 else 0x10):
+    if op == (XLOG_DBASE_DROP if version >= 15 else XLOG_DBASE_DROP_14):
         db_oid = cursor.integer()
         return DatabaseDrop(db_oid, cursor.integers("u32", max(cursor.integer("i32"), 0)))
     return None
@@ -65,13 +72,13 @@ def describe_drop(view: View) -> str:
 
 _COPY = "copy dir {source_spc_oid}/{source_db_oid} to {spc_oid}/{db_oid}"
 OPS = {
-    0x00: (
+    XLOG_DBASE_CREATE_FILE_COPY: (
         Op(14, "CREATE", COPIED, _COPY),
         Op(15, "CREATE_FILE_COPY", COPIED, _COPY),
     ),
-    0x10: (
+    XLOG_DBASE_CREATE_WAL_LOG: (
         Op(14, "DROP", DROPPED, describe_drop),
         Op(15, "CREATE_WAL_LOG", LOGGED, "create dir {spc_oid}/{db_oid}"),
     ),
-    0x20: (Op(15, "DROP", DROPPED, describe_drop),),
+    XLOG_DBASE_DROP: (Op(15, "DROP", DROPPED, describe_drop),),
 }

@@ -8,6 +8,7 @@ from walstream.rmgr.layout import Value
 from walstream.rmgr.program import Describer
 from walstream.rmgr.table import operations_of
 from walstream.rmgr.view import View
+from walstream.wal.layout import XLR_RMGR_INFO_MASK
 from walstream.wal.model import XLogRecord
 
 
@@ -19,13 +20,13 @@ def describer(version: int) -> Describer:
 
 def identify(version: int, rmgr_id: int, info: int) -> str | None:
     """Returns the name of an operation (rm_identify), None where PostgreSQL has none."""
-    op = operations_of(version, rmgr_id).get(info & 0xF0)
+    op = operations_of(version, rmgr_id).get(info & XLR_RMGR_INFO_MASK)
     return None if op is None else op.name
 
 
 def operation_name(version: int, rmgr_id: int, info: int) -> str:
     """Returns what pg_waldump prints as the name: ``UNKNOWN (70)`` where there is none."""
-    return identify(version, rmgr_id, info) or f"UNKNOWN ({info & 0xF0:x})"
+    return identify(version, rmgr_id, info) or f"UNKNOWN ({info & XLR_RMGR_INFO_MASK:x})"
 
 
 def describe(record: XLogRecord, version: int) -> str:
@@ -45,7 +46,7 @@ def fields(record: XLogRecord, version: int) -> dict[str, Value]:
     Raises:
         RecordError: the body is shorter than the operation says.
     """
-    op = operations_of(version, record.rmgr_id).get(record.info & 0xF0)
+    op = operations_of(version, record.rmgr_id).get(record.info & XLR_RMGR_INFO_MASK)
     if op is None:
         return {}
     values = op.layout.unpack(record.main_data)

@@ -6,11 +6,21 @@ from walstream.errors import RecordError
 from walstream.rmgr.layout import Cursor, Layout
 from walstream.rmgr.op import Op
 from walstream.rmgr.view import View
+from walstream.wal.opcodes import (
+    XLOG_GIN_CREATE_PTREE,
+    XLOG_GIN_DELETE_LISTPAGE,
+    XLOG_GIN_DELETE_PAGE,
+    XLOG_GIN_INSERT,
+    XLOG_GIN_INSERT_LISTPAGE,
+    XLOG_GIN_SPLIT,
+    XLOG_GIN_UPDATE_META_PAGE,
+    XLOG_GIN_VACUUM_DATA_LEAF_PAGE,
+    XLOG_GIN_VACUUM_PAGE,
+)
 
 IS_DATA, IS_LEAF, SPLIT_ROOT = 0x01, 0x02, 0x04
 
 INSERT = Layout("flags u16")
-CHILDREN = Layout("flags u16, left_child blockid, right_child blockid")
 SPLIT = Layout("locator locator, rrlink block, left_child block, right_child block, flags u16")
 DELETE_PAGE = Layout("parent_offset u16, right_link block, delete_xid xid")
 _META = (
@@ -87,9 +97,9 @@ def describe_vacuum_leaf(view: View) -> str:
 
 
 OPS = {
-    0x10: (Op(14, "CREATE_PTREE", Layout("size u32")),),
-    0x20: (Op(14, "INSERT", INSERT, describe_insert),),
-    0x30: (
+    XLOG_GIN_CREATE_PTREE: (Op(14, "CREATE_PTREE", Layout("size u32")),),
+    XLOG_GIN_INSERT: (Op(14, "INSERT", INSERT, describe_insert),),
+    XLOG_GIN_SPLIT: (
         Op(
             14,
             "SPLIT",
@@ -97,10 +107,12 @@ OPS = {
             "isrootsplit: {flags&4:T|F} isdata: {flags&1:T|F} isleaf: {flags&2:T|F}",
         ),
     ),
-    0x40: (Op(14, "VACUUM_PAGE"),),
-    0x50: (Op(14, "DELETE_PAGE", DELETE_PAGE),),
-    0x60: (Op(14, "UPDATE_META_PAGE", UPDATE_META),),
-    0x70: (Op(14, "INSERT_LISTPAGE", LIST_PAGE),),
-    0x80: (Op(14, "DELETE_LISTPAGE", DELETE_LIST, "ndeleted: {ndeleted}"),),
-    0x90: (Op(14, "VACUUM_DATA_LEAF_PAGE", Layout(), describe_vacuum_leaf),),
+    XLOG_GIN_VACUUM_PAGE: (Op(14, "VACUUM_PAGE"),),
+    XLOG_GIN_DELETE_PAGE: (Op(14, "DELETE_PAGE", DELETE_PAGE),),
+    XLOG_GIN_UPDATE_META_PAGE: (Op(14, "UPDATE_META_PAGE", UPDATE_META),),
+    XLOG_GIN_INSERT_LISTPAGE: (Op(14, "INSERT_LISTPAGE", LIST_PAGE),),
+    XLOG_GIN_DELETE_LISTPAGE: (Op(14, "DELETE_LISTPAGE", DELETE_LIST, "ndeleted: {ndeleted}"),),
+    XLOG_GIN_VACUUM_DATA_LEAF_PAGE: (
+        Op(14, "VACUUM_DATA_LEAF_PAGE", Layout(), describe_vacuum_leaf),
+    ),
 }

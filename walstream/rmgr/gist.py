@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from walstream.rmgr.layout import Layout
 from walstream.rmgr.op import Op
+from walstream.wal.opcodes import (
+    XLOG_GIST_ASSIGN_LSN,
+    XLOG_GIST_DELETE,
+    XLOG_GIST_PAGE_DELETE,
+    XLOG_GIST_PAGE_REUSE,
+    XLOG_GIST_PAGE_SPLIT,
+    XLOG_GIST_PAGE_UPDATE,
+)
 
 UPDATE = Layout("ntodelete u16, ntoinsert u16")
 DELETE_14 = Layout("latest_removed_xid xid, ntodelete u16")
@@ -18,8 +26,8 @@ _REUSE = "rel {locator}; blk {block}; snapshotConflictHorizon {conflict_horizon}
 _CATALOG = ", isCatalogRel {is_catalog_rel:T|F}"
 
 OPS = {
-    0x00: (Op(14, "PAGE_UPDATE", UPDATE),),
-    0x10: (
+    XLOG_GIST_PAGE_UPDATE: (Op(14, "PAGE_UPDATE", UPDATE),),
+    XLOG_GIST_DELETE: (
         Op(
             14,
             "DELETE",
@@ -29,7 +37,7 @@ OPS = {
         Op(16, "DELETE", DELETE_16, _DELETE),
         Op(17, "DELETE", DELETE_16, _DELETE + _CATALOG),
     ),
-    0x20: (
+    XLOG_GIST_PAGE_REUSE: (
         Op(
             14,
             "PAGE_REUSE",
@@ -39,7 +47,9 @@ OPS = {
         Op(16, "PAGE_REUSE", REUSE_16, _REUSE),
         Op(17, "PAGE_REUSE", REUSE_16, _REUSE + _CATALOG),
     ),
-    0x30: (Op(14, "PAGE_SPLIT", SPLIT, "page_split: splits to {npage} pages"),),
-    0x60: (Op(14, "PAGE_DELETE", PAGE_DELETE, "deleteXid {delete_xid}; downlink {downlink}"),),
-    0x70: (Op(14, "ASSIGN_LSN"),),
+    XLOG_GIST_PAGE_SPLIT: (Op(14, "PAGE_SPLIT", SPLIT, "page_split: splits to {npage} pages"),),
+    XLOG_GIST_PAGE_DELETE: (
+        Op(14, "PAGE_DELETE", PAGE_DELETE, "deleteXid {delete_xid}; downlink {downlink}"),
+    ),
+    XLOG_GIST_ASSIGN_LSN: (Op(14, "ASSIGN_LSN"),),
 }

@@ -4,6 +4,21 @@ from __future__ import annotations
 
 from walstream.rmgr.layout import Layout
 from walstream.rmgr.op import Op
+from walstream.wal.opcodes import (
+    XLOG_HASH_ADD_OVFL_PAGE,
+    XLOG_HASH_DELETE,
+    XLOG_HASH_INIT_BITMAP_PAGE,
+    XLOG_HASH_INIT_META_PAGE,
+    XLOG_HASH_INSERT,
+    XLOG_HASH_MOVE_PAGE_CONTENTS,
+    XLOG_HASH_SPLIT_ALLOCATE_PAGE,
+    XLOG_HASH_SPLIT_CLEANUP,
+    XLOG_HASH_SPLIT_COMPLETE,
+    XLOG_HASH_SPLIT_PAGE,
+    XLOG_HASH_SQUEEZE_PAGE,
+    XLOG_HASH_UPDATE_META_PAGE,
+    XLOG_HASH_VACUUM_ONE_PAGE,
+)
 
 INIT_META = Layout("num_tuples f64, procid oid, fillfactor u16")
 ADD_OVFL = Layout("bmsize u16, bmpage_found bool")
@@ -17,13 +32,17 @@ VACUUM_14 = Layout("latest_removed_xid xid, ntuples i32")
 VACUUM_16 = Layout("conflict_horizon xid, ntuples u16, is_catalog_rel bool, offsets u16[ntuples]")
 
 OPS = {
-    0x00: (
+    XLOG_HASH_INIT_META_PAGE: (
         Op(14, "INIT_META_PAGE", INIT_META, "num_tuples {num_tuples}, fillfactor {fillfactor}"),
     ),
-    0x10: (Op(14, "INIT_BITMAP_PAGE", Layout("bmsize u16"), "bmsize {bmsize}"),),
-    0x20: (Op(14, "INSERT", Layout("off u16"), "off {off}"),),
-    0x30: (Op(14, "ADD_OVFL_PAGE", ADD_OVFL, "bmsize {bmsize}, bmpage_found {bmpage_found:T|F}"),),
-    0x40: (
+    XLOG_HASH_INIT_BITMAP_PAGE: (
+        Op(14, "INIT_BITMAP_PAGE", Layout("bmsize u16"), "bmsize {bmsize}"),
+    ),
+    XLOG_HASH_INSERT: (Op(14, "INSERT", Layout("off u16"), "off {off}"),),
+    XLOG_HASH_ADD_OVFL_PAGE: (
+        Op(14, "ADD_OVFL_PAGE", ADD_OVFL, "bmsize {bmsize}, bmpage_found {bmpage_found:T|F}"),
+    ),
+    XLOG_HASH_SPLIT_ALLOCATE_PAGE: (
         Op(
             14,
             "SPLIT_ALLOCATE_PAGE",
@@ -32,8 +51,8 @@ OPS = {
             "issplitpoint_changed {flags&2:T|F}",
         ),
     ),
-    0x50: (Op(14, "SPLIT_PAGE"),),
-    0x60: (
+    XLOG_HASH_SPLIT_PAGE: (Op(14, "SPLIT_PAGE"),),
+    XLOG_HASH_SPLIT_COMPLETE: (
         Op(
             14,
             "SPLIT_COMPLETE",
@@ -41,8 +60,10 @@ OPS = {
             "old_bucket_flag {old_bucket_flag}, new_bucket_flag {new_bucket_flag}",
         ),
     ),
-    0x70: (Op(14, "MOVE_PAGE_CONTENTS", MOVE, "ntups {ntups}, is_primary {is_primary:T|F}"),),
-    0x80: (
+    XLOG_HASH_MOVE_PAGE_CONTENTS: (
+        Op(14, "MOVE_PAGE_CONTENTS", MOVE, "ntups {ntups}, is_primary {is_primary:T|F}"),
+    ),
+    XLOG_HASH_SQUEEZE_PAGE: (
         Op(
             14,
             "SQUEEZE_PAGE",
@@ -50,7 +71,7 @@ OPS = {
             "prevblkno {prev}, nextblkno {next}, ntups {ntups}, is_primary {is_primary:T|F}",
         ),
     ),
-    0x90: (
+    XLOG_HASH_DELETE: (
         Op(
             14,
             "DELETE",
@@ -58,9 +79,11 @@ OPS = {
             "clear_dead_marking {clear_dead_marking:T|F}, is_primary {is_primary:T|F}",
         ),
     ),
-    0xA0: (Op(14, "SPLIT_CLEANUP"),),
-    0xB0: (Op(14, "UPDATE_META_PAGE", Layout("ntuples f64"), "ntuples {ntuples}"),),
-    0xC0: (
+    XLOG_HASH_SPLIT_CLEANUP: (Op(14, "SPLIT_CLEANUP"),),
+    XLOG_HASH_UPDATE_META_PAGE: (
+        Op(14, "UPDATE_META_PAGE", Layout("ntuples f64"), "ntuples {ntuples}"),
+    ),
+    XLOG_HASH_VACUUM_ONE_PAGE: (
         Op(
             14,
             "VACUUM_ONE_PAGE",

@@ -10,8 +10,17 @@ from walstream.rmgr.layout import Cursor, Layout
 from walstream.rmgr.op import Op
 from walstream.rmgr.standby import describe_invalidations, read_messages
 from walstream.rmgr.view import View
-
-INIT_PAGE = 0x80
+from walstream.wal.opcodes import (
+    XLOG_HEAP_CONFIRM,
+    XLOG_HEAP_DELETE,
+    XLOG_HEAP_HOT_UPDATE,
+    XLOG_HEAP_INIT_PAGE,
+    XLOG_HEAP_INPLACE,
+    XLOG_HEAP_INSERT,
+    XLOG_HEAP_LOCK,
+    XLOG_HEAP_TRUNCATE,
+    XLOG_HEAP_UPDATE,
+)
 
 INSERT = Layout("off u16, flags u8")
 DELETE = Layout("xmax xid, off u16, infobits u8, flags u8")
@@ -62,16 +71,16 @@ def _update(name: str) -> tuple[Op, ...]:
 
 
 _FORMS = {
-    0x00: (
+    XLOG_HEAP_INSERT: (
         Op(14, "INSERT", INSERT, "off {off} flags 0x{flags:02X}"),
         Op(16, "INSERT", INSERT, "off: {off}, flags: 0x{flags:02X}"),
     ),
-    0x10: (
+    XLOG_HEAP_DELETE: (
         Op(14, "DELETE", DELETE, "off {off} flags 0x{flags:02X} {infobits:infobits+}"),
         Op(16, "DELETE", DELETE, _LOCK_16),
     ),
-    0x20: _update("UPDATE"),
-    0x30: (
+    XLOG_HEAP_UPDATE: _update("UPDATE"),
+    XLOG_HEAP_TRUNCATE: (
         Op(14, "TRUNCATE", TRUNCATE, describe_truncate),
         Op(
             16,
@@ -80,12 +89,12 @@ _FORMS = {
             "flags: [{flags:truncate,}], nrelids: {nrelids}, relids: {relids:[]}",
         ),
     ),
-    0x40: _update("HOT_UPDATE"),
-    0x50: (
+    XLOG_HEAP_HOT_UPDATE: _update("HOT_UPDATE"),
+    XLOG_HEAP_CONFIRM: (
         Op(14, "HEAP_CONFIRM", CONFIRM, "off {off}"),
         Op(16, "HEAP_CONFIRM", CONFIRM, "off: {off}"),
     ),
-    0x60: (
+    XLOG_HEAP_LOCK: (
         Op(
             14,
             "LOCK",
@@ -94,14 +103,18 @@ _FORMS = {
         ),
         Op(16, "LOCK", LOCK, _LOCK_16),
     ),
-    0x70: (
+    XLOG_HEAP_INPLACE: (
         Op(14, "INPLACE", CONFIRM, "off {off}"),
         Op(16, "INPLACE", CONFIRM, "off: {off}"),
         Op(18, "INPLACE", INPLACE_18, describe_inplace),
     ),
 }
-_WITH_INIT = {0x00: "INSERT+INIT", 0x20: "UPDATE+INIT", 0x40: "HOT_UPDATE+INIT"}
+_WITH_INIT = {
+    XLOG_HEAP_INSERT: "INSERT+INIT",
+    XLOG_HEAP_UPDATE: "UPDATE+INIT",
+    XLOG_HEAP_HOT_UPDATE: "HOT_UPDATE+INIT",
+}
 OPS = _FORMS | {
-    code | INIT_PAGE: tuple(form._replace(name=_WITH_INIT.get(code)) for form in forms)
+    code | XLOG_HEAP_INIT_PAGE: tuple(form._replace(name=_WITH_INIT.get(code)) for form in forms)
     for code, forms in _FORMS.items()
 }

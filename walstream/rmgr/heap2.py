@@ -11,8 +11,17 @@ from walstream.rmgr.arrays import numbers_text, redirects_text
 from walstream.rmgr.layout import Cursor, Layout, Value
 from walstream.rmgr.op import Op
 from walstream.rmgr.view import View
-
-INIT_PAGE = 0x80
+from walstream.wal.opcodes import (
+    XLOG_HEAP2_FREEZE_PAGE,
+    XLOG_HEAP2_LOCK_UPDATED,
+    XLOG_HEAP2_MULTI_INSERT,
+    XLOG_HEAP2_NEW_CID,
+    XLOG_HEAP2_PRUNE,
+    XLOG_HEAP2_REWRITE,
+    XLOG_HEAP2_VACUUM,
+    XLOG_HEAP2_VISIBLE,
+    XLOG_HEAP_INIT_PAGE,
+)
 
 HAS_CONFLICT_HORIZON = 1 << 3
 HAS_FREEZE_PLANS = 1 << 4
@@ -180,8 +189,8 @@ _LOCK_16 = "xmax: {xmax}, off: {off}, infobits: [{infobits:infobits,}], flags: 0
 _HORIZON = "snapshotConflictHorizon: {conflict_horizon}"
 
 _FORMS = {
-    0x00: (Op(14, "REWRITE", REWRITE),),
-    0x10: (
+    XLOG_HEAP2_REWRITE: (Op(14, "REWRITE", REWRITE),),
+    XLOG_HEAP2_PRUNE: (
         Op(
             14,
             "PRUNE",
@@ -192,21 +201,21 @@ _FORMS = {
         Op(16, "PRUNE", PRUNE_16, describe_prune_16, prune_fields_14),
         _prune("PRUNE_ON_ACCESS"),
     ),
-    0x20: (
+    XLOG_HEAP2_VACUUM: (
         Op(14, "VACUUM", VACUUM, "nunused {nunused}", vacuum_fields),
         Op(16, "VACUUM", VACUUM, describe_vacuum_16, vacuum_fields),
         _prune("PRUNE_VACUUM_SCAN"),
     ),
-    0x30: (
+    XLOG_HEAP2_FREEZE_PAGE: (
         Op(14, "FREEZE_PAGE", FREEZE_14, "cutoff xid {cutoff_xid} ntuples {ntuples}"),
         Op(16, "FREEZE_PAGE", FREEZE_16, describe_freeze_16, freeze_fields_16),
         _prune("PRUNE_VACUUM_CLEANUP"),
     ),
-    0x40: (
+    XLOG_HEAP2_VISIBLE: (
         Op(14, "VISIBLE", VISIBLE_14, "cutoff xid {cutoff_xid} flags 0x{flags:02X}"),
         Op(16, "VISIBLE", VISIBLE_16, _HORIZON + ", flags: 0x{flags:02X}"),
     ),
-    0x50: (
+    XLOG_HEAP2_MULTI_INSERT: (
         Op(14, "MULTI_INSERT", MULTI_INSERT, "{ntuples} tuples flags 0x{flags:02X}"),
         Op(
             16,
@@ -215,7 +224,7 @@ _FORMS = {
             "ntuples: {ntuples}, flags: 0x{flags:02X}{:block0}, offsets: {offsets:[]}",
         ),
     ),
-    0x60: (
+    XLOG_HEAP2_LOCK_UPDATED: (
         Op(
             14,
             "LOCK_UPDATED",
@@ -224,7 +233,7 @@ _FORMS = {
         ),
         Op(16, "LOCK_UPDATED", LOCK_UPDATED, _LOCK_16),
     ),
-    0x70: (
+    XLOG_HEAP2_NEW_CID: (
         Op(
             14,
             "NEW_CID",
@@ -247,8 +256,8 @@ _INIT = (
 OPS = (
     _FORMS
     | {
-        code | INIT_PAGE: tuple(form._replace(name=None) for form in forms)
+        code | XLOG_HEAP_INIT_PAGE: tuple(form._replace(name=None) for form in forms)
         for code, forms in _FORMS.items()
     }
-    | {0x50 | INIT_PAGE: _INIT}
+    | {XLOG_HEAP2_MULTI_INSERT | XLOG_HEAP_INIT_PAGE: _INIT}
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from walstream.rmgr.layout import Cursor, Layout
 from walstream.rmgr.op import Op
 from walstream.rmgr.view import View
+from walstream.wal.opcodes import XLOG_LOGICAL_MESSAGE
 
 MESSAGE = Layout(
     "db_oid oid, transactional bool, prefix_size u64, message_size u64, content byte[*]"
@@ -24,4 +25,4 @@ def describe(view: View) -> str:
     return f'{kind}, prefix "{prefix}"; payload ({message_size} bytes): {payload}'
 
 
-OPS = {0x00: (Op(14, "MESSAGE", MESSAGE, describe),)}
+OPS = {XLOG_LOGICAL_MESSAGE: (Op(14, "MESSAGE", MESSAGE, describe),)}

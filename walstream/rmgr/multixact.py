@@ -5,6 +5,12 @@ from __future__ import annotations
 from walstream.rmgr.layout import Cursor, Layout
 from walstream.rmgr.op import Op
 from walstream.rmgr.view import View
+from walstream.wal.opcodes import (
+    XLOG_MULTIXACT_CREATE_ID,
+    XLOG_MULTIXACT_TRUNCATE_ID,
+    XLOG_MULTIXACT_ZERO_MEM_PAGE,
+    XLOG_MULTIXACT_ZERO_OFF_PAGE,
+)
 
 STATUSES = ("keysh", "sh", "fornokeyupd", "forupd", "nokeyupd", "upd")
 
@@ -27,16 +33,16 @@ def describe_create(view: View) -> str:
 
 
 OPS = {
-    0x00: (
+    XLOG_MULTIXACT_ZERO_OFF_PAGE: (
         Op(14, "ZERO_OFF_PAGE", Layout("page i32"), "{page}"),
         Op(17, "ZERO_OFF_PAGE", Layout("page i64"), "{page}"),
     ),
-    0x10: (
+    XLOG_MULTIXACT_ZERO_MEM_PAGE: (
         Op(14, "ZERO_MEM_PAGE", Layout("page i32"), "{page}"),
         Op(17, "ZERO_MEM_PAGE", Layout("page i64"), "{page}"),
     ),
-    0x20: (Op(14, "CREATE_ID", CREATED, describe_create),),
-    0x30: (
+    XLOG_MULTIXACT_CREATE_ID: (Op(14, "CREATE_ID", CREATED, describe_create),),
+    XLOG_MULTIXACT_TRUNCATE_ID: (
         Op(
             14,
             "TRUNCATE_ID",

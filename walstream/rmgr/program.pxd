@@ -1,6 +1,14 @@
 cimport cython
+from walstream.rmgr.instructions cimport (
+    ARRAY, BITS, BLOCK_NUMBER, CALL, CALL_END, CHOICE, DOUBLE, END, FULLXID, HEX2, LITERAL,
+    LOCATOR, LSN, NAME, NEEDS_DATA, PRUNE, SIGNED, TEXT, TID, TIME, UNSIGNED, WIDTH)
 from walstream.rmgr.text cimport Text
 from walstream.wal.buffer cimport byte, bytes_of, ints_of, u8, u16, u32, u64, uint32, uint64
+from walstream.wal.bufpage cimport block_at
+from walstream.wal.layout cimport RM_MAX_BUILTIN_ID, RM_XACT_ID
+from walstream.wal.opcodes cimport (
+    XLHP_HAS_CONFLICT_HORIZON, XLHP_HAS_DEAD_ITEMS, XLHP_HAS_FREEZE_PLANS,
+    XLHP_HAS_NOW_UNUSED_ITEMS, XLHP_HAS_REDIRECTIONS, XLHP_IS_CATALOG_REL)
 from walstream.wal.record cimport RecordReader
 
 cdef int NONE, UNMET

@@ -15,7 +15,7 @@ from walstream.errors import RecordError
 from walstream.rmgr.arrays import format_double
 from walstream.rmgr.clock import second_text
 from walstream.rmgr.table import MODULES, operations_of
-from walstream.rmgr.template import CALL, CALL_END, WIDTH, Pool, compile_template
+from walstream.rmgr.template import Pool, compile_template
 from walstream.rmgr.text import Text
 from walstream.rmgr.view import View
 from walstream.wal.model import POSTGRES_EPOCH_S
@@ -26,7 +26,41 @@ if TYPE_CHECKING:
 
     from walstream.wal.buffer import Bytes
 if not cython.compiled:
+    from walstream.rmgr.instructions import (
+        ARRAY,
+        BITS,
+        BLOCK_NUMBER,
+        CALL,
+        CALL_END,
+        CHOICE,
+        DOUBLE,
+        END,
+        FULLXID,
+        HEX2,
+        LITERAL,
+        LOCATOR,
+        LSN,
+        NAME,
+        NEEDS_DATA,
+        PRUNE,
+        SIGNED,
+        TEXT,
+        TID,
+        TIME,
+        UNSIGNED,
+        WIDTH,
+    )
     from walstream.wal.buffer import bytes_of, ints_of, u8, u16, u32, u64
+    from walstream.wal.bufpage import block_at
+    from walstream.wal.layout import RM_MAX_BUILTIN_ID, RM_XACT_ID
+    from walstream.wal.opcodes import (
+        XLHP_HAS_CONFLICT_HORIZON,
+        XLHP_HAS_DEAD_ITEMS,
+        XLHP_HAS_FREEZE_PLANS,
+        XLHP_HAS_NOW_UNUSED_ITEMS,
+        XLHP_HAS_REDIRECTIONS,
+        XLHP_IS_CATALOG_REL,
+    )
 
 NONE = -1
 UNMET = -2
@@ -62,7 +96,7 @@ class Describer:
         time_alone = 0
         if self.fields:
             from walstream.rmgr.jsonfields import fields_text
-        if rmgr_id == 1:
+        if rmgr_id == RM_XACT_ID:
             # Most commits tell their time and nothing more.
             from walstream.rmgr.xact import HAS_DBINFO, describe_end
 
@@ -111,9 +145,9 @@ class Describer:
                 body shorter than its fixed part.
         """
         rmgr = reader.rmgr
-        if rmgr >= 22 and self.fields:
+        if rmgr > RM_MAX_BUILTIN_ID and self.fields:
             return 0
-        if rmgr >= 22:
+        if rmgr > RM_MAX_BUILTIN_ID:
             out.put_bytes(b"rmid: ")
             return out.put_unsigned(rmgr, 0)
         pc = self.start[rmgr * 16 + (reader.info >> 4)]
@@ -129,81 +163,83 @@ class Describer:
                 f"record body too short: expected at least {self.code[pc]} bytes, "
                 f"got {reader.main_length}"
             )
-        pc += 6
-        while self.code[pc] != 0:
+        pc += WIDTH
+        while self.code[pc] != END:
             what = self.code[pc]
             place = main + self.code[pc + 1]
             a = self.code[pc + 2]
             b = self.code[pc + 3]
-            if what == 1:  # LITERAL
+            if what == LITERAL:
                 out.put(self.literals, a, b)
-            elif what == 2:  # UNSIGNED of a bytes
+            elif what == UNSIGNED:
                 out.put_unsigned(self.number(p, place, a), 0)
-            elif what == 3:  # SIGNED of a bytes
+            elif what == SIGNED:
                 out.put_signed(self.integer(p, place, a))
-            elif what == 4:  # HEX2
+            elif what == HEX2:
                 out.put_hex(u8(p, place), 2)
-            elif what == 5:  # LSN
+            elif what == LSN:
                 out.put_lsn(u64(p, place), 1)
-            elif what == 6:  # FULLXID
+            elif what == FULLXID:
                 out.put_unsigned(u32(p, place + 4), 0)
                 out.put_byte(58)
                 out.put_unsigned(u32(p, place), 0)
-            elif what == 7:  # LOCATOR
+            elif what == LOCATOR:
                 out.put_unsigned(u32(p, place), 0)
                 out.put_byte(47)
                 out.put_unsigned(u32(p, place + 4), 0)
                 out.put_byte(47)
                 out.put_unsigned(u32(p, place + 8), 0)
-            elif what == 8:  # TID
-                out.put_unsigned(u16(p, place) << 16 | u16(p, place + 2), 0)
+            elif what == TID:
+                out.put_unsigned(block_at(p, place), 0)
                 out.put_byte(47)
                 out.put_unsigned(u16(p, place + 4), 0)
-            elif what == 9:  # TIME
+            elif what == TIME:
                 self.put_time(self.integer(p, place, 8), out)
-            elif what == 10:  # CHOICE by the bits a, then two literals
+            elif what == CHOICE:
                 if u8(p, place) & a:
-                    out.put(self.literals, self.code[pc + 8], self.code[pc + 9])
+                    out.put(self.literals, self.code[pc + WIDTH + 2], self.code[pc + WIDTH + 3])
                 else:
-                    out.put(self.literals, self.code[pc + 14], self.code[pc + 15])
-                pc += 12
-            elif what == 11:  # BITS: a names follow; b: joined by commas
-                self.put_bits(u8(p, place), pc + 6, a, b, out)
-                pc += 6 * a
-            elif what == 12:  # ARRAY of items of a bytes, counted at b
+                    out.put(
+                        self.literals, self.code[pc + 2 * WIDTH + 2], self.code[pc + 2 * WIDTH + 3]
+                    )
+                pc += 2 * WIDTH
+            elif what == BITS:
+                self.put_bits(u8(p, place), pc + WIDTH, a, b, out)
+                pc += WIDTH * a
+            elif what == ARRAY:
                 count = self.number(p, main + b, self.code[pc + 4])
                 if count * a > end - place:
                     raise RecordError(f"record body too short: {count} items of {a} bytes")
                 self.put_array(p, place, a, count, out)
-            elif what == 13:  # TEXT up to a NUL or the end
+            elif what == TEXT:
                 count = 0
                 while place + count < end and u8(p, place + count) != 0:
                     count += 1
                 out.put(p, place, count)
-            elif what == 14:  # DOUBLE
+            elif what == DOUBLE:
                 self.put_double(p, place, out)
-            elif what == 15:  # NEEDS_DATA of block 0 for the rest
+            elif what == NEEDS_DATA:
                 if not self.has_data(reader):
                     return 0
-            elif what == 16:  # CALL of a Python function
+            elif what == CALL:
                 self.call(reader, p, at, a, out)
-            elif what == 17:  # NAME of a value below a, or the last of the literals
+            elif what == NAME:
                 count = u32(p, place)
                 if count >= cython.cast(cython.uint, a):
                     count = a
-                b = pc + 6 + 6 * count
+                b = pc + WIDTH * (count + 1)
                 out.put(self.literals, self.code[b + 2], self.code[b + 3])
-                pc += 6 * (a + 1)
-            elif what == 18:  # PRUNE
+                pc += WIDTH * (a + 1)
+            elif what == PRUNE:
                 self.put_prune(reader, p, out)
-            elif what == 19:  # CALL_END: with nothing but b in xinfo only the time is told
+            elif what == CALL_END:
                 if reader.main_length >= 20 and u32(p, main + 8) == cython.cast(cython.uint, b):
                     self.put_time(self.integer(p, main, 8), out)
                 else:
                     self.call(reader, p, at, a, out)
-            elif what == 20:  # BLOCK_NUMBER in two halves
-                out.put_unsigned(u16(p, place) << 16 | u16(p, place + 2), 0)
-            pc += 6
+            elif what == BLOCK_NUMBER:
+                out.put_unsigned(block_at(p, place), 0)
+            pc += WIDTH
         return 0
 
     def number(self, p: Bytes, at: int, size: int) -> int:
@@ -238,7 +274,7 @@ class Describer:
                     out.put_byte(44)
                     out.put_byte(32)
                 some = True
-                out.put(self.literals, self.code[pc + 6 * i + 2], self.code[pc + 6 * i + 3])
+                out.put(self.literals, self.code[pc + WIDTH * i + 2], self.code[pc + WIDTH * i + 3])
                 if not commas:
                     out.put_byte(32)
         return 0
@@ -247,12 +283,12 @@ class Describer:
         """Appends all of a PRUNE of 17 and later but the name; see ``heap2.PruneItems``."""
         at = reader.main_at
         flags = u8(p, at + 1)
-        if flags & 8:
+        if flags & XLHP_HAS_CONFLICT_HORIZON:
             if reader.main_length < 6:
                 raise RecordError("record body too short: no conflict horizon")
             out.put_bytes(b"snapshotConflictHorizon: ")
             out.put_unsigned(u32(p, at + 2), 0)
-        if flags & 2:
+        if flags & XLHP_IS_CATALOG_REL:
             out.put_bytes(b", isCatalogRel: T")
         else:
             out.put_bytes(b", isCatalogRel: F")
@@ -262,19 +298,19 @@ class Describer:
         end = at + reader.data_length[0]
         plans = redirects = dead = unused = 0
         plans_at = redirects_at = dead_at = unused_at = at
-        if flags & 16:
+        if flags & XLHP_HAS_FREEZE_PLANS:
             plans = self.sub_count(p, at, end)
             plans_at = at + 4
             at = plans_at + 12 * plans
-        if flags & 32:
+        if flags & XLHP_HAS_REDIRECTIONS:
             redirects = self.sub_count(p, at, end)
             redirects_at = at + 2
             at = redirects_at + 4 * redirects
-        if flags & 64:
+        if flags & XLHP_HAS_DEAD_ITEMS:
             dead = self.sub_count(p, at, end)
             dead_at = at + 2
             at = dead_at + 2 * dead
-        if flags & 128:
+        if flags & XLHP_HAS_NOW_UNUSED_ITEMS:
             unused = self.sub_count(p, at, end)
             unused_at = at + 2
             at = unused_at + 2 * unused

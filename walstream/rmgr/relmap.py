@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from walstream.rmgr.layout import Layout
 from walstream.rmgr.op import Op
+from walstream.wal.opcodes import XLOG_RELMAP_UPDATE
 
 UPDATE = Layout("db_oid oid, spc_oid oid, nbytes i32, data byte[nbytes]")
 OPS = {
-    0x00: (Op(14, "UPDATE", UPDATE, "database {db_oid} tablespace {spc_oid} size {nbytes}"),),
+    XLOG_RELMAP_UPDATE: (
+        Op(14, "UPDATE", UPDATE, "database {db_oid} tablespace {spc_oid} size {nbytes}"),
+    ),
 }

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from walstream.rmgr.layout import Layout
 from walstream.rmgr.op import Op
+from walstream.wal.opcodes import XLOG_SEQ_LOG
 
 OPS = {
-    0x00: (Op(14, "LOG", Layout("locator locator, tuple byte[*]"), "rel {locator}"),),
+    XLOG_SEQ_LOG: (Op(14, "LOG", Layout("locator locator, tuple byte[*]"), "rel {locator}"),),
 }

@@ -4,6 +4,16 @@ from __future__ import annotations
 
 from walstream.rmgr.layout import Layout
 from walstream.rmgr.op import Op
+from walstream.wal.opcodes import (
+    XLOG_SPGIST_ADD_LEAF,
+    XLOG_SPGIST_ADD_NODE,
+    XLOG_SPGIST_MOVE_LEAFS,
+    XLOG_SPGIST_PICKSPLIT,
+    XLOG_SPGIST_SPLIT_TUPLE,
+    XLOG_SPGIST_VACUUM_LEAF,
+    XLOG_SPGIST_VACUUM_REDIRECT,
+    XLOG_SPGIST_VACUUM_ROOT,
+)
 
 ADD_LEAF = Layout(
     "new_page bool, stores_nulls bool, leaf_off u16, head_off u16, parent_off u16, node_i u16"
@@ -39,7 +49,7 @@ _REDIRECT = "ntoplaceholder: {ntoplaceholder}, firstplaceholder: {first_placehol
 _REDIRECT_16 = _REDIRECT + "snapshotConflictHorizon: {conflict_horizon}"
 
 OPS = {
-    0x10: (
+    XLOG_SPGIST_ADD_LEAF: (
         Op(
             14,
             "ADD_LEAF",
@@ -48,7 +58,7 @@ OPS = {
             "{new_page: (newpage)|}{stores_nulls: (nulls)|}",
         ),
     ),
-    0x20: (
+    XLOG_SPGIST_MOVE_LEAFS: (
         Op(
             14,
             "MOVE_LEAFS",
@@ -57,7 +67,7 @@ OPS = {
             "{new_page: (newpage)|}{replace_dead: (replacedead)|}{stores_nulls: (nulls)|}",
         ),
     ),
-    0x30: (
+    XLOG_SPGIST_ADD_NODE: (
         Op(
             14,
             "ADD_NODE",
@@ -66,7 +76,7 @@ OPS = {
             "nodeI: {node_i}{new_page: (newpage)|}",
         ),
     ),
-    0x40: (
+    XLOG_SPGIST_SPLIT_TUPLE: (
         Op(
             14,
             "SPLIT_TUPLE",
@@ -75,7 +85,7 @@ OPS = {
             "{new_page: (newpage)|}{postfix_block_same: (same)|}",
         ),
     ),
-    0x50: (
+    XLOG_SPGIST_PICKSPLIT: (
         Op(
             14,
             "PICKSPLIT",
@@ -85,7 +95,7 @@ OPS = {
             "{stores_nulls: (nulls)|}{is_root_split: (isRootSplit)|}",
         ),
     ),
-    0x60: (
+    XLOG_SPGIST_VACUUM_LEAF: (
         Op(
             14,
             "VACUUM_LEAF",
@@ -93,8 +103,8 @@ OPS = {
             "ndead: {ndead}, nplaceholder: {nplaceholder}, nmove: {nmove}, nchain: {nchain}",
         ),
     ),
-    0x70: (Op(14, "VACUUM_ROOT", VACUUM_ROOT, "ndelete: {ndelete}"),),
-    0x80: (
+    XLOG_SPGIST_VACUUM_ROOT: (Op(14, "VACUUM_ROOT", VACUUM_ROOT, "ndelete: {ndelete}"),),
+    XLOG_SPGIST_VACUUM_REDIRECT: (
         Op(
             14,
             "VACUUM_REDIRECT",

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from walstream.rmgr.layout import Cursor, Layout
 from walstream.rmgr.op import Op
 from walstream.rmgr.view import View
+from walstream.wal.opcodes import XLOG_INVALIDATIONS, XLOG_RUNNING_XACTS, XLOG_STANDBY_LOCK
 
 _MESSAGE = struct.Struct("<b3xII4x")
 
@@ -107,7 +108,7 @@ def describe_standby_invalidations(view: View) -> str:
 
 
 OPS = {
-    0x00: (Op(14, "LOCK", LOCKS, describe_locks),),
-    0x10: (Op(14, "RUNNING_XACTS", RUNNING, describe_running),),
-    0x20: (Op(14, "INVALIDATIONS", INVALS, describe_standby_invalidations),),
+    XLOG_STANDBY_LOCK: (Op(14, "LOCK", LOCKS, describe_locks),),
+    XLOG_RUNNING_XACTS: (Op(14, "RUNNING_XACTS", RUNNING, describe_running),),
+    XLOG_INVALIDATIONS: (Op(14, "INVALIDATIONS", INVALS, describe_standby_invalidations),),
 }

@@ -8,20 +8,18 @@ from walstream.errors import RecordError
 from walstream.rmgr.layout import Cursor, Layout
 from walstream.rmgr.op import Op
 from walstream.rmgr.view import View
+from walstream.wal import opcodes
+from walstream.wal.layout import XLR_RMGR_INFO_MASK
 from walstream.wal.model import RelFileLocator
 from walstream.wal.relpath import FORK_SUFFIXES, relation_file
+from walstream.wal.versions import ROWS
 
 # TABLESPACE_VERSION_DIRECTORY: major version and catalog version
-VERSION_DIRECTORIES = {
-    14: "PG_14_202107181",
-    15: "PG_15_202209061",
-    16: "PG_16_202307071",
-    17: "PG_17_202406281",
-    18: "PG_18_202506291",
-}
+VERSION_DIRECTORIES = {row.major: f"PG_{row.major}_{row.catalog_version}" for row in ROWS}
 
-CREATE, TRUNCATE = 0x10, 0x20
-TRUNCATE_HEAP, TRUNCATE_VM, TRUNCATE_FSM = 0x01, 0x02, 0x04
+TRUNCATE_HEAP = opcodes.SMGR_TRUNCATE_HEAP
+TRUNCATE_VM = opcodes.SMGR_TRUNCATE_VM
+TRUNCATE_FSM = opcodes.SMGR_TRUNCATE_FSM
 
 
 class StorageCreate(NamedTuple):
@@ -50,9 +48,9 @@ def parse_storage(main_data: bytes, info: int) -> StorageCreate | StorageTruncat
         RecordError: the body is too short.
     """
     cursor = Cursor(main_data)
-    if info & 0xF0 == CREATE:
+    if info & XLR_RMGR_INFO_MASK == opcodes.XLOG_SMGR_CREATE:
         return StorageCreate(cursor.locators(1)[0], cursor.integer("i32"))
-    if info & 0xF0 == TRUNCATE:
+    if info & XLR_RMGR_INFO_MASK == opcodes.XLOG_SMGR_TRUNCATE:
         blocks = cursor.integer()
         return StorageTruncate(cursor.locators(1)[0], blocks, cursor.integer("i32"))
     return None
@@ -75,6 +73,8 @@ def describe(view: View) -> str:
 
 
 OPS = {
-    CREATE: (Op(14, "CREATE", Layout("locator locator, fork i32"), describe),),
-    TRUNCATE: (Op(14, "TRUNCATE", Layout("blocks block, locator locator, flags i32"), describe),),
+    opcodes.XLOG_SMGR_CREATE: (Op(14, "CREATE", Layout("locator locator, fork i32"), describe),),
+    opcodes.XLOG_SMGR_TRUNCATE: (
+        Op(14, "TRUNCATE", Layout("blocks block, locator locator, flags i32"), describe),
+    ),
 }

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from walstream.rmgr.layout import Cursor, Layout
 from walstream.rmgr.op import Op
+from walstream.wal.layout import XLR_RMGR_INFO_MASK
+from walstream.wal.opcodes import XLOG_TBLSPC_CREATE, XLOG_TBLSPC_DROP
 
 
 class TablespaceCreate(NamedTuple):
@@ -28,14 +30,14 @@ def parse_tablespace(main_data: bytes, info: int) -> TablespaceCreate | Tablespa
         RecordError: the body is too short.
     """
     cursor = Cursor(main_data)
-    if info & 0xF0 == 0x00:
+    if info & XLR_RMGR_INFO_MASK == XLOG_TBLSPC_CREATE:
         return TablespaceCreate(cursor.integer(), cursor.text())
-    if info & 0xF0 == 0x10:
+    if info & XLR_RMGR_INFO_MASK == XLOG_TBLSPC_DROP:
         return TablespaceDrop(cursor.integer())
     return None
 
 
 OPS = {
-    0x00: (Op(14, "CREATE", Layout("spc_oid oid, path text"), '{spc_oid} "{path}"'),),
-    0x10: (Op(14, "DROP", Layout("spc_oid oid"), "{spc_oid}"),),
+    XLOG_TBLSPC_CREATE: (Op(14, "CREATE", Layout("spc_oid oid, path text"), '{spc_oid} "{path}"'),),
+    XLOG_TBLSPC_DROP: (Op(14, "DROP", Layout("spc_oid oid"), "{spc_oid}"),),
 }

@@ -1,20 +1,35 @@
 """Compiles the templates of operations (op.py) into the instructions that program.py runs.
 
-An instruction is six integers: what to do, where in the main data, and four arguments. The
-numbers are those of ``Describer.describe``.
+What they are is in ``instructions.py``.
 """
 
 from __future__ import annotations
 
 import re
 
+from walstream.rmgr.instructions import (
+    ARRAY,
+    BITS,
+    BLOCK_NUMBER,
+    CHOICE,
+    DOUBLE,
+    END,
+    FULLXID,
+    HEX2,
+    LITERAL,
+    LOCATOR,
+    LSN,
+    NAME,
+    NEEDS_DATA,
+    PRUNE,
+    SIGNED,
+    TEXT,
+    TID,
+    TIME,
+    UNSIGNED,
+)
 from walstream.rmgr.layout import KINDS, Field, Layout
 from walstream.rmgr.op import BIT_NAMES, VALUE_NAMES
-
-END, LITERAL, UNSIGNED, SIGNED, HEX2, LSN, FULLXID, LOCATOR, TID, TIME = range(10)
-CHOICE, BITS, ARRAY, TEXT, DOUBLE, NEEDS_DATA, CALL, NAME, PRUNE, CALL_END = range(10, 20)
-BLOCK_NUMBER = 20
-WIDTH = 6
 
 Instruction = tuple[int, int, int, int, int, int]
 

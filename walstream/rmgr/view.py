@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from walstream.errors import RecordError
 from walstream.rmgr.layout import Layout, Value
+from walstream.wal.layout import BKPBLOCK_HAS_IMAGE
 from walstream.wal.record import RecordReader
 
 
@@ -57,7 +58,7 @@ class View:
     def image_note(self, block_id: int) -> str | None:
         """Returns the words for a full-page image, None where the block has none."""
         block = self.block(block_id)
-        if block is None or not block[6] & 0x10:
+        if block is None or not block[6] & BKPBLOCK_HAS_IMAGE:
             return None
         return " (full page image)" if block[14] else " (full page image, for WAL verification)"
 

@@ -10,13 +10,19 @@ from walstream.rmgr.op import Op
 from walstream.rmgr.standby import Message, describe_invalidations, read_messages
 from walstream.rmgr.storage import path_of
 from walstream.rmgr.view import View
+from walstream.wal import opcodes
 from walstream.wal.model import RelFileLocator, format_lsn
 
-OP_MASK = 0x70
-COMMIT, PREPARE, ABORT, COMMIT_PREPARED, ABORT_PREPARED = 0x00, 0x10, 0x20, 0x30, 0x40
-ASSIGNMENT, INVALIDATIONS = 0x50, 0x60
+OP_MASK = opcodes.XLOG_XACT_OPMASK
+COMMIT = opcodes.XLOG_XACT_COMMIT
+PREPARE = opcodes.XLOG_XACT_PREPARE
+ABORT = opcodes.XLOG_XACT_ABORT
+COMMIT_PREPARED = opcodes.XLOG_XACT_COMMIT_PREPARED
+ABORT_PREPARED = opcodes.XLOG_XACT_ABORT_PREPARED
+ASSIGNMENT = opcodes.XLOG_XACT_ASSIGNMENT
+INVALIDATIONS = opcodes.XLOG_XACT_INVALIDATIONS
 ENDS = (COMMIT, ABORT, COMMIT_PREPARED, ABORT_PREPARED)
-HAS_INFO = 0x80
+HAS_INFO = opcodes.XLOG_XACT_HAS_INFO
 
 HAS_DBINFO = 1 << 0
 HAS_SUBXACTS = 1 << 1

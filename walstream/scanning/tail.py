@@ -21,10 +21,10 @@ from walstream.errors import WalError
 from walstream.scanning.ending import Ending, EndKind
 from walstream.segments.files import read_some
 from walstream.segments.source import PIECE, SegmentSource
-from walstream.wal.layout import MAGIC_OF_VERSION, PAGE_MAGICS
 from walstream.wal.model import format_lsn
 from walstream.wal.reason import Reason
 from walstream.wal.scan import WalScanner
+from walstream.wal.versions import MAGIC_OF_VERSION, PAGE_MAGICS
 
 PAGE = 8192
 # A longer record is not put together only to tell an old page from a damaged one.

@@ -13,12 +13,8 @@ from __future__ import annotations
 from struct import Struct
 from typing import NamedTuple
 
-from walstream.wal.layout import (
-    LONG_PAGE_HEADER,
-    PAGE_MAGICS,
-    SHORT_PAGE_HEADER,
-    XLP_LONG_HEADER,
-)
+from walstream.wal.layout import XLP_LONG_HEADER, SizeOfXLogLongPHD, SizeOfXLogShortPHD
+from walstream.wal.versions import PAGE_MAGICS
 
 SHORT = Struct("<HHIQI4x")
 LONG = Struct("<HHIQI4xQII")
@@ -48,14 +44,14 @@ class LongHeader(NamedTuple):
 
 def read_page_header(data: bytes, at: int = 0) -> PageHeader | None:
     """Returns what stands where a page's header should, None where there are not as many bytes."""
-    if len(data) - at < SHORT_PAGE_HEADER:
+    if len(data) - at < SizeOfXLogShortPHD:
         return None
     return PageHeader(*SHORT.unpack_from(data, at))
 
 
 def read_long_header(data: bytes) -> LongHeader | None:
     """Returns the long page header at the start of a segment, None where there is none."""
-    if len(data) < LONG_PAGE_HEADER:
+    if len(data) < SizeOfXLogLongPHD:
         return None
     magic, info, *rest = LONG.unpack_from(data)
     if magic not in PAGE_MAGICS or not info & XLP_LONG_HEADER:
@@ -68,4 +64,4 @@ def stated_segment_size(data: bytes) -> int:
 
     Whatever else the page says: that is for whoever reads it to check. 0 where it is too short.
     """
-    return int(LONG.unpack_from(data)[6]) if len(data) >= LONG_PAGE_HEADER else 0
+    return int(LONG.unpack_from(data)[6]) if len(data) >= SizeOfXLogLongPHD else 0

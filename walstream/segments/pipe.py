@@ -7,8 +7,9 @@ from typing import IO, NamedTuple
 from walstream.errors import PageHeaderError
 from walstream.segments.files import read_some
 from walstream.segments.header import read_page_header, stated_segment_size
-from walstream.wal.layout import LONG_PAGE_HEADER, PAGE_MAGICS, XLOG_BLCKSZ, XLP_LONG_HEADER
+from walstream.wal.layout import XLOG_BLCKSZ, XLP_LONG_HEADER, SizeOfXLogLongPHD
 from walstream.wal.segment import is_valid_segment_size
+from walstream.wal.versions import PAGE_MAGICS
 
 
 class PipeHead(NamedTuple):
@@ -25,7 +26,7 @@ def read_pipe_head(stream: IO[bytes]) -> PipeHead:
     Raises:
         PageHeaderError: the bytes do not begin with a WAL page.
     """
-    data = read_some(stream, LONG_PAGE_HEADER, "standard input")
+    data = read_some(stream, SizeOfXLogLongPHD, "standard input")
     header = read_page_header(data)
     if header is None:
         raise PageHeaderError(

@@ -23,15 +23,15 @@ from walstream.segments.files import DirectoryFiles, read_error, read_file
 from walstream.segments.names import SegmentName, history_file_name
 from walstream.segments.source import SegmentSource
 from walstream.wal.layout import (
-    LONG_PAGE_HEADER,
-    RECORD_CRC_OFFSET,
-    RECORD_HEADER,
-    SHORT_PAGE_HEADER,
     XLOG_BLCKSZ,
-    XLOG_RECORD_MAX_SIZE,
+    SizeOfXLogLongPHD,
+    SizeOfXLogRecord,
+    SizeOfXLogShortPHD,
+    xl_crc,
 )
 from walstream.wal.model import format_lsn
 from walstream.wal.timeline import TimelineHistory
+from walstream.wal.versions import XLOG_RECORD_MAX_SIZE
 
 OPEN_FILES = 64
 # Unpacked segments that are kept, in bytes on disk; at least one is.
@@ -311,9 +311,9 @@ class SegmentReader:
         page_left = XLOG_BLCKSZ - start_lsn % XLOG_BLCKSZ
         first = self.read(start_lsn, min(page_left, 512))
         total = int.from_bytes(first[:4], "little")
-        if not RECORD_HEADER <= total <= XLOG_RECORD_MAX_SIZE:
+        if not SizeOfXLogRecord <= total <= XLOG_RECORD_MAX_SIZE:
             raise RecordError(
-                f"invalid record length: expected {RECORD_HEADER} to {XLOG_RECORD_MAX_SIZE}, "
+                f"invalid record length: expected {SizeOfXLogRecord} to {XLOG_RECORD_MAX_SIZE}, "
                 f"got {total} at {format_lsn(start_lsn)}",
                 start_lsn,
             )
@@ -323,10 +323,8 @@ class SegmentReader:
             record = self.read(start_lsn, total)
         else:
             record = self._read_over_pages(start_lsn, total, page_left)
-        crc = crc32c.crc32c(
-            record[:RECORD_CRC_OFFSET], crc32c.crc32c(memoryview(record)[RECORD_HEADER:])
-        )
-        stored = int.from_bytes(record[RECORD_CRC_OFFSET:RECORD_HEADER], "little")
+        crc = crc32c.crc32c(record[:xl_crc], crc32c.crc32c(memoryview(record)[SizeOfXLogRecord:]))
+        stored = int.from_bytes(record[xl_crc:SizeOfXLogRecord], "little")
         if crc != stored:
             raise RecordError(
                 "incorrect resource manager data checksum in record: "
@@ -340,7 +338,7 @@ class SegmentReader:
         missing = total - page_left
         lsn = start_lsn + page_left
         while missing > 0:
-            header = LONG_PAGE_HEADER if lsn % self.segment_size == 0 else SHORT_PAGE_HEADER
+            header = SizeOfXLogLongPHD if lsn % self.segment_size == 0 else SizeOfXLogShortPHD
             size = min(missing, XLOG_BLCKSZ - header)
             parts.append(self.read(lsn + header, size))
             missing -= size

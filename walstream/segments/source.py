@@ -21,7 +21,7 @@ from walstream.segments.names import (
     parse_segment_name,
     segment_file_name,
 )
-from walstream.wal.layout import LONG_PAGE_HEADER
+from walstream.wal.layout import SizeOfXLogLongPHD
 from walstream.wal.segment import DEFAULT_SEGMENT_SIZE, is_valid_segment_size
 from walstream.wal.timeline import TimelineHistory, parse_history
 
@@ -97,7 +97,7 @@ class SegmentSource:
         said: list[int] = []
         for file in sorted(found, key=lambda file: (bool(file.compression), file.name)):
             with self.open(file) as stream:
-                head = read_some(stream, LONG_PAGE_HEADER, file.name)
+                head = read_some(stream, SizeOfXLogLongPHD, file.name)
             if any(head) and (stated := stated_segment_size(head)):
                 size = stated
                 if is_valid_segment_size(size):

@@ -14,20 +14,13 @@ from typing import NamedTuple
 from walstream.errors import StoreError
 from walstream.rmgr.xlog import PARAMETERS, CheckPoint
 from walstream.wal.crc import crc32c
+from walstream.wal.versions import RANGE, ROWS
 
 CONTROL_FILE_SIZE = 8192
 CHECKPOINT_SIZE = 88
 
-CRC_OFFSETS = {1300: 288, 1700: 288, 1800: 292}
-# pg_control version and catalog version of each major version.
-CATALOG_VERSIONS = {
-    14: (1300, 202107181),
-    15: (1300, 202209061),
-    16: (1300, 202307071),
-    17: (1700, 202406281),
-    18: (1800, 202506291),
-}
-_MAJOR_VERSIONS = {numbers: version for version, numbers in CATALOG_VERSIONS.items()}
+_MAJOR_VERSIONS = {(row.control_version, row.catalog_version): row.major for row in ROWS}
+_CRC_OFFSETS = {row.control_version: row.control_crc_at for row in ROWS}
 
 _SYSTEM_ID, _VERSIONS, _STATE, _TIME, _CHECKPOINT_LSN, _CHECKPOINT = 0, 8, 16, 24, 32, 40
 _UNLOGGED, _BACKUP_START = 128, 152
@@ -99,7 +92,7 @@ class ControlFile:
         """Returns the control file that the bytes are.
 
         Raises:
-            StoreError: too short, another version than 14 to 18, or its CRC does not match.
+            StoreError: too short, a version that is not in the table, or its CRC does not match.
         """
         if len(data) < CONTROL_FILE_SIZE:
             raise StoreError(f"pg_control: expected {CONTROL_FILE_SIZE} bytes, got {len(data)}")
@@ -107,9 +100,9 @@ class ControlFile:
         if numbers not in _MAJOR_VERSIONS:
             raise StoreError(
                 f"pg_control: version {numbers[0]}, catalog version {numbers[1]} is none of "
-                "PostgreSQL 14 to 18"
+                f"PostgreSQL {RANGE}"
             )
-        crc_at = CRC_OFFSETS[numbers[0]]
+        crc_at = _CRC_OFFSETS[numbers[0]]
         if unpack_from("<I", data, crc_at)[0] != crc32c(data[:crc_at]):
             raise StoreError("pg_control: CRC does not match")
         return cls(data)
@@ -178,6 +171,6 @@ class ControlFile:
         data[_LOG_HINTS] = parameters.wal_log_hints
         pack_into("<5i", data, _NUMBERS, *parameters[:5])
         data[_TRACK] = parameters.track_commit_timestamp
-        crc_at = CRC_OFFSETS[unpack_from("<I", data, _VERSIONS)[0]]
+        crc_at = _CRC_OFFSETS[unpack_from("<I", data, _VERSIONS)[0]]
         pack_into("<I", data, crc_at, crc32c(bytes(data[:crc_at])))
         return ControlFile(bytes(data))

@@ -14,7 +14,7 @@ from walstream.errors import RecordError, StorageError
 from walstream.segments.reader import SegmentReader
 from walstream.state.slru import xid_precedes
 from walstream.state.transactions import FIRST_NORMAL_XID, Body
-from walstream.wal.layout import RECORD_CRC_OFFSET, RECORD_HEADER, XLOG_BLCKSZ
+from walstream.wal.layout import XLOG_BLCKSZ, SizeOfXLogRecord, xl_crc
 from walstream.wal.model import format_lsn
 from walstream.wal.record import RecordReader
 from walstream.wal.scan import WalScanner
@@ -50,11 +50,11 @@ class BodyReader:
             except StorageError:
                 return self._archive.read_record(start_lsn)  # near the end of an unfinished file
         total = int.from_bytes(self._window[offset : offset + 4], "little")
-        if not RECORD_HEADER <= total <= page_left:
+        if not SizeOfXLogRecord <= total <= page_left:
             return self._archive.read_record(start_lsn)  # goes on over the page, or is none
         record = self._window[offset : offset + total]
-        crc = crc32c.crc32c(record[:RECORD_CRC_OFFSET], crc32c.crc32c(record[RECORD_HEADER:]))
-        if crc != int.from_bytes(record[RECORD_CRC_OFFSET:RECORD_HEADER], "little"):
+        crc = crc32c.crc32c(record[:xl_crc], crc32c.crc32c(record[SizeOfXLogRecord:]))
+        if crc != int.from_bytes(record[xl_crc:SizeOfXLogRecord], "little"):
             return self._archive.read_record(start_lsn)  # which says what is wrong
         return record
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from walstream.segments.header import read_page_header
 from walstream.wal.layout import (
-    LONG_PAGE_HEADER,
-    SHORT_PAGE_HEADER,
     XLOG_BLCKSZ,
     XLP_FIRST_IS_CONTRECORD,
+    SizeOfXLogLongPHD,
+    SizeOfXLogShortPHD,
 )
 
 
@@ -30,7 +30,7 @@ def continuation_length(data: bytes, lsn: int, segment_size: int) -> int:
     first: tuple[int, int] | None = None
     at = 0
     while at < segment_size:
-        if at + LONG_PAGE_HEADER > len(data):
+        if at + SizeOfXLogLongPHD > len(data):
             return 0
         page = read_page_header(data, at)
         assert page is not None
@@ -40,7 +40,7 @@ def continuation_length(data: bytes, lsn: int, segment_size: int) -> int:
             return 0
         if page.rem_len != left or not left or (page.magic, page.timeline) != first:
             return 0
-        header = SHORT_PAGE_HEADER if at else LONG_PAGE_HEADER
+        header = SizeOfXLogShortPHD if at else SizeOfXLogLongPHD
         if left <= XLOG_BLCKSZ - header:
             end = at + header + left
             return end if end <= len(data) else 0

@@ -39,7 +39,7 @@ from walstream.store.tail import StoredSegment, read_tail, segments_before
 from walstream.store.verified_end import VerifiedEnd, verify_end
 from walstream.store.verifier import Expected, VerifyLevel, make_verifier
 from walstream.store.wal_files import WalFiles
-from walstream.wal.layout import LONG_PAGE_HEADER
+from walstream.wal.layout import SizeOfXLogLongPHD
 from walstream.wal.timeline import (
     StartPoint,
     StoredWal,
@@ -359,7 +359,7 @@ def scan_directory(directory: Path, segment_size: int) -> list[WalEntry]:
 
 def _start_of(directory: Path, entry: WalEntry) -> bytes:
     try:
-        return read_head(directory / entry.name, LONG_PAGE_HEADER)
+        return read_head(directory / entry.name, SizeOfXLogLongPHD)
     except FileDamaged:
         if entry.complete:
             raise

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from walstream.errors import ConnectionLost, ServerRefused
 from walstream.segments.names import parse_segment_name
-from walstream.wal.layout import LONG_PAGE_HEADER, XLOG_BLCKSZ
+from walstream.wal.layout import XLOG_BLCKSZ, SizeOfXLogLongPHD
 from walstream.wal.model import format_lsn
 from walstream.wal.timeline import (
     INFINITY,
@@ -93,7 +93,7 @@ def check_reached(upstream: Upstream, timeline: int, end_lsn: int) -> None:
         return
     # A record that ends with its page may be said to end behind the next page's header.
     header = end_lsn % XLOG_BLCKSZ
-    if upstream.flush_lsn < end_lsn - (header if header <= LONG_PAGE_HEADER else 0):
+    if upstream.flush_lsn < end_lsn - (header if header <= SizeOfXLogLongPHD else 0):
         raise not_there_yet(
             upstream,
             f"the directory ends at {format_lsn(end_lsn)}, the server is behind with WAL up to "

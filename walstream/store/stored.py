@@ -12,7 +12,7 @@ from walstream.errors import ReadError, StoreError, WalError, WrongCluster
 from walstream.segments.files import read_error, read_file, read_head
 from walstream.segments.header import LongHeader, read_long_header
 from walstream.segments.names import parse_segment_name
-from walstream.wal.layout import LONG_PAGE_HEADER
+from walstream.wal.layout import SizeOfXLogLongPHD
 from walstream.wal.model import format_lsn
 from walstream.wal.segment import is_valid_segment_size
 
@@ -73,7 +73,7 @@ def segment_header(source: Path) -> LongHeader:
         WalError: there is none.
         StorageError: it cannot be read.
     """
-    header = read_long_header(read_head(source, LONG_PAGE_HEADER))
+    header = read_long_header(read_head(source, SizeOfXLogLongPHD))
     if header is None:
         raise WalError(f"{source}: no page header of a known PostgreSQL at its start")
     return header

@@ -26,7 +26,7 @@ from walstream.store.stored import (
     stored_files,
 )
 from walstream.store.verified_end import VerifiedEnd, verify_end
-from walstream.wal.layout import LONG_PAGE_HEADER, SHORT_PAGE_HEADER, XLOG_BLCKSZ
+from walstream.wal.layout import XLOG_BLCKSZ, SizeOfXLogLongPHD, SizeOfXLogShortPHD
 from walstream.wal.model import format_lsn
 from walstream.wal.reason import Reason
 from walstream.wal.segment import is_valid_segment_size
@@ -156,12 +156,12 @@ def _readable_head(source: Path) -> bytes:
         WalError: there are bytes, but not those of a segment.
     """
     try:
-        head = read_head(source, LONG_PAGE_HEADER)
+        head = read_head(source, SizeOfXLogLongPHD)
     except FileDamaged:
         if any(_raw_head(source)):
             raise
         return b""
-    if read_long_header(head) is None and any(head) and len(head) >= LONG_PAGE_HEADER:
+    if read_long_header(head) is None and any(head) and len(head) >= SizeOfXLogLongPHD:
         raise WalError(f"{source}: no page header of a known PostgreSQL at its start")
     return head
 
@@ -218,8 +218,8 @@ def _segments_before(directory: Path, name: str, header: LongHeader) -> tuple[li
     assert segment is not None
     timeline, number = segment
     size = header.segment_size
-    room = size // XLOG_BLCKSZ * (XLOG_BLCKSZ - SHORT_PAGE_HEADER) - (
-        LONG_PAGE_HEADER - SHORT_PAGE_HEADER
+    room = size // XLOG_BLCKSZ * (XLOG_BLCKSZ - SizeOfXLogShortPHD) - (
+        SizeOfXLogLongPHD - SizeOfXLogShortPHD
     )
     found: list[Path] = []
     while number > 0:

@@ -15,7 +15,7 @@ from walstream.errors import FileDamaged, RecordError, WalError
 from walstream.segments.files import read_file
 from walstream.segments.header import LongHeader
 from walstream.segments.names import PARTIAL
-from walstream.wal.layout import SHORT_PAGE_HEADER, XLOG_BLCKSZ
+from walstream.wal.layout import XLOG_BLCKSZ, SizeOfXLogShortPHD
 from walstream.wal.stream import WalStreamDecoder
 
 _XLOG = 0
@@ -128,7 +128,7 @@ def goes_on(path: Path, header: LongHeader) -> bool:
 def _end_of_bytes(start_lsn: int, length: int) -> int:
     """Returns where the bytes of a record end that is shorter than a page."""
     left = XLOG_BLCKSZ - start_lsn % XLOG_BLCKSZ
-    return start_lsn + length + (SHORT_PAGE_HEADER if length > left else 0)
+    return start_lsn + length + (SizeOfXLogShortPHD if length > left else 0)
 
 
 def _pieces(path: Path, lsn: int, segment_size: int) -> Iterator[tuple[int, bytes]]:

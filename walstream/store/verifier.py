@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 from walstream.errors import PageHeaderError, WalError, WalstreamError, WrongCluster
 from walstream.segments.header import LONG
 from walstream.wal.layout import (
-    LONG_PAGE_HEADER,
-    PAGE_MAGICS,
-    SHORT_PAGE_HEADER,
     XLOG_BLCKSZ,
     XLP_ALL_FLAGS,
     XLP_LONG_HEADER,
+    SizeOfXLogLongPHD,
+    SizeOfXLogShortPHD,
 )
 from walstream.wal.model import format_lsn
 from walstream.wal.reason import Reason
 from walstream.wal.record import COMPILED
 from walstream.wal.stream import WalStreamDecoder
+from walstream.wal.versions import PAGE_MAGICS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,7 +95,7 @@ class HeaderVerifier:
             at += XLOG_BLCKSZ
 
     def _header_size(self, page_lsn: int) -> int:
-        return SHORT_PAGE_HEADER if page_lsn & self._mask else LONG_PAGE_HEADER
+        return SizeOfXLogShortPHD if page_lsn & self._mask else SizeOfXLogLongPHD
 
     def _check(self, page_lsn: int, data: bytes | bytearray | memoryview, at: int) -> None:
         magic, info, timeline, address = _SHORT.unpack_from(data, at)

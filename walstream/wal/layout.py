@@ -113,15 +113,6 @@ RM_MIN_CUSTOM_ID = 128
 
 # Not in the .pxd: names, for people.
 
-SHORT_PAGE_HEADER = SizeOfXLogShortPHD
-LONG_PAGE_HEADER = SizeOfXLogLongPHD
-RECORD_HEADER = SizeOfXLogRecord
-RECORD_CRC_OFFSET = xl_crc
-XLOG_RECORD_MAX_SIZE = 1020 * 1024 * 1024
-PAGE_MAGICS = {0xD10D: 14, 0xD110: 15, 0xD113: 16, 0xD116: 17, 0xD118: 18}
-MAGIC_OF_VERSION = {version: magic for magic, version in PAGE_MAGICS.items()}
-VERSIONS = tuple(sorted(MAGIC_OF_VERSION))
-
 COMPRESSION_NAMES = ("none", "pglz", "lz4", "zstd")
 
 RMGR_NAMES = (

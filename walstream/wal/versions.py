@@ -34,13 +34,13 @@ class Version(NamedTuple):
 
 
 _PALLOC = 0x3FFFFFFF
-_LIMIT = 1020 * 1024 * 1024
+XLOG_RECORD_MAX_SIZE = 1020 * 1024 * 1024
 ROWS = (
     Version(14, 0xD10D, _PALLOC, False, 0x04, 0x02, 0x00, 0x00, 1300, 288, 202107181),
     Version(15, 0xD110, _PALLOC, True, 0x02, 0x04, 0x08, 0x10, 1300, 288, 202209061),
-    Version(16, 0xD113, _LIMIT, True, 0x02, 0x04, 0x08, 0x10, 1300, 288, 202307071),
-    Version(17, 0xD116, _LIMIT, True, 0x02, 0x04, 0x08, 0x10, 1700, 288, 202406281),
-    Version(18, 0xD118, _LIMIT, True, 0x02, 0x04, 0x08, 0x10, 1800, 292, 202506291),
+    Version(16, 0xD113, XLOG_RECORD_MAX_SIZE, True, 0x02, 0x04, 0x08, 0x10, 1300, 288, 202307071),
+    Version(17, 0xD116, XLOG_RECORD_MAX_SIZE, True, 0x02, 0x04, 0x08, 0x10, 1700, 288, 202406281),
+    Version(18, 0xD118, XLOG_RECORD_MAX_SIZE, True, 0x02, 0x04, 0x08, 0x10, 1800, 292, 202506291),
 )
 
 BY_MAJOR = {row.major: row for row in ROWS}

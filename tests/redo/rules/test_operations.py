@@ -6,7 +6,8 @@ import pytest
 
 from walstream import rmgr
 from walstream.redo.rules.operations import operation_name
-from walstream.wal.layout import RMGR_NAMES, VERSIONS
+from walstream.wal.layout import RMGR_NAMES
+from walstream.wal.versions import VERSIONS
 
 
 @pytest.mark.parametrize("version", VERSIONS)
