@@ -151,7 +151,11 @@ async def test_two_who_send_are_told(clock: trio.testing.MockClock) -> None:
     connection = Connection()
     sending = sender(connection)
     connection.pgconn.flush = lambda: 1
-    cast(Any, connection).writable = lambda _: trio.sleep(5)
+
+    async def never(_: str) -> None:
+        await trio.sleep(5)
+
+    cast(Any, connection).writable = never
     async with trio.open_nursery() as nursery:
         with trio.CancelScope() as scope:
             nursery.start_soon(run_for, sending, 1)

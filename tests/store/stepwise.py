@@ -41,7 +41,7 @@ class Stepwise(Executor):
             try:
                 self._end_if_killed()
                 result = fn(*args, **kwargs)
-            except BaseException as exc:
+            except BaseException as exc:  # noqa: ASYNC103 (the future raises it)
                 job.set_exception(exc)
             else:
                 job.set_result(result)
