@@ -11,7 +11,7 @@ import trio
 from tests.support.walgen import SEGMENT, WalWriter
 from walstream.app import full_disk, prepare, reindex
 from walstream.config import RunConfig
-from walstream.errors import NoSpace, RecordError, StorageError
+from walstream.errors import NoSpace, ReadError, RecordError
 from walstream.index.page_index import Batch, PageIndex
 from walstream.store.store import Store, StoreIdentity
 
@@ -52,10 +52,10 @@ async def test_a_store_that_cannot_be_prepared_is_not_locked(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def unreadable(path: Path) -> None:
-        raise StorageError(f"cannot read {path}", str(path))
+        raise ReadError(f"cannot read {path}", str(path))
 
     monkeypatch.setattr(prepare, "list_base_backups", unreadable)
-    with pytest.raises(StorageError) as caught:
+    with pytest.raises(ReadError) as caught:
         await prepare.prepare_store(RunConfig(conninfo="", store=store.path))
     assert caught.value.path == str(store.base_path)
     Store.open(store.path).close()

@@ -26,6 +26,7 @@ from walstream.errors import ConfigError, PageNotFound, RedoError, StoreError
 from walstream.index.ingest import begin_index
 from walstream.index.moment import parse_moment
 from walstream.index.page_index import PageIndex
+from walstream.records.live import stream_wal
 from walstream.status.prometheus import serve_metrics
 from walstream.store.base_backup import BaseBackup
 from walstream.store.store import Store, StoreIdentity
@@ -57,6 +58,7 @@ CONTEXTS: dict[str, Open] = {
     "open_cluster": lambda path: open_cluster(path, parse_moment("latest"), sandbox=False),
     "open_pages": lambda path: open_pages(path, sandbox=False),
     "open_past": lambda path: open_past(path, sandbox=False),
+    "stream_wal": lambda path: stream_wal("host=127.0.0.1 port=1"),
     "serve_metrics": lambda path: serve_metrics("127.0.0.1:0", []),
 }
 # Tested where a server is, or redo children are.

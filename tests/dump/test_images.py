@@ -11,7 +11,7 @@ from tests.dump.dumping import SEGMENT, is_zero, lsn_in, ours, theirs
 from tests.support.servers import PostgresServer
 from tests.support.workload import WORKLOAD_CONFIG, run_sql_files
 from walstream.cli.exit_codes import (
-    STORAGE,
+    STORE,
 )
 
 pytestmark = pytest.mark.pg_versions(15, 18)
@@ -28,7 +28,7 @@ def test_saved_images_are_those_of_pg_waldump(wal: Path, pg_version: int, tmp_pa
             p.name: p.read_bytes() for p in saved.iterdir()
         }
     again = ours("-p", wal, "-q", "--save-fullpage", saved)
-    assert again.returncode == STORAGE
+    assert again.returncode == STORE
     assert b"exists but is not empty" in again.stderr
 
 

@@ -13,7 +13,6 @@ import zstandard
 
 from tests.dump.dumping import SEGMENT, damaged_copy, ours, segments
 from walstream.cli.exit_codes import (
-    FAILED,
     READ,
     SEGMENT_MISSING,
     WAL_DAMAGED,
@@ -142,5 +141,5 @@ def test_nothing_to_read(tmp_path: Path) -> None:
     assert ours(cwd=tmp_path).returncode == SEGMENT_MISSING
     (tmp_path / "000000010000000000000001").write_bytes(bytes(1 << 20))
     result = ours("-p", tmp_path)
-    assert result.returncode == FAILED
+    assert result.returncode == SEGMENT_MISSING
     assert b"could not find a valid record after" in result.stderr

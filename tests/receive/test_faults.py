@@ -19,7 +19,7 @@ from psycopg.conninfo import make_conninfo
 from trio_util import AsyncValue
 
 from tests.support.servers import PostgresServer
-from walstream.errors import ConnectionLost, NoSpace, StorageError
+from walstream.errors import ConnectionLost, NoSpace, WriteError
 from walstream.receive.receiver import Receiver
 from walstream.replication.libpq import connect
 from walstream.store import write_queue
@@ -342,7 +342,7 @@ async def test_a_failed_fsync_is_fatal(tmp_path: Path, synchronous: bool) -> Non
                     while True:
                         writer.request_flush()
                         await writer.flushed.wait_past(writer.received.value)
-        assert [type(leaf) for leaf in leaves(caught.value)] == [StorageError]
+        assert [type(leaf) for leaf in leaves(caught.value)] == [WriteError]
         assert not disk.failing
         assert writer.flushed.value == flushed
 

@@ -8,10 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 from walstream.app.page_service import base_pages
-from walstream.errors import (
-    StorageError,
-    StoreError,
-)
+from walstream.errors import StoreError, WriteError
 from walstream.index.ingest import Ingest, begin_index
 from walstream.index.page_index import PageIndex
 from walstream.segments.reader import SegmentReader
@@ -72,4 +69,4 @@ def replace_directory(fresh: Path, path: Path) -> None:
             shutil.rmtree(path)
         fresh.rename(path)
     except OSError as exc:
-        raise StorageError(f"cannot replace {path}: {exc.strerror}", str(path)) from exc
+        raise WriteError(f"cannot replace {path}: {exc.strerror}", str(path)) from exc

@@ -210,7 +210,7 @@ def follower(source: SegmentSource, reading: Reading) -> Wait:
 
 def finish(reading: Reading, written: int, limit: int) -> None:
     """Says how it ended, and leaves with the exit code of docs/reference/exit-codes.md."""
-    from walstream.cli.exit_codes import FAILED, WAL_TRUNCATED
+    from walstream.cli.exit_codes import SEGMENT_MISSING, WAL_TRUNCATED
     from walstream.scanning.ending import EndKind, raise_ending
     from walstream.wal.model import format_lsn
 
@@ -223,7 +223,7 @@ def finish(reading: Reading, written: int, limit: int) -> None:
     raise_ending(ending)
     if reading.first_lsn is None:
         say(f"could not find a valid record after {format_lsn(reading.start_lsn)}")
-        sys.exit(FAILED)
+        sys.exit(SEGMENT_MISSING)
     if ending.kind is EndKind.CLEAN:
         inside = ", within a record that was not finished" if ending.inside else ""
         say(f"end of WAL at {format_lsn(ending.lsn)}{inside}")
@@ -384,14 +384,14 @@ def open_output(output: Path | None) -> Any:
     """Returns the binary file to write to."""
     from contextlib import nullcontext
 
-    from walstream.errors import StorageError
+    from walstream.errors import WriteError
 
     if output is None:
         return nullcontext(sys.stdout.buffer)
     try:
         return output.open("wb")
     except OSError as error:
-        raise StorageError(f"could not write {output}: {error.strerror}", str(output)) from error
+        raise WriteError(f"could not write {output}: {error.strerror}", str(output)) from error
 
 
 def open_batches(

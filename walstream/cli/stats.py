@@ -9,7 +9,7 @@ import click
 
 from walstream.cli.arguments import LSN, TIMELINE
 from walstream.cli.exit_codes import WAL_TRUNCATED
-from walstream.errors import StorageError
+from walstream.errors import WriteError
 from walstream.text import readable, to_json
 
 KINDS = ("rmgr", "record", "relation", "fork", "fpi", "transaction", "time")
@@ -100,4 +100,4 @@ def write_file(path: Path, text: str) -> None:
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise StorageError(f"could not write {path}: {error.strerror}", str(path)) from error
+        raise WriteError(f"could not write {path}: {error.strerror}", str(path)) from error

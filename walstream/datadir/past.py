@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import trio
 
-from walstream.errors import LsnNotAvailable, StorageError
+from walstream.errors import LsnNotAvailable, ReadError
 from walstream.index.moment import (
     Moment,
     MomentText,
@@ -49,7 +49,7 @@ class Past:
             # The description was written when the backup was complete: its end lies before.
             described = first.path.with_suffix(".toml").stat().st_mtime
         except OSError as exc:
-            raise StorageError(f"cannot read {first.path}: {exc.strerror}") from exc
+            raise ReadError(f"cannot read {first.path}: {exc.strerror}", str(first.path)) from exc
         return find_moment(
             self.pages.index,
             asked,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from walstream.errors import RecordError, StorageError
+from walstream.errors import RecordError, StoreError, WriteError
 from walstream.scanning.reading import Batch, Reading
 from walstream.wal.model import RawRecord, XLogRecord
 from walstream.wal.record import decode_wal_record
@@ -180,11 +180,9 @@ class ImageSaver:
         try:
             directory.mkdir(parents=True, exist_ok=True)
             if any(directory.iterdir()):
-                raise StorageError(
-                    f'directory "{directory}" exists but is not empty', str(directory)
-                )
+                raise StoreError(f'directory "{directory}" exists but is not empty', str(directory))
         except OSError as error:
-            raise StorageError(
+            raise WriteError(
                 f'could not access directory "{directory}": {error.strerror}', str(directory)
             ) from error
 
@@ -209,7 +207,7 @@ class ImageSaver:
                 try:
                     path.write_bytes(restore_image(ref.image))
                 except OSError as error:
-                    raise StorageError(
+                    raise WriteError(
                         f"could not write {path}: {error.strerror}", str(path)
                     ) from error
 

@@ -35,7 +35,7 @@ from typing import Any, NamedTuple
 
 from rocksdict import AccessType, Options, Rdict, WriteBatch
 
-from walstream.errors import NoSpace, StorageError, StoreError
+from walstream.errors import NoSpace, ReadError, StorageError, StoreError, WriteError
 from walstream.index import keys
 from walstream.index.voids import Void, VoidReader, find_void, next_void
 from walstream.wal.model import BufferTag, RelFileLocator, format_lsn
@@ -234,18 +234,19 @@ class PageIndex:
         return Rdict(str(self.path), options, access_type=access)
 
     @contextlib.contextmanager
-    def _reported(self) -> Iterator[None]:
-        """Turns what RocksDB reports into StorageError: rocksdict raises it as Exception itself."""
+    def _reported(self, kind: type[ReadError | WriteError] = ReadError) -> Iterator[None]:
+        """Turns what RocksDB reports into ``kind``: rocksdict raises it as Exception itself."""
         try:
             yield
         except Exception as error:
             if type(error) is not Exception:
                 raise
-            kind = NoSpace if any(words in str(error) for words in _FULL) else StorageError
+            if any(words in str(error) for words in _FULL):
+                kind = NoSpace
             raise kind(f"index {self.path}: {error}", str(self.path)) from error
 
     def _ended(self, iterator: Any) -> None:
-        """Raises StorageError where an iterator ended by damage, which looks like any other end."""
+        """Raises ReadError where an iterator ended by damage, which looks like any other end."""
         with self._reported():
             iterator.status()
 
@@ -256,7 +257,7 @@ class PageIndex:
 
         Raises:
             NoSpace: the disk is full; nothing was written, the same batch can be written later.
-            StorageError: it could not be written. So say all that read, too, for what they read.
+            WriteError: it could not be written.
         """
         if self._damaged_by_space:
             self._reopen()
@@ -294,7 +295,7 @@ class PageIndex:
         for name, value in batch.meta.items():
             put(b"m" + name.encode(), value)
         try:
-            with self._reported():
+            with self._reported(WriteError):
                 self._db.write(out)
         except NoSpace:
             self._damaged_by_space = True
@@ -333,7 +334,7 @@ class PageIndex:
             StorageError: it could not be read or written.
         """
         begun = self.check_branch(lsn)
-        with self._reported():
+        with self._reported(WriteError):
             self._db[b"mtake_back"] = str(lsn).encode()
         newest = (begun, 0)
         out, waiting = WriteBatch(raw_mode=True), 0
@@ -359,7 +360,7 @@ class PageIndex:
             elif space == b"e":
                 newest = max(newest, (first, keys.EVENT.unpack(value)[0]))
             if waiting >= DELETES_AT_ONCE:
-                with self._reported():
+                with self._reported(WriteError):
                     self._db.write(out)
                 out, waiting = WriteBatch(raw_mode=True), 0
         out.put(b"mlast_record_end", str(newest[0]).encode())

@@ -14,7 +14,7 @@ from walstream.receive.receiver import Receiver
 from walstream.records.match import Position, position, record_match
 from walstream.rmgr.record import WalRecord
 from walstream.scanning.reading import Reading
-from walstream.tasks.supervise import single_error
+from walstream.tasks.supervise import open_bare_nursery
 from walstream.wal.layout import XLOG_BLCKSZ
 from walstream.wal.model import RelFileLocator, WalChunk
 from walstream.wal.timeline import Upstream
@@ -134,10 +134,7 @@ async def stream_wal(
         # Not after an error: the caller is to see that, not an end.
         out.close()
 
-    try:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(run)
-            yield _OneByOne(records)
-            nursery.cancel_scope.cancel()
-    except BaseExceptionGroup as group:
-        raise single_error(group, (ConnectionLost,)) from group
+    async with open_bare_nursery((ConnectionLost,)) as nursery:
+        nursery.start_soon(run)
+        yield _OneByOne(records)
+        nursery.cancel_scope.cancel()

@@ -12,7 +12,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from walstream.errors import StorageError
+from walstream.errors import WriteError
 
 KEEP = 100
 _NAME = re.compile(r"redo-pg(\d+)(-hints)?-([\dT.]+)-(\d+)\.request")
@@ -39,7 +39,7 @@ def write_dump(directory: Path, data: bytes, *, version: int, stamp_hints: bool)
             with suppress(FileNotFoundError, IsADirectoryError, PermissionError):
                 (directory / name).unlink()
     except OSError as exc:
-        raise StorageError(f"cannot write dump {path}: {exc.strerror}", str(path)) from exc
+        raise WriteError(f"cannot write dump {path}: {exc.strerror}", str(path)) from exc
     return path
 
 

@@ -1,7 +1,7 @@
 """The status file: a receiver's newest snapshot as JSON, replaced each second.
 
 Both functions block: in a program of Trio, call them in a thread (``report.py`` does). The format
-is described in docs/operating.md. Imports no Trio.
+is described in docs/how-to/monitor.md. Imports no Trio.
 """
 
 from __future__ import annotations
