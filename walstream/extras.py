@@ -24,7 +24,6 @@ COMMAND_EXTRAS = {
     "history": "run",
     "materialize": "run",
     "page": "run",
-    "redo": "run",
     "reindex": "run",
     "rows": "run",
     "run": "run",

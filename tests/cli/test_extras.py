@@ -24,7 +24,6 @@ NEEDS = {
     "history": (["STORE", *BLOCK], "run"),
     "page": (["STORE", *BLOCK, "--at", "0/1000000"], "run"),
     "receive": (["-D", "STORE", "-d", "host=/nonexistent"], "receive"),
-    "redo": (["check"], "run"),
     "reindex": (["STORE"], "run"),
     "run": (["host=/nonexistent", "--store", "STORE"], "run"),
     "status": (["STORE"], "run"),

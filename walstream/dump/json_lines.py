@@ -17,6 +17,7 @@ from walstream.rmgr.description import operation_name
 from walstream.rmgr.program import Describer
 from walstream.rmgr.text import Text
 from walstream.wal.layout import rmgr_name
+from walstream.wal.model import format_lsn
 from walstream.wal.record import RecordReader
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class ObjectWriter:
         reader = self.reader
         out = self.text
         if reader.read(p, at, length) != 0:
-            raise RecordError(reader.message(), start_lsn)
+            raise RecordError(f"{reader.message()} in record at {format_lsn(start_lsn)}", start_lsn)
         fpi = 0
         for i in range(reader.block_count):
             if reader.block_flags[i] & 0x10:

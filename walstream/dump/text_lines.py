@@ -16,6 +16,7 @@ from walstream.rmgr.description import operation_name
 from walstream.rmgr.program import Describer
 from walstream.rmgr.text import Text
 from walstream.wal.layout import rmgr_name
+from walstream.wal.model import format_lsn
 from walstream.wal.record import RecordReader
 
 if TYPE_CHECKING:
@@ -145,7 +146,9 @@ class LineWriter:
     def write_description(self, p: Bytes, at: int, length: int, start_lsn: int) -> int:
         out = self.text
         if self.reader.read(p, at, length) != 0:
-            raise RecordError(self.reader.message(), start_lsn)
+            raise RecordError(
+                f"{self.reader.message()} in record at {format_lsn(start_lsn)}", start_lsn
+            )
         mark = out.used
         self.describe(p, at, out)
         if not out.is_plain(mark):
@@ -159,7 +162,7 @@ class LineWriter:
         reader = self.reader
         out = self.text
         if reader.read(p, at, length) != 0:
-            raise RecordError(reader.message(), start_lsn)
+            raise RecordError(f"{reader.message()} in record at {format_lsn(start_lsn)}", start_lsn)
         fpi = 0
         for i in range(reader.block_count):
             if reader.block_flags[i] & 0x10:
