@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import walstream.dump.text_lines
 import walstream.wal.record
-from tests.support.pure import pure
+from tests.support.pure import load
 from walstream import rmgr
 from walstream.errors import RecordError
 from walstream.rmgr.layout import Layout
@@ -20,11 +20,8 @@ from walstream.wal.layout import VERSIONS
 from walstream.wal.model import RawRecord
 from walstream.wal.record import decode_wal_record
 
-PURE_RECORD = pure("walstream.wal.record")
-PURE_TEXT = pure("walstream.rmgr.text")
-_PURE = {"walstream.wal.record": PURE_RECORD, "walstream.rmgr.text": PURE_TEXT}
-PURE_PROGRAM = pure("walstream.rmgr.program", _PURE)
-PURE_LINES = pure("walstream.dump.text_lines", {**_PURE, "walstream.rmgr.program": PURE_PROGRAM})
+_PURE: dict[str, ModuleType] = {}
+PURE_LINES = load("walstream.dump.text_lines", _PURE)
 
 OPERATIONS = sorted({key for version in VERSIONS for key in operations(version)})
 
