@@ -20,11 +20,8 @@ from walstream.wal.model import RawRecord
 from walstream.wal.record import decode_wal_record
 from walstream.wal.versions import VERSIONS
 
-PURE: dict[str, ModuleType] = {}
-PURE_LINES = load("walstream.dump.text_lines", PURE)
-PURE_PROGRAM = PURE["walstream.rmgr.program"]
-PURE_RECORD = PURE["walstream.wal.record"]
-PURE_TEXT = PURE["walstream.rmgr.text"]
+_PURE: dict[str, ModuleType] = {}
+PURE_LINES = load("walstream.dump.text_lines", _PURE)
 
 OPERATIONS = sorted({key for version in VERSIONS for key in operations(version)})
 

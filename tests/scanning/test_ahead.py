@@ -17,6 +17,7 @@ from walstream.scanning import ahead
 from walstream.scanning.ending import Ending, EndKind
 from walstream.scanning.reading import Reading
 from walstream.scanning.threads import in_order
+from walstream.scanning.wal_range import WalRange
 from walstream.segments.files import DirectoryFiles
 from walstream.segments.source import SegmentSource
 from walstream.wal.match import RecordMatch
@@ -36,7 +37,7 @@ def short_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
 def read(
     directory: Path, match: RecordMatch, start: int | None, end: int | None, threads: int
 ) -> tuple[list[RawRecord], Ending | None, int | None]:
-    reading = Reading(start, end, match, True, threads)
+    reading = Reading(WalRange(start, end), match, True, threads)
     records = [
         RawRecord(batch.columns.start_lsn[row], batch.columns.end_lsn[row], batch.record(row))
         for batch in reading.from_segments(SegmentSource(DirectoryFiles(directory)))
@@ -121,10 +122,10 @@ def test_sums_are_those_of_the_records(tmp_path: Path, threads: int, end: int | 
     source = SegmentSource(DirectoryFiles(tmp_path))
     start = STARTS[100]
     expected = RecordTotals()
-    for batch in Reading(start, end).from_segments(source):
+    for batch in Reading(WalRange(start, end)).from_segments(source):
         expected.add(batch.columns, batch.columns.count)
     totals = RecordTotals()
-    reading = Reading(start, end, threads=threads, totals=totals)
+    reading = Reading(WalRange(start, end), threads=threads, totals=totals)
     rest = 0
     for batch in reading.from_segments(source):
         totals.add(batch.columns, batch.columns.count)

@@ -6,22 +6,16 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from walstream.cli.arguments import POSTGRES, PostgresCommand, version_option
+from walstream.cli.arguments import FORK, POSTGRES, PostgresCommand, version_option
+from walstream.dump.formats import FORMATS, SinkOptions
 
 if TYPE_CHECKING:
-    from walstream.dump.sinks import Dumper, Sink
-    from walstream.scanning.reading import Batch, Reading, Wait
-    from walstream.segments.source import SegmentSource
-
-IDLE_S = 1.0
-
-_DSN = re.compile(r"postgres(?:ql)?://.*|\w+\s*=.*", re.DOTALL)
+    from walstream.dump.run import Dumped
 
 
 def say(text: str) -> None:
@@ -97,95 +91,6 @@ def parse_timeline(_ctx: click.Context, _param: click.Parameter, value: str | No
     return timeline
 
 
-def find_directory(path: Path | None, name: str | None) -> Path:
-    """Returns the directory that has WAL file ``name`` (or any), as pg_waldump looks for it.
-
-    Below ``path`` also ``pg_wal`` and ``wal`` (of a store); without a path the current directory
-    and $PGDATA.
-    """
-    from walstream.errors import NoWalFound, ReadError
-    from walstream.segments.names import parse_segment_name
-
-    roots = [path] if path is not None else [Path()]
-    if path is None and "PGDATA" in os.environ:
-        roots.append(Path(os.environ["PGDATA"]))
-    for root in roots:
-        for candidate in (root, root / "pg_wal", root / "wal"):
-            if not candidate.is_dir():
-                continue
-            if name is not None:
-                if (candidate / name).exists():
-                    return candidate
-            elif any(parse_segment_name(entry.name) for entry in candidate.iterdir()):
-                return candidate
-    if path is not None and path.is_file():
-        raise NoWalFound(f"{path} is no WAL segment, directory or tar archive", str(path))
-    if path is not None and not path.is_dir():
-        raise ReadError(f'could not open directory "{path}"', str(path))
-    if name is not None:
-        raise NoWalFound(f'could not locate WAL file "{name}"', name)
-    raise NoWalFound(
-        f"could not find any WAL file in {path or 'the current directory'}", str(path or ".")
-    )
-
-
-def open_source(
-    path: Path | None, segments: tuple[str, ...], timeline: int | None, reading: Reading
-) -> SegmentSource:
-    """Opens what the arguments name and sets the range that they mean.
-
-    Raises:
-        NoWalFound: nothing is there.
-        ReadError: it cannot be read.
-        click.UsageError: the arguments contradict one another.
-    """
-    from walstream.segments.files import DirectoryFiles, TarFiles, is_tar
-    from walstream.segments.names import parse_segment_name
-    from walstream.segments.source import SegmentSource
-    from walstream.wal.model import format_lsn
-
-    first = Path(segments[0]) if segments else None
-    if first is not None and parse_segment_name(first.name) is None:
-        # A directory or an archive instead of a segment.
-        if path is not None or len(segments) > 1:
-            raise click.UsageError(f"{first} is not a WAL segment file")
-        path, first, segments = first, None, ()
-    if path is not None and is_tar(path.name) and path.is_file():
-        return SegmentSource(TarFiles(path), timeline)
-    if first is None:
-        return SegmentSource(DirectoryFiles(find_directory(path, None)), timeline)
-    if path is None and first.parent != Path():
-        path = first.parent
-    directory = find_directory(path, first.name)
-    names = [parse_segment_name(Path(segment).name) for segment in segments]
-    last = names[-1]
-    begin = names[0]
-    if last is None or begin is None:
-        raise click.UsageError(f"{segments[-1]} is not a WAL segment file")
-    source = SegmentSource(DirectoryFiles(directory), timeline or last.timeline)
-    size = source.segment_size
-    for file in names:
-        assert file is not None
-        if not (directory / file.name).exists():
-            raise click.UsageError(f'could not open file "{file.name}"')
-    start, end = source.begin_of(begin), source.begin_of(last) + size
-    if end <= start:
-        raise click.UsageError(f"ENDSEG {segments[-1]} is before STARTSEG {segments[0]}")
-    if reading.asked_start is None:
-        reading.asked_start = reading.start_lsn = start
-    elif not start <= reading.asked_start < start + size:
-        raise click.UsageError(
-            f"start WAL location {format_lsn(reading.asked_start)} is not inside file {begin.name}"
-        )
-    if reading.end_lsn is None:
-        reading.end_lsn = end
-    elif not end - size <= reading.end_lsn <= end:
-        raise click.UsageError(
-            f"end WAL location {format_lsn(reading.end_lsn)} is not inside file {last.name}"
-        )
-    return source
-
-
 def need_pyarrow() -> None:
     try:
         import pyarrow  # noqa: F401
@@ -195,34 +100,21 @@ def need_pyarrow() -> None:
         ) from error
 
 
-def follower(source: SegmentSource, reading: Reading) -> Wait:
-    """Returns what waits for more WAL in a directory."""
-    from walstream.scanning.watch import DirectoryWatch
-
-    watch = DirectoryWatch(Path(source.files.where()))
-
-    def wait() -> bool:
-        watch.wait(IDLE_S)
-        return True
-
-    return wait
-
-
-def finish(reading: Reading, written: int, limit: int) -> None:
+def tell_ending(dumped: Dumped) -> None:
     """Says how it ended, and leaves with the exit code of docs/reference/exit-codes.md."""
     from walstream.cli.exit_codes import SEGMENT_MISSING, WAL_TRUNCATED
     from walstream.scanning.ending import EndKind, raise_ending
     from walstream.wal.model import format_lsn
 
-    ending = reading.ending
-    if ending is None or (limit and written >= limit):
+    ending = dumped.ending
+    if ending is None:
         return
     if ending.kind is EndKind.TRUNCATED:
         say(ending.message)
         sys.exit(WAL_TRUNCATED)
     raise_ending(ending)
-    if reading.first_lsn is None:
-        say(f"could not find a valid record after {format_lsn(reading.start_lsn)}")
+    if dumped.first_lsn is None:
+        say(f"could not find a valid record after {format_lsn(dumped.start_lsn)}")
         sys.exit(SEGMENT_MISSING)
     if ending.kind is EndKind.CLEAN:
         inside = ", within a record that was not finished" if ending.inside else ""
@@ -235,9 +127,7 @@ def finish(reading: Reading, written: int, limit: int) -> None:
 @click.option("-B", "--block", type=click.IntRange(0, 0xFFFFFFFE), help="With -R: only this block.")
 @click.option("-e", "--end", callback=parse_position, metavar="LSN", help="Stop there.")
 @click.option("-f", "--follow", is_flag=True, help="Wait for more at the end of WAL.")
-@click.option(
-    "-F", "--fork", type=click.Choice(["main", "fsm", "vm", "init"]), help="Only this fork."
-)
+@click.option("-F", "--fork", type=FORK, help="Only this fork.")
 @click.option(
     "-j",
     "--threads",
@@ -259,7 +149,7 @@ def finish(reading: Reading, written: int, limit: int) -> None:
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["text", "json", "arrow", "parquet"]),
+    type=click.Choice(list(FORMATS)),
     default="text",
     show_default=True,
     help="See docs/reference/dump.md for the schemas.",
@@ -296,25 +186,24 @@ def command(
     Reads segments of 14 to 18: complete, .partial, compressed (.gz, .lz4, .zst), in a directory, a
     tar archive or a store, or a stream of WAL on standard input (-), or follows a server (DSN).
     """
-    from walstream.dump.sinks import Dumper, ImageSaver
-    from walstream.scanning.reading import Reading
+    from walstream.dump.inputs import WrongArguments
+    from walstream.dump.run import DumpRequest, run_dump
+    from walstream.scanning.wal_range import WalRange
     from walstream.wal.match import RecordMatch
-    from walstream.wal.model import FORK_NAMES, RelFileLocator, format_lsn
-    from walstream.wal.totals import RecordTotals
+    from walstream.wal.model import FORK_NAMES, RelFileLocator
 
     # As pg_waldump: an interrupt ends it in good order, also where a shell that put it into the
     # background had interrupts ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    if form in ("arrow", "parquet"):
+    if FORMATS[form].needs_pyarrow:
         need_pyarrow()
     if block is not None and relation is None:
         raise click.UsageError("option -B/--block requires option -R/--relation to be specified")
     if len(segments) > 2:
         raise click.UsageError(f'too many command-line arguments (first is "{segments[2]}")')
-    if form == "parquet" and output is None:
-        raise click.UsageError("--format parquet requires --output")
-    stats = stats or ("rmgr" if short_stats else None)
-    chosen = RecordMatch(
+    if FORMATS[form].needs_file and output is None:
+        raise click.UsageError(f"--format {form} requires --output")
+    match = RecordMatch(
         rmgr,
         xid,
         None if relation is None else RelFileLocator(*relation),
@@ -322,109 +211,31 @@ def command(
         None if fork is None else FORK_NAMES[fork],
         fullpage,
     )
-    limit = max(limit, 0)
-    keep = not quiet and stats is None and not (form in ("arrow", "parquet") and not describe)
-    keep = keep or save_fullpage is not None
-    if (chosen.everything and keep) or save_fullpage is not None:
-        # To print or save all of it takes longer than to read it.
-        threads = 1
-    totals = RecordTotals() if stats is not None and not quiet and not limit else None
-    threads = threads or len(os.sched_getaffinity(0))
-    reading = Reading(start, end, chosen, keep, threads, totals)
-    saver = None if save_fullpage is None else ImageSaver(save_fullpage, reading)
-
-    def notice() -> None:
-        first, begin = reading.first_lsn, reading.start_lsn
-        if first is None or first == begin or begin % reading.segment_size == 0:
-            return
-        skipped = first - begin
-        text = (
-            f"first record is after {format_lsn(begin)}, at {format_lsn(first)}, "
-            f"skipping over {skipped} byte{'' if skipped == 1 else 's'}"
-        )
-        # Up to 16 it stands among the records.
-        click.echo(text, err=reading.version >= 17)
-        sys.stdout.flush()
-
-    with open_output(output) as out:
-
-        def make_sink(version: int) -> Sink:
-            return sink_for(out, reading, version, quiet, stats, form, bkp_details, describe)
-
-        live = len(segments) == 1 and _DSN.fullmatch(segments[0]) is not None
-        dumper = Dumper(reading, make_sink, limit, saver, notice, follow or live)
-        try:
-            if live:
-                stream(segments[0], reading, dumper)
-            else:
-                dumper.run(open_batches(segments, path, timeline, follow, reading))
-        except KeyboardInterrupt:
-            # As pg_waldump: what was counted has been printed; that is the end.
-            return
-        except BrokenPipeError:
-            # Whoever read the output has seen enough.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return
-    finish(reading, dumper.written, limit)
-
-
-def stream(conninfo: str, reading: Reading, dumper: Dumper) -> None:
-    """Follows a server until the end that was asked for, or an interrupt."""
-    import trio
-
-    from walstream.dump.live import follow_server
-
+    request = DumpRequest(
+        segments=segments,
+        path=path,
+        timeline=timeline,
+        follow=follow,
+        wal_range=WalRange(start, end),
+        match=match,
+        threads=threads,
+        limit=max(limit, 0),
+        quiet=quiet,
+        stats=stats or ("rmgr" if short_stats else None),
+        form=form,
+        options=SinkOptions(bkp_details, describe),
+        save_fullpage=save_fullpage,
+        output=output,
+    )
     try:
-        trio.run(follow_server, conninfo, reading, dumper.take)
-    finally:
-        dumper.finish()
-
-
-def open_output(output: Path | None) -> Any:
-    """Returns the binary file to write to."""
-    from contextlib import nullcontext
-
-    from walstream.errors import WriteError
-
-    if output is None:
-        return nullcontext(sys.stdout.buffer)
-    try:
-        return output.open("wb")
-    except OSError as error:
-        raise WriteError(f"could not write {output}: {error.strerror}", str(output)) from error
-
-
-def open_batches(
-    segments: tuple[str, ...],
-    path: Path | None,
-    timeline: int | None,
-    follow: bool,
-    reading: Reading,
-) -> Iterator[Batch]:
-    if segments == ("-",):
-        return reading.from_pipe(sys.stdin.buffer)
-    source = open_source(path, segments, timeline, reading)
-    return reading.from_segments(source, follower(source, reading) if follow else None)
-
-
-def sink_for(
-    out: Any,
-    reading: Reading,
-    version: int,
-    quiet: bool,
-    stats: str | None,
-    form: str,
-    details: bool,
-    described: bool,
-) -> Sink:
-    from walstream.dump.sinks import ArrowSink, JsonSink, QuietSink, StatsSink, TextSink
-
-    if quiet:
-        return QuietSink()
-    if stats is not None:
-        return StatsSink(out, reading, stats == "record")
-    if form == "text":
-        return TextSink(out, version, details)
-    if form == "json":
-        return JsonSink(out, version)
-    return ArrowSink(out, version, form == "parquet", described)
+        dumped = run_dump(request)
+    except WrongArguments as error:
+        raise click.UsageError(str(error)) from error
+    except KeyboardInterrupt:
+        # As pg_waldump: what was counted has been printed; that is the end.
+        return
+    except BrokenPipeError:
+        # Whoever read the output has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return
+    tell_ending(dumped)

@@ -18,7 +18,6 @@ from walstream.wal.model import format_lsn
 STATUS_INTERVAL_S = 10.0
 # A server silent for that long is left; it is asked for a sign of life at half of it.
 RECEIVE_TIMEOUT_S = 60.0
-_PAGE = 8192
 
 
 async def follow_server(conninfo: str, reading: Reading, take: Callable[[Batch], bool]) -> None:
@@ -36,11 +35,7 @@ async def follow_server(conninfo: str, reading: Reading, take: Callable[[Batch],
     with await connect(conninfo, application_name="walstream dump") as connection:
         identity = await connection.identify_system()
         segment_size = await connection.segment_size()
-        if reading.asked_start is None:
-            reading.asked_start = reading.start_lsn = identity.flush_lsn
-        # From the start of the page: its header says where the record under way ends.
-        lsn = reading.start_lsn - reading.start_lsn % _PAGE
-        reading.begin(lsn, segment_size)
+        lsn = reading.begin_at(identity.flush_lsn, segment_size)
         timeline = identity.timeline
         following: NextTimeline | None = NextTimeline(timeline, lsn)
         while following is not None and following.timeline:

@@ -13,10 +13,10 @@ from typing import IO, Any, Protocol
 
 from walstream.errors import RecordError, StoreError, WriteError
 from walstream.scanning.reading import Batch, Reading
-from walstream.wal.model import RawRecord, XLogRecord
+from walstream.wal.model import FORK_NAMES, RawRecord, XLogRecord
 from walstream.wal.record import decode_wal_record
 
-FORKS = ("main", "fsm", "vm", "init")
+FORKS = tuple(FORK_NAMES)
 
 
 class Sink(Protocol):
@@ -217,7 +217,7 @@ class Dumper:
 
     Args:
         reading: what the batches come from.
-        make_sink: makes the sink for a major version.
+        make_sink: makes the sink, when the first batch is there.
         saver: also saves page images.
         on_first: called when the first record was read.
         flush: give out every batch at once, for following.
@@ -226,7 +226,7 @@ class Dumper:
     def __init__(
         self,
         reading: Reading,
-        make_sink: Callable[[int], Sink],
+        make_sink: Callable[[], Sink],
         limit: int = 0,
         saver: ImageSaver | None = None,
         on_first: Callable[[], None] | None = None,
@@ -251,7 +251,7 @@ class Dumper:
             if self.saver is not None:
                 self.saver.write(batch, self.reading.version, self.reading.timeline)
             self.written += len(batch.rows)
-        if self.flush and isinstance(sink, TextSink | JsonSink):
+        if self.flush:
             sink.finish()
         return not self.limit or self.written < self.limit
 
@@ -267,7 +267,7 @@ class Dumper:
             self.on_first()
             self.on_first = None
         if self.sink is None:
-            self.sink = self.make_sink(self.reading.version)
+            self.sink = self.make_sink()
         return self.sink
 
     def run(self, batches: Iterator[Batch]) -> None:

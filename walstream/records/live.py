@@ -14,6 +14,7 @@ from walstream.receive.receiver import Receiver
 from walstream.records.match import Position, position, record_match
 from walstream.rmgr.record import WalRecord
 from walstream.scanning.reading import Reading
+from walstream.scanning.wal_range import WalRange
 from walstream.tasks.supervise import open_bare_nursery
 from walstream.wal.layout import XLOG_BLCKSZ
 from walstream.wal.model import RelFileLocator, WalChunk
@@ -115,7 +116,7 @@ async def stream_wal(
     Cancellation: the connection is closed.
     """
     first, last = position(start), position(end)
-    reading = Reading(first, last, record_match(rmgr, xid, relation, block))
+    reading = Reading(WalRange(first, last), record_match(rmgr, xid, relation, block))
     out, records = trio.open_memory_channel[list[WalRecord]](1)
     decoder = _Decoder(reading, out)
     # From the start of the page: its header says where the record under way ends.

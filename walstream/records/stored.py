@@ -17,9 +17,11 @@ from walstream.rmgr.record import WalRecord
 from walstream.scanning.ending import raise_ending
 from walstream.scanning.reading import Batch, Reading
 from walstream.scanning.runs import open_source
+from walstream.scanning.wal_range import WalRange
 from walstream.segments.files import DirectoryFiles
 from walstream.segments.names import parse_segment_name
 from walstream.segments.source import SegmentSource
+from walstream.wal.match import RecordMatch
 from walstream.wal.model import RelFileLocator
 
 
@@ -56,38 +58,38 @@ def read_wal(
             after all good records before that were given.
         SegmentMissing: WAL goes on behind a segment that is not there.
     """
-    reading = Reading(
-        position(start),
-        position(end),
-        record_match(rmgr, xid, relation, block),
-        threads=threads or len(os.sched_getaffinity(0)),
-    )
-    return _records(source, reading, timeline)
+    wanted = WalRange(position(start), position(end))
+    match = record_match(rmgr, xid, relation, block)
+    return _records(source, wanted, match, timeline, threads or len(os.sched_getaffinity(0)))
 
 
 def _records(
-    source: str | os.PathLike[str] | IO[bytes], reading: Reading, timeline: int | None
+    source: str | os.PathLike[str] | IO[bytes],
+    wanted: WalRange,
+    match: RecordMatch,
+    timeline: int | None,
+    threads: int,
 ) -> Iterator[WalRecord]:
     if not isinstance(source, str | os.PathLike):
+        reading = Reading(wanted, match)
         yield from _of_batches(reading.from_pipe(source), reading)
     else:
-        with closing(_open(Path(source), reading, timeline)) as segments:
+        segments, wanted = _open(Path(source), wanted, timeline)
+        with closing(segments):
+            reading = Reading(wanted, match, threads=threads)
             yield from _of_batches(reading.from_segments(segments), reading)
     if reading.ending is not None:
         raise_ending(reading.ending)
 
 
-def _open(path: Path, reading: Reading, timeline: int | None) -> SegmentSource:
-    """Opens what a path names; of one segment also sets the range that it has."""
+def _open(path: Path, wanted: WalRange, timeline: int | None) -> tuple[SegmentSource, WalRange]:
+    """Opens what a path names; returns what of it is wanted, of one segment what it has."""
     file = parse_segment_name(path.name)
     if file is None or not path.is_file():
-        return open_source(path, timeline)
+        return open_source(path, timeline), wanted
     source = SegmentSource(DirectoryFiles(path.parent), timeline or file.timeline)
     begin = source.begin_of(file)
-    end = begin + source.segment_size
-    reading.asked_start = reading.start_lsn = max(begin, reading.start_lsn)
-    reading.end_lsn = end if reading.end_lsn is None else min(end, reading.end_lsn)
-    return source
+    return source, wanted.within(begin, begin + source.segment_size)
 
 
 def _of_batches(batches: Iterator[Batch], reading: Reading) -> Iterator[WalRecord]:

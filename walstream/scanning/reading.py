@@ -26,6 +26,7 @@ from walstream.scanning.tail import (
     tail_of,
     unwritten_ending,
 )
+from walstream.scanning.wal_range import ALL_WAL, WalRange
 from walstream.segments.files import CHUNK, read_some
 from walstream.segments.pipe import read_pipe_head
 from walstream.segments.source import PIECE, SegmentSource
@@ -78,8 +79,7 @@ class Reading:
     """One pass over WAL; iterate ``batches()`` once, then look at ``ending``.
 
     Args:
-        start_lsn, end_lsn: what to read, ``[start, end)``; a record is read when its last byte is
-            before the end. None: from the first segment, to the end of WAL.
+        wal_range: what to read; a record is read when its last byte is before the end.
         match: which records to give, None for all.
         keep_records: give the bytes of every record (``Batch.record``).
         threads: how many may read segments at the same time.
@@ -94,16 +94,14 @@ class Reading:
 
     def __init__(
         self,
-        start_lsn: int | None = None,
-        end_lsn: int | None = None,
+        wal_range: WalRange = ALL_WAL,
         match: RecordMatch | None = None,
         keep_records: bool = True,
         threads: int = 1,
         totals: RecordTotals | None = None,
     ) -> None:
-        self.start_lsn = start_lsn or 0
-        self.asked_start = start_lsn
-        self.end_lsn = end_lsn
+        self.asked_start, self.end_lsn = wal_range
+        self.start_lsn = self.asked_start or 0
         self.match = match or RecordMatch()
         self.keep_records = keep_records
         self.threads = threads
@@ -322,6 +320,18 @@ class Reading:
         if self.asked_start is None:
             self.start_lsn = lsn
         self._begin(lsn, segment_size)
+
+    def begin_at(self, newest_lsn: int, segment_size: int) -> int:
+        """Makes ready for ``feed``; returns from where on it wants WAL.
+
+        That is the start of a page, whose header says where the record under way ends: the page of
+        the start that was asked for, or of ``newest_lsn``.
+        """
+        if self.asked_start is None:
+            self.start_lsn = newest_lsn
+        lsn = self.start_lsn - self.start_lsn % PAGE
+        self._begin(lsn, segment_size)
+        return lsn
 
     def feed(self, lsn: int, piece: bytes) -> Iterator[Batch]:
         """Yields the records that the next bytes of a stream give; at the end sets ``ending``.

@@ -1,4 +1,9 @@
-"""Threads that work through a list, with the results in its order."""
+"""Threads that work through a list, with the results in its order.
+
+Not concurrent.futures: its ``map`` takes all items at once, so that results pile up without bound;
+its threads are waited for at the end of the interpreter, also those of a dropped generator; and
+loading it takes 8 ms, which is a tenth of the start of a command.
+"""
 
 from __future__ import annotations
 
