@@ -19,7 +19,7 @@ from psycopg.conninfo import make_conninfo
 from trio_util import AsyncValue
 
 from tests.support.servers import PostgresServer
-from walstream.errors import ConnectionLost, NoSpace, StorageError
+from walstream.errors import ConnectionLost, NoSpace, WriteError
 from walstream.receive.receiver import Receiver
 from walstream.replication.libpq import connect
 from walstream.store import write_queue
@@ -380,7 +380,7 @@ async def test_a_segment_that_cannot_be_made_durable_ends_it_all(tmp_path: Path)
                 names = wal_files(tmp_path)
                 disk.go_on.set()
                 await trio.sleep_forever()
-        assert [type(leaf) for leaf in leaves(caught.value)] == [StorageError]
+        assert [type(leaf) for leaf in leaves(caught.value)] == [WriteError]
         assert writer.flushed.value < writer.written.value
         assert wal_files(tmp_path) == names
         # The next process takes no notice of what was begun ahead, and removes it.
@@ -429,7 +429,7 @@ async def test_a_failed_fsync_is_fatal(tmp_path: Path, synchronous: bool) -> Non
                     while True:
                         writer.request_flush()
                         await writer.flushed.wait_past(writer.received.value)
-        assert [type(leaf) for leaf in leaves(caught.value)] == [StorageError]
+        assert [type(leaf) for leaf in leaves(caught.value)] == [WriteError]
         assert not disk.failing
         assert writer.flushed.value == flushed
 

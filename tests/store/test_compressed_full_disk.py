@@ -11,10 +11,11 @@ from tests.store.memory_files import MemoryFiles
 from tests.store.stepwise import Stepwise
 from tests.store.test_durability import SIZE, STREAM
 from walstream.errors import NoSpace
-from walstream.store.compressed import parse_compression, read_segment
+from walstream.segments.compression import parse_compression
+from walstream.segments.files import read_file
+from walstream.segments.names import segment_file_name
 from walstream.store.wal_files import WalFiles
 from walstream.wal.model import WalChunk
-from walstream.wal.segment import segment_file_name
 
 HOME = Path("/wal")
 
@@ -51,4 +52,4 @@ def test_it_goes_on_where_it_was(method: str, at: int, overlapped: bool, tmp_pat
         found = HOME / name
         stored = tmp_path / found.name
         stored.write_bytes(disk.durable_entries[found].durable)
-        assert b"".join(read_segment(stored)) == STREAM[number * SIZE : (number + 1) * SIZE]
+        assert b"".join(read_file(stored)) == STREAM[number * SIZE : (number + 1) * SIZE]

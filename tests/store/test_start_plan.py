@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from walstream.errors import ConnectionLost, ServerRefused
+from walstream.segments.names import segment_file_name
 from walstream.store.start_plan import WalEntry, choose_start, find_holes, parse_entry
-from walstream.wal.segment import segment_file_name
 from walstream.wal.timeline import INFINITY, TimelineHistory, TimelinePart, Upstream, WalHole
 
 SIZE = 1 << 20

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from tests.support.walgen import PAGE, SEGMENT, SYSTEM_IDENTIFIER, WalWriter
 from walstream.errors import PageHeaderError, RecordError, WalError, WrongCluster
-from walstream.store.verifier import Expected, VerifyLevel, make_verifier, read_long_header
+from walstream.segments.header import read_long_header
+from walstream.store.verifier import Expected, VerifyLevel, make_verifier
 
 EXPECTED = Expected(SYSTEM_IDENTIFIER, 18, SEGMENT, (1,))
 
