@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -25,6 +25,7 @@ from typing import NamedTuple, TypeVar
 import trio
 
 from walstream.errors import ConnectionLost, NoSpace
+from walstream.store.batch import Batch
 from walstream.store.file_layer import free_space
 from walstream.store.wal_files import WalFiles
 from walstream.tasks.auto_reset_event import AutoResetEvent
@@ -59,36 +60,6 @@ class WriterState:
     last_wal_at: float = 0.0
     holes: list[str] = field(default_factory=list)
     set_aside: list[str] = field(default_factory=list)
-
-
-class Batch:
-    """A job for the writer's thread: chunks to verify and write, then perhaps a flush.
-
-    After ``NoSpace`` it can be run again. A flush that would wait for a segment's completion is put
-    off (``flush_put_off``), so that more can be written meanwhile, unless ``at_once``.
-    """
-
-    def __init__(
-        self,
-        files: WalFiles,
-        chunks: Sequence[WalChunk],
-        *,
-        flush: bool = False,
-        at_once: bool = False,
-    ) -> None:
-        self.files = files
-        self.flush_put_off = False
-        self._chunks = chunks
-        self._flush = flush
-        self._at_once = at_once
-
-    def __call__(self) -> None:
-        chunks, self._chunks = self._chunks, ()
-        self.files.feed(chunks)
-        self.files.write()
-        self.flush_put_off = self._flush and self.files.is_completing and not self._at_once
-        if self._flush and not self.flush_put_off:
-            self.files.flush()
 
 
 class HandedOver(NamedTuple):

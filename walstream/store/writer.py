@@ -15,12 +15,13 @@ import trio
 
 from walstream.errors import StoreError, WalDivergedError, WrongCluster
 from walstream.segments.compression import NO_COMPRESSION, Compression
+from walstream.store.batch import Batch
 from walstream.store.file_layer import FileLayer
 from walstream.store.segment_directory import SegmentDirectory, Survey
 from walstream.store.start_plan import StartPlan, check_reached
 from walstream.store.verifier import VerifyLevel, default_level
 from walstream.store.wal_files import WalFiles
-from walstream.store.write_queue import Batch, WriteQueue
+from walstream.store.write_queue import WriteQueue
 from walstream.tasks.watermark import Watermark
 from walstream.wal.layout import XLOG_BLCKSZ
 from walstream.wal.model import WalChunk, format_lsn
