@@ -2,10 +2,12 @@ cimport cython
 from walstream.wal.buffer cimport byte, u8, u16, u32, u64, uint32, uint64
 from walstream.wal.crc cimport prepare_crc, record_crc
 from walstream.wal.layout cimport (
-    BKPBLOCK_FORK_MASK, BKPBLOCK_HAS_DATA, BKPBLOCK_HAS_IMAGE, BKPBLOCK_SAME_REL, MAX_XLINFO_TYPES, MAXIMUM_ALIGNOF,
+    BKPBLOCK_FORK_MASK, BKPBLOCK_HAS_DATA, BKPBLOCK_HAS_IMAGE, BKPBLOCK_SAME_REL,
+    MAX_XLINFO_TYPES, MAXIMUM_ALIGNOF,
     RM_MAX_BUILTIN_ID, RM_XACT_ID, RM_XLOG_ID, SizeOfBlockNumber, SizeOfRelFileLocator,
-    SizeOfXLogRecord, SizeOfXLogRecordBlockHeader, XLOG_BLCKSZ, XLR_BLOCK_ID_DATA_SHORT, XLR_MAX_BLOCK_ID, XLR_RMGR_INFO_MASK,
-    xl_crc, xl_info, xl_prev, xl_rmid, xl_tot_len, xl_xid)
+    SizeOfXLogRecord, SizeOfXLogRecordBlockHeader, XLOG_BLCKSZ, XLR_BLOCK_ID_DATA_SHORT,
+    XLR_MAX_BLOCK_ID, XLR_RMGR_INFO_MASK, xl_crc, xl_info, xl_prev, xl_rmid, xl_tot_len, xl_xid
+)
 from walstream.wal.match cimport RecordMatch
 from walstream.wal.opcodes cimport XLOG_SWITCH, XLOG_XACT_OPMASK
 from walstream.wal.totals cimport RecordTotals

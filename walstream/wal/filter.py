@@ -165,7 +165,7 @@ class RecordFilter:
                 break
             if block_id > XLR_MAX_BLOCK_ID or block_id <= highest:
                 return -1
-            if end - cursor < 1 + SizeOfXLogRecordBlockHeader + SizeOfBlockNumber:
+            if end - cursor < SizeOfXLogRecordBlockHeader + SizeOfBlockNumber:
                 return -1
             highest = block_id
             flags = u8(p, cursor + 1)
@@ -173,7 +173,7 @@ class RecordFilter:
             if flags & BKPBLOCK_HAS_IMAGE or (flags & BKPBLOCK_HAS_DATA != 0) != (data != 0):
                 return -1
             payload += data
-            cursor += 1 + SizeOfXLogRecordBlockHeader
+            cursor += SizeOfXLogRecordBlockHeader
             if flags & BKPBLOCK_SAME_REL:
                 if not has_rel:
                     return -1

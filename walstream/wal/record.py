@@ -203,7 +203,7 @@ class RecordReader:
                     return self.fail(INVALID_LENGTH, cursor - at, length_available, 0)
                 flags = u8(p, cursor)
                 length = u16(p, cursor + 1)
-                cursor += 3
+                cursor += SizeOfXLogRecordBlockHeader - 1
                 if flags & BKPBLOCK_HAS_DATA:
                     if length == 0:
                         return self.fail(DATA_FLAG_WITHOUT_DATA, 0, 0, 0)
