@@ -25,7 +25,12 @@ if not cython.compiled:
     from walstream.wal.crc import prepare_crc
     from walstream.wal.filter import RecordFilter
     from walstream.wal.input import WalInput
-    from walstream.wal.layout import MAX_XLINFO_TYPES, RM_XACT_ID
+    from walstream.wal.layout import (
+        BKPBLOCK_HAS_IMAGE,
+        BKPIMAGE_HAS_HOLE,
+        MAX_XLINFO_TYPES,
+        RM_XACT_ID,
+    )
     from walstream.wal.match import RecordMatch
     from walstream.wal.opcodes import XLOG_XACT_OPMASK
     from walstream.wal.record import RecordReader
@@ -388,12 +393,12 @@ class WalScanner(WalInput):
             self.block[m] = reader.block_number[i]
             self.flags[m] = reader.block_flags[i]
             self.data_length[m] = reader.data_length[i]
-            if reader.block_flags[i] & 0x10:
+            if reader.block_flags[i] & BKPBLOCK_HAS_IMAGE:
                 fpi += reader.image_length[i]
                 image = 1 | reader.image_compression[i] << 4
                 if reader.image_apply[i]:
                     image |= 2
-                if reader.image_info[i] & 1:
+                if reader.image_info[i] & BKPIMAGE_HAS_HOLE:
                     image |= 4
                 self.image[m] = image
                 self.image_length[m] = reader.image_length[i]
