@@ -17,8 +17,8 @@ from sphinx.errors import ExtensionError
 
 import walstream
 from walstream import errors
-from walstream.cli import cli
 from walstream.cli.exit_codes import MEANINGS, exit_code
+from walstream.cli.group import cli
 
 project = "walstream"
 author = project_copyright = "The walstream developers"

@@ -12,7 +12,8 @@ PACKAGE = Path(__file__).parent.parent / "walstream"
 # Longest prefix wins. The number is the floor; rooms on one floor do not import each other.
 FLOORS = {
     "errors": 0,
-    "config": 1,
+    "config": 2,
+    "toml": 1,
     "text": 0,
     "terminal": 0,
     "restore_command": 0,

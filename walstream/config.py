@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from walstream.errors import ConfigError, ReadError
+from walstream.toml import parse_toml
 
 DEFAULT_SLOT = "walstream"
 
@@ -63,18 +63,6 @@ class ReceiveConfig:
     status_file: Path | None = None
     show_progress: bool = False
     reread: Callable[[], str] | None = None
-
-
-def parse_toml(text: str, path: Path) -> dict[str, Any]:
-    """Returns the table that the text of a file holds.
-
-    Raises:
-        ConfigError: it is not TOML.
-    """
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as exc:
-        raise ConfigError(f"{path}: {exc}", str(path)) from exc
 
 
 def read_conninfo(path: Path) -> str:

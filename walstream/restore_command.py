@@ -12,7 +12,6 @@ import contextlib
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -50,6 +49,8 @@ def run_as_restore_command(run: Callable[[], None]) -> NoReturn:
     except BaseException:  # noqa: ASYNC103 (nothing runs on: the process ends here)
         # A failed import too: Python would end with 1, and the server would be promoted.
         with contextlib.suppress(BaseException):
+            import traceback  # not for every start
+
             traceback.print_exc()
     # Past this point nothing, such as a closed standard output, may change the code.
     for stream in (sys.stdout, sys.stderr):

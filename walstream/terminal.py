@@ -1,7 +1,7 @@
 """Standard error of a program that runs for long: log lines, and below them one line that stays.
 
 On a terminal the line is redrawn in place and log lines scroll above it; elsewhere it is logged
-once a minute. Knows rich, nothing of WAL.
+once a minute. Knows rich, which is imported where there is a terminal; nothing of WAL.
 """
 
 from __future__ import annotations
@@ -11,12 +11,11 @@ import time
 from collections.abc import Sequence
 from functools import cache
 from types import TracebackType
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.highlighter import NullHighlighter
-from rich.live import Live
-from rich.logging import RichHandler
-from rich.text import Text
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.live import Live
 
 log = logging.getLogger("walstream.progress")
 
@@ -26,11 +25,16 @@ LOG_INTERVAL_S = 60.0
 @cache
 def console() -> Console:
     """Returns the console on standard error: log and line must share it to stay apart."""
+    from rich.console import Console
+
     return Console(stderr=True)
 
 
 def log_handler(on: Console | None = None) -> logging.Handler:
     """Returns a handler whose lines go above the status line, folded at the terminal's width."""
+    from rich.highlighter import NullHighlighter
+    from rich.logging import RichHandler
+
     return RichHandler(
         console=on or console(),
         show_path=False,
@@ -47,6 +51,8 @@ class StatusLine:
     def __init__(self, terminal: bool, on: Console | None = None) -> None:
         self._live: Live | None = None
         if terminal:
+            from rich.live import Live
+
             self._live = Live(console=on or console(), auto_refresh=False)
         self._logged_at = time.monotonic()
 
@@ -70,6 +76,8 @@ class StatusLine:
         The first is what is logged.
         """
         if self._live is not None:
+            from rich.text import Text
+
             # The last column stays free: some terminals wrap when it is written.
             room = self._live.console.width - 1
             text = next((line for line in variants if len(line) <= room), variants[-1][:room])

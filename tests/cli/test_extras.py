@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import walstream.cli
+from walstream.cli.group import COMMANDS
 from walstream.extras import EXTRAS, missing_extra
 
 ROOT = Path(__file__).parent.parent.parent
@@ -46,7 +47,7 @@ def test_a_missing_extra_is_one_line(command: str, tmp_path: Path) -> None:
     assert answer.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("command", sorted(walstream.cli.COMMANDS))
+@pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_help_needs_no_extra(command: str) -> None:
     answer = call(command, "--help")
     assert answer.returncode == 0, answer.stderr

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from click.testing import CliRunner, Result
 
-from walstream.cli import cli
+from walstream.cli.group import cli
 
 DATA = Path(__file__).parent.parent / "data"
 SHORT = (DATA / "neon_short_pg15.request").read_bytes()

@@ -75,7 +75,7 @@ def test_everything_else_stops_a_recovery(archive: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("module", "suffix"), [("click", ""), ("zstandard", ".zst"), ("lz4", ".lz4")]
+    ("module", "suffix"), [("fcntl", ""), ("zstandard", ".zst"), ("lz4", ".lz4")]
 )
 def test_a_broken_installation_stops_a_recovery(
     archive: Path, tmp_path: Path, module: str, suffix: str
@@ -85,6 +85,16 @@ def test_a_broken_installation_stops_a_recovery(
     code, text = run(archive, NAME, tmp_path / "target", prelude=broken)
     assert code == 201
     assert "ImportError" in text or "ModuleNotFoundError" in text
+
+
+def test_without_click(archive: Path, tmp_path: Path) -> None:
+    """As a server calls it, it needs no click; what click would have to explain is no success."""
+    target = tmp_path / "target"
+    broken = "sys.modules['click'] = None"
+    assert run(archive, NAME, target, prelude=broken) == (0, "")
+    assert target.read_bytes() == (archive / NAME).read_bytes()
+    for arguments in ((archive, NAME), (tmp_path / "unmounted", NAME, target), ("--help",)):
+        assert run(*arguments, prelude=broken)[0] == 201
 
 
 @pytest.mark.parametrize("error", ["MemoryError()", "KeyboardInterrupt()", "OSError(5, 'x')"])

@@ -13,7 +13,7 @@ import pytest
 from tests.docs.blocks import ROOT, Block, blocks, command_lines, pages
 from tests.docs.world import empty_world, furnished_world
 from tests.support.server_commands import python_for_servers
-from walstream.cli import cli
+from walstream.cli.group import cli
 
 RUN = pages("README.md", "docs/tutorial.md", "docs/how-to/*.md")
 ALL = pages("*.md", "docs/**/*.md")

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import trio
 from trio_util import AsyncValue, periodic
@@ -13,7 +14,6 @@ from trio_util import AsyncValue, periodic
 from walstream.config import ReceiveConfig, RunConfig
 from walstream.errors import ConnectionLost
 from walstream.receive.receiver import Receiver
-from walstream.redo.manager import RedoManager
 from walstream.status.monitor import Monitor
 from walstream.status.report import Reporter
 from walstream.store.writer import Writer
@@ -21,6 +21,9 @@ from walstream.tasks.supervise import single_error
 from walstream.tasks.watermark import Watermark
 from walstream.terminal import StatusLine
 from walstream.wal.model import format_lsn
+
+if TYPE_CHECKING:
+    from walstream.redo.manager import RedoManager  # what only receives starts without it
 
 
 class Started(trio.TaskStatus[None]):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from walstream.errors import StoreError
-from walstream.status.file import read_status
 from walstream.store.file_layer import DirectoryLock
 from walstream.store.store import STATUS_FILE, Store
 from walstream.store.unfinished import Flushed
@@ -25,6 +24,8 @@ def flushed_of(directory: Path) -> Flushed | None:
     """Returns how far the receiver of a store said that WAL is on disk; None: nobody says."""
     if not Store.exists(directory):
         return None
+    from walstream.status.file import read_status  # a plain directory has none
+
     status = read_status(directory / STATUS_FILE)
     if status is None or not status.timeline:
         return None  # a crash may lose it; it only adds what can be noticed

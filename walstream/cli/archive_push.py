@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from walstream.cli.arguments import STORE
+from walstream.cli.server_commands import archive_push
 
 
 @click.command("archive-push")
@@ -24,7 +25,4 @@ def command(store: Path, source: Path) -> None:
 
         archive_command = 'walstream archive-push /srv/store "%p"'
     """
-    from walstream.app.wal_directory import system_id_of, wal_path
-    from walstream.store.archive_push import archive_file
-
-    archive_file(wal_path(store), source, system_id=system_id_of(store))
+    archive_push(store, source)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import click
 
@@ -14,6 +13,8 @@ from walstream.wal.model import FORK_NAMES, BufferTag, RelFileLocator, parse_lsn
 from walstream.wal.relpath import parse_relation
 
 if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
+
     from walstream.index.moment import MomentText
 
 
@@ -139,7 +140,7 @@ class ListenType(click.ParamType[str]):
         return value
 
 
-class ZoneType(click.ParamType[ZoneInfo]):
+class ZoneType(click.ParamType["ZoneInfo"]):
     """A time zone by its name, such as ``Europe/Berlin``."""
 
     name = "zone"
@@ -147,6 +148,8 @@ class ZoneType(click.ParamType[ZoneInfo]):
     def convert(
         self, value: str | ZoneInfo, param: click.Parameter | None, ctx: click.Context | None
     ) -> ZoneInfo:
+        from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # not for every command
+
         if isinstance(value, ZoneInfo):
             return value
         try:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from walstream.cli.arguments import STORE
+from walstream.cli.server_commands import restore_wal
 
 
 @click.command("restore-wal")
@@ -26,11 +27,4 @@ def command(store: Path, name: str, target: Path) -> None:
     written, 207 WAL is damaged, 213 it is another cluster's, 216 a file cannot be read
     (docs/reference/exit-codes.md).
     """
-    from walstream.app.wal_directory import flushed_of, system_id_of, wal_path
-    from walstream.store.restore_wal import restore_file
-
-    restored = restore_file(
-        wal_path(store), name, target, system_id=system_id_of(store), flushed=flushed_of(store)
-    )
-    for note in restored.notes:
-        click.echo(f"walstream: {note}", err=True)
+    restore_wal(store, name, target)

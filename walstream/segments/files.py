@@ -20,11 +20,12 @@ from walstream.segments.names import compression_of
 CHUNK = 16 << 20
 _READ = 1 << 20
 
-_TAR = re.compile(r".*\.(?:tar|tgz)(?:\.(?:gz|lz4|zst))?")
+# Compiled when it is first asked for.
+_TAR = r".*\.(?:tar|tgz)(?:\.(?:gz|lz4|zst))?"
 
 
 def is_tar(path: str) -> bool:
-    return _TAR.fullmatch(path) is not None
+    return re.fullmatch(_TAR, path) is not None
 
 
 def read_error(action: str, path: Path | str, error: OSError) -> ReadError:

@@ -6,7 +6,6 @@ is described in docs/how-to/monitor.md. Imports no Trio.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from walstream.errors import WriteError
@@ -35,6 +34,8 @@ def read_status(path: Path) -> ReceiverStatus | None:
 
     After a power cut it may be empty.
     """
+    import json  # not for every start
+
     try:
         return from_table(json.loads(path.read_bytes()))
     except (OSError, ValueError):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
-from walstream.receive.receiver import Receiver
-from walstream.redo.manager import RedoManager
 from walstream.status.snapshot import ReceiverStatus
-from walstream.store.writer import Writer
 from walstream.tasks.watermark import Watermark
+
+if TYPE_CHECKING:
+    from walstream.receive.receiver import Receiver
+    from walstream.redo.manager import RedoManager  # what only receives starts without it
+    from walstream.store.writer import Writer
 
 RATE_S = 0.5
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from rich.filesize import pick_unit_and_suffix
 
 from walstream.status.snapshot import ReceiverStatus
-from walstream.status.store import StoreStatus
 from walstream.wal.model import format_lsn
+
+if TYPE_CHECKING:
+    from walstream.status.store import StoreStatus  # the index comes with it
 
 STALE_S = 10.0  # a receiver replaces its status file every second
 SIZES = ["B", "kB", "MB", "GB", "TB"]  # powers of 1024, as PostgreSQL's settings have them

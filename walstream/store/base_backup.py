@@ -24,11 +24,11 @@ from typing import BinaryIO, NamedTuple, TypeVar
 
 import crc32c
 
-from walstream.config import parse_toml
 from walstream.errors import ConfigError, NoSpace, ReplicationProtocolError, StoreError
 from walstream.segments.files import read_error
 from walstream.store.file_layer import FileLayer, set_mode, storage_error, write_durably
 from walstream.store.manifest import MANIFEST, parse_manifest
+from walstream.toml import parse_toml
 from walstream.wal.model import format_lsn, parse_lsn
 
 _DESCRIPTION = re.compile(r"[0-9A-F]{16}\.toml")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 from pathlib import Path
@@ -29,6 +28,8 @@ def link_without_replacing(old: Path, new: Path) -> None:
             raise
     else:
         return
+    import ctypes  # slow to import, and hardly ever needed
+
     renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     number = errno.ENOSYS
     if renameat2 is not None:

@@ -10,7 +10,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,7 +89,7 @@ def _temporary(target: Path, pieces: Iterator[bytes], layer: FileLayer) -> Itera
 
 def _create(target: Path, layer: FileLayer) -> tuple[int, Path]:
     while True:
-        temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}{TEMPORARY}")
+        temporary = target.with_name(f".{target.name}.{os.urandom(8).hex()}{TEMPORARY}")
         fd = layer.open(
             temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, file_mode_below(target.parent)
         )

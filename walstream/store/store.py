@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from walstream.config import parse_toml
 from walstream.errors import ConfigError, ReadError, StoreError, WrongCluster
 from walstream.segments.files import read_error
 from walstream.store.file_layer import (
@@ -16,6 +15,7 @@ from walstream.store.file_layer import (
     storage_error,
     write_durably,
 )
+from walstream.toml import parse_toml
 
 IDENTITY_FILE = "walstream.toml"
 STATUS_FILE = "status.json"

@@ -16,7 +16,8 @@ INFINITY = (1 << 64) - 1
 
 # What isspace() takes in the C locale, as sscanf does, but for the line feed: it ends the line.
 _SPACE = b" \t\r\v\f"
-_LINE = re.compile(rb"(\d{1,10})[ \t\r\v\f]+([0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8})(?=[ \t\r\v\f]|$)")
+# Compiled with the first history: most programs read none.
+_LINE = rb"(\d{1,10})[ \t\r\v\f]+([0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8})(?=[ \t\r\v\f]|$)"
 
 
 class TimelinePart(NamedTuple):
@@ -67,7 +68,7 @@ def parse_history(timeline: int, content: bytes) -> TimelineHistory:
         entry = line.strip(_SPACE)
         if not entry or entry.startswith(b"#"):
             continue
-        match = _LINE.match(entry)
+        match = re.match(_LINE, entry)
         if match is None:
             shown = entry[:80].decode("ascii", "backslashreplace")
             raise WalError(f"timeline history {timeline}: syntax error in line {shown!r}")
