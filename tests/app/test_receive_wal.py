@@ -75,6 +75,7 @@ async def test_to_a_coroutine_without_gap_or_repetition(
 
 async def test_what_the_coroutine_raises_leaves_as_it_is(pg_server: PostgresServer) -> None:
     async def fail(chunk: WalChunk) -> None:
+        await trio.lowlevel.checkpoint()
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError), trio.fail_after(60):

@@ -136,6 +136,7 @@ async def stream_wal(
         out.close()
 
     async with open_bare_nursery((ConnectionLost,)) as nursery:
-        nursery.start_soon(run)
+        # What goes wrong at the start ends the body, as what goes wrong later.
+        nursery.start_soon(run)  # noqa: ASYNC113
         yield _OneByOne(records)
         nursery.cancel_scope.cancel()
