@@ -13,7 +13,8 @@ from tests.index.test_ingest import RELATIONS, Memory, contents, wal_of_few_bloc
 from tests.support.walgen import SEGMENT, Block, WalWriter, record_body
 from walstream.errors import LsnNotAvailable, StorageError, StoreError, WalError
 from walstream.index import keys, page_index
-from walstream.index.ingest import Ingest, begin_index, branch_end
+from walstream.index.branch import branch_end
+from walstream.index.ingest import Ingest, begin_index
 from walstream.index.page_index import PageIndex
 from walstream.pages.service import ClusterFacts, PageService
 from walstream.redo.protocol import RedoRequest

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import tzinfo
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -23,14 +24,17 @@ from walstream.index.moment import Moment, MomentKind, MomentText, parse_moment
 from walstream.index.page_index import PageIndex
 from walstream.pages.service import PageService
 from walstream.redo.manager import RedoConfig, RedoManager
-from walstream.rows.cluster import ClusterAt
-from walstream.rows.diff import TableDiff, diff_tables
 from walstream.segments.reader import SegmentReader
 from walstream.state.cluster import StateSource, cluster_state
 from walstream.store.base_backup import list_base_backups
 from walstream.store.store import Store
 from walstream.tasks.supervise import open_bare_nursery
 from walstream.wal.model import RelFileLocator, format_lsn
+
+if TYPE_CHECKING:
+    # With every type of value: what asks for a page starts without them.
+    from walstream.rows.cluster import ClusterAt
+    from walstream.rows.diff import TableDiff
 
 log = logging.getLogger("walstream")
 
@@ -140,6 +144,8 @@ async def open_cluster(
 
 
 async def _cluster_at(past: Past, lsn: int, zone: tzinfo | None = None) -> ClusterAt:
+    from walstream.rows.cluster import ClusterAt
+
     state = await trio.to_thread.run_sync(cluster_state, past.source(lsn), lsn)
     return ClusterAt(past.pages, lsn, state.transactions, state.relation_maps, zone)
 
@@ -155,6 +161,8 @@ async def diff_moments(
 
     Cancellation: as ``open_cluster``.
     """
+    from walstream.rows.diff import diff_tables
+
     async with open_cluster(path, before) as old, open_cluster(path, after) as new:
         first = await old.cluster.table(table, database)
         second = await new.cluster.table(table, database)

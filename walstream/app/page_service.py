@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from walstream.index.ingest import branch_end
+from walstream.index.branch import branch_end
 from walstream.index.page_index import MAX_LSN, PageIndex
 from walstream.pages.service import Base, ClusterFacts, PageService
 from walstream.redo.manager import RedoManager

@@ -7,7 +7,6 @@ on at the last batch.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterable
 from typing import Protocol
@@ -15,6 +14,7 @@ from typing import Protocol
 import trio
 
 from walstream.errors import NoSpace, RecordError, StoreError, WalError
+from walstream.index.branch import branch_end, encode_history
 from walstream.index.changes import RecordIndexer
 from walstream.index.page_index import Batch, PageIndex, SizeChange, SizeKind
 from walstream.tasks.supervise import open_bare_nursery
@@ -23,7 +23,7 @@ from walstream.wal.columns import RecordColumns
 from walstream.wal.model import RelFileLocator, format_lsn
 from walstream.wal.record import RecordReader
 from walstream.wal.scan import WalScanner
-from walstream.wal.timeline import TimelineHistory, TimelinePart, fork_lsn
+from walstream.wal.timeline import TimelineHistory
 
 log = logging.getLogger("walstream.index")
 
@@ -67,28 +67,6 @@ def begin_index(
         "last_record_start": b"0",
     }
     index.write(batch)
-
-
-def encode_history(history: TimelineHistory) -> bytes:
-    """Returns a history as the index keeps it: (timeline, begin, end) of each part."""
-    return json.dumps(history.parts).encode()
-
-
-def decode_history(stored: bytes) -> TimelineHistory:
-    """Returns a history from what ``encode_history`` made of it."""
-    return TimelineHistory(tuple(TimelinePart(*part) for part in json.loads(stored)))
-
-
-def branch_end(index: PageIndex, history: TimelineHistory) -> int | None:
-    """Returns where ``history`` has left what was indexed; None where all of it is of that history.
-
-    The index keeps with its end by which history it came there.
-    """
-    stored, end = index.meta("history"), int(index.meta("last_record_end") or 0)
-    if stored is None:
-        return None
-    lsn = fork_lsn(decode_history(stored), history)
-    return lsn if lsn < end else None
 
 
 class Ingest:

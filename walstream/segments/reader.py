@@ -16,12 +16,11 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import NamedTuple
 
-import crc32c
-
 from walstream.errors import FileDamaged, NoSpace, RecordError, SegmentMissing, WriteError
 from walstream.segments.files import DirectoryFiles, read_error, read_file
 from walstream.segments.names import SegmentName, history_file_name
 from walstream.segments.source import SegmentSource
+from walstream.wal.crc import crc32c
 from walstream.wal.layout import (
     XLOG_BLCKSZ,
     SizeOfXLogLongPHD,
@@ -323,7 +322,7 @@ class SegmentReader:
             record = self.read(start_lsn, total)
         else:
             record = self._read_over_pages(start_lsn, total, page_left)
-        crc = crc32c.crc32c(record[:xl_crc], crc32c.crc32c(memoryview(record)[SizeOfXLogRecord:]))
+        crc = crc32c(record[:xl_crc], crc32c(memoryview(record)[SizeOfXLogRecord:]))
         stored = int.from_bytes(record[xl_crc:SizeOfXLogRecord], "little")
         if crc != stored:
             raise RecordError(

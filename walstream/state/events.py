@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import crc32c
-
 from walstream.errors import RecordError, StorageError
 from walstream.segments.reader import SegmentReader
 from walstream.state.slru import xid_precedes
 from walstream.state.transactions import FIRST_NORMAL_XID, Body
+from walstream.wal.crc import crc32c
 from walstream.wal.layout import XLOG_BLCKSZ, SizeOfXLogRecord, xl_crc
 from walstream.wal.model import format_lsn
 from walstream.wal.record import RecordReader
@@ -53,7 +52,7 @@ class BodyReader:
         if not SizeOfXLogRecord <= total <= page_left:
             return self._archive.read_record(start_lsn)  # goes on over the page, or is none
         record = self._window[offset : offset + total]
-        crc = crc32c.crc32c(record[:xl_crc], crc32c.crc32c(record[SizeOfXLogRecord:]))
+        crc = crc32c(record[:xl_crc], crc32c(record[SizeOfXLogRecord:]))
         if crc != int.from_bytes(record[xl_crc:SizeOfXLogRecord], "little"):
             return self._archive.read_record(start_lsn)  # which says what is wrong
         return record

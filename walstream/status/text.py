@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from rich.filesize import pick_unit_and_suffix
-
 from walstream.status.snapshot import ReceiverStatus
 from walstream.wal.model import format_lsn
 
@@ -101,6 +99,8 @@ def _phase(status: ReceiverStatus, silent_s: float) -> str:
 
 def size(count: int) -> str:
     """Returns a number of bytes as people read it, in powers of 1024."""
+    from rich.filesize import pick_unit_and_suffix  # not for every start
+
     unit, suffix = pick_unit_and_suffix(count, SIZES, 1024)
     value = count / unit
     return f"{value:.0f} {suffix}" if value >= 100 else f"{value:.3g} {suffix}"

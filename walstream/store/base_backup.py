@@ -8,7 +8,6 @@ and on disk it is called ``START-LSN.tmp``.
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import json
 import os
@@ -21,8 +20,6 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple, TypeVar
-
-import crc32c
 
 from walstream.errors import ConfigError, NoSpace, ReplicationProtocolError, StoreError
 from walstream.segments.files import read_error
@@ -150,7 +147,10 @@ class BackupWriter:
         self._manifest: bytearray | None = None
         self._file: BinaryIO | None = None
         self._name = ""
+        from crc32c import crc32c  # slow to import: it asks for its own version
+
         self._sums: dict[str, tuple[int, str, str]] = {}
+        self._crc32c = crc32c
         self._sha = hashlib.sha256()
         self._crc = 0
         self._size = 0
@@ -307,7 +307,7 @@ class BackupWriter:
 
     def member_data(self, data: memoryview) -> None:
         assert self._file is not None
-        self._crc = crc32c.crc32c(data, self._crc)
+        self._crc = self._crc32c(data, self._crc)
         self._sha.update(data)
         self._size += len(data)
         self.bytes_written += len(data)
@@ -401,6 +401,8 @@ def sync_filesystem(path: Path) -> None:
     """
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
+        import ctypes  # not for every start
+
         ctypes.CDLL(None).syncfs(fd)
     finally:
         os.close(fd)

@@ -9,8 +9,6 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
-import crc32c
-
 from walstream.errors import StoreError
 
 MANIFEST = "backup_manifest"
@@ -39,10 +37,13 @@ class Crc32cSum:
     """CRC-32C, printed as a manifest prints it: the bytes of the little-endian number."""
 
     def __init__(self) -> None:
+        from crc32c import crc32c  # slow to import: it asks for its own version
+
+        self._crc32c = crc32c
         self._crc = 0
 
     def update(self, data: bytes | memoryview, /) -> None:
-        self._crc = crc32c.crc32c(data, self._crc)
+        self._crc = self._crc32c(data, self._crc)
 
     def hexdigest(self) -> str:
         return self._crc.to_bytes(4, "little").hex()
