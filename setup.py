@@ -33,16 +33,16 @@ NOTE = "kernels_failed.txt"
 # Their .pxd holds inline functions and constants for the other kernels; the .py is the same
 # uncompiled.
 INLINE_ONLY = {
-    "walstream.redo.rules.brin_layout",
-    "walstream.redo.rules.btree_layout",
-    "walstream.redo.rules.gin_layout",
-    "walstream.redo.rules.gist_layout",
-    "walstream.redo.rules.hash_layout",
-    "walstream.redo.rules.heap_layout",
     "walstream.redo.rules.index_layout",
     "walstream.redo.rules.messages",
-    "walstream.redo.rules.spgist_layout",
+    "walstream.rmgr.brin.layout",
+    "walstream.rmgr.btree.layout",
+    "walstream.rmgr.gin.layout",
+    "walstream.rmgr.gist.layout",
+    "walstream.rmgr.hash.layout",
+    "walstream.rmgr.heap.layout",
     "walstream.rmgr.instructions",
+    "walstream.rmgr.spgist.layout",
     "walstream.wal.buffer",
     "walstream.wal.bufpage",
     "walstream.wal.layout",
@@ -56,17 +56,17 @@ SHARED = "walstream._cython"
 # Compiled with -O1, in two thirds of the time: what is not in any hot loop.
 COLD = {
     "walstream.dump.json_lines",
-    "walstream.redo.rules.brin",
-    "walstream.redo.rules.generic",
-    "walstream.redo.rules.gin",
-    "walstream.redo.rules.gin_posting",
-    "walstream.redo.rules.gist",
-    "walstream.redo.rules.hash",
     "walstream.redo.rules.mask",
-    "walstream.redo.rules.sequence",
-    "walstream.redo.rules.spgist",
-    "walstream.redo.rules.spgist_page",
-    "walstream.redo.rules.xlog",
+    "walstream.rmgr.brin.redo",
+    "walstream.rmgr.generic.redo",
+    "walstream.rmgr.gin.posting",
+    "walstream.rmgr.gin.redo",
+    "walstream.rmgr.gist.redo",
+    "walstream.rmgr.hash.redo",
+    "walstream.rmgr.sequence.redo",
+    "walstream.rmgr.spgist.page",
+    "walstream.rmgr.spgist.redo",
+    "walstream.rmgr.xlog.redo",
 }
 
 # Bounds checks are off: the kernels check every length and offset that comes from the bytes, in

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from walstream.rmgr.xlog import parse_checkpoint
+from walstream.rmgr.xlog.records import parse_checkpoint
 from walstream.state.control import ControlFile
 
 # Written by a server that ran: its own WAL, statistics, caches, what is left of the backup.

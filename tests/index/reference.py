@@ -17,9 +17,9 @@ from walstream.index.page_index import (
     TimePoint,
 )
 from walstream.rmgr.database import DatabaseCreate, DatabaseDrop, parse_database
+from walstream.rmgr.heap.effects import HEAP_BLOCKS_PER_PAGE, visibility_clears
 from walstream.rmgr.storage import StorageCreate, StorageTruncate, parse_storage
 from walstream.rmgr.tablespace import TablespaceCreate, TablespaceDrop, parse_tablespace
-from walstream.rmgr.visibility import HEAP_BLOCKS_PER_PAGE, visibility_clears
 from walstream.rmgr.xact import parse_drops
 from walstream.wal.model import BufferTag, RawRecord, RelFileLocator, XLogRecord
 from walstream.wal.record import decode_wal_record

@@ -103,7 +103,7 @@ def test_start_up_imports_nothing_heavy() -> None:
     code = (
         "import sys; import walstream.redo.child, walstream.redo.rules.engine;"
         "print(*{'trio', 'psycopg', 'logging', 'argparse', 'asyncio', 'crc32c',"
-        " 'subprocess', 'socket'} & set(sys.modules))"
+        " 'subprocess', 'socket', 'walstream.rmgr.op'} & set(sys.modules))"
     )
     result = subprocess.run(
         [sys.executable, "-S", "-c", code], env=ENVIRONMENT, capture_output=True, check=True

@@ -11,7 +11,7 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-from walstream.rmgr.xlog import CheckPoint
+from walstream.rmgr.xlog.records import CheckPoint
 from walstream.segments.names import segment_file_name
 from walstream.state.cluster import ClusterState
 from walstream.state.control import DbState, encode_checkpoint

@@ -24,7 +24,7 @@ from walstream.index.page_index import (
 )
 from walstream.index.postings import PostingLists
 from walstream.rmgr import database, storage, tablespace, xact
-from walstream.rmgr.visibility import HEAP_BLOCKS_PER_PAGE, visibility_clears
+from walstream.rmgr.heap.effects import HEAP_BLOCKS_PER_PAGE, visibility_clears
 from walstream.wal.layout import (
     BKPBLOCK_WILL_INIT,
     RM_BRIN_ID,

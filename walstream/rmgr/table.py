@@ -9,9 +9,10 @@ from walstream.rmgr.op import Op, ops_of
 
 # In the order of rmgrlist.h: the position is the id.
 MODULES = (
-    "xlog", "xact", "storage", "clog", "database", "tablespace", "multixact", "relmap", "standby",
-    "heap2", "heap", "btree", "hash", "gin", "gist", "sequence", "spgist", "brin", "commit_ts",
-    "origin", "generic", "message",
+    "xlog.records", "xact", "storage", "clog", "database", "tablespace", "multixact", "relmap",
+    "standby", "heap2.records", "heap.records", "btree.records", "hash.records", "gin.records",
+    "gist.records", "sequence.records", "spgist.records", "brin.records", "commit_ts", "origin",
+    "generic.records", "message",
 )  # fmt: skip
 
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 from walstream.errors import LsnNotAvailable
 from walstream.index.page_index import Event, PageIndex
-from walstream.rmgr import database, storage, tablespace, xact, xlog
+from walstream.rmgr import database, storage, tablespace, xact
 from walstream.rmgr.layout import Cursor
 from walstream.rmgr.relmap import UPDATE
+from walstream.rmgr.xlog import records as xlog
 from walstream.segments.reader import SegmentReader
 from walstream.state.control import ControlFile, Parameters
 from walstream.state.events import BodyReader, Stretch, scan_stretch

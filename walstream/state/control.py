@@ -12,7 +12,7 @@ from struct import Struct, pack_into, unpack_from
 from typing import NamedTuple
 
 from walstream.errors import StoreError
-from walstream.rmgr.xlog import PARAMETERS, CheckPoint
+from walstream.rmgr.xlog.records import PARAMETERS, CheckPoint
 from walstream.wal.crc import crc32c
 from walstream.wal.versions import RANGE, ROWS
 

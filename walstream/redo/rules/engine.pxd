@@ -1,22 +1,22 @@
 cimport cython
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE, PyByteArray_Resize
 from libc.string cimport memcpy
-from walstream.redo.rules.brin cimport brin_redo
-from walstream.redo.rules.btree cimport btree_redo
-from walstream.redo.rules.generic cimport generic_redo
-from walstream.redo.rules.gin cimport gin_redo
-from walstream.redo.rules.gist cimport gist_after_image, gist_redo
-from walstream.redo.rules.hash cimport hash_redo
-from walstream.redo.rules.heap cimport heap_redo
-from walstream.redo.rules.heap2 cimport heap2_redo
 from walstream.redo.rules.messages cimport (
     APPLY, APPLY_LENGTH, BEGIN, BEGIN_LENGTH, ENOUGH_REPLIES, GET, PING_KIND, PING_LENGTH, PUSH,
     PUSH_LENGTH, SizeOfEndLsn, SizeOfHead, SizeOfTag)
-from walstream.redo.rules.sequence cimport sequence_redo
-from walstream.redo.rules.spgist cimport spgist_redo
 from walstream.redo.rules.target cimport Target
-from walstream.redo.rules.visibility cimport visibility_redo
-from walstream.redo.rules.xlog cimport xlog_redo
+from walstream.rmgr.brin.redo cimport brin_redo
+from walstream.rmgr.btree.redo cimport btree_redo
+from walstream.rmgr.generic.redo cimport generic_redo
+from walstream.rmgr.gin.redo cimport gin_redo
+from walstream.rmgr.gist.redo cimport gist_after_image, gist_redo
+from walstream.rmgr.hash.redo cimport hash_redo
+from walstream.rmgr.heap.redo cimport heap_redo
+from walstream.rmgr.heap.visibilitymap cimport visibility_redo
+from walstream.rmgr.heap2.redo cimport heap2_redo
+from walstream.rmgr.sequence.redo cimport sequence_redo
+from walstream.rmgr.spgist.redo cimport spgist_redo
+from walstream.rmgr.xlog.redo cimport xlog_redo
 from walstream.wal.buffer cimport be32, be64, byte, bytes_of, fill, move, u8, uint32, uint64
 from walstream.wal.bufpage cimport BLCKSZ, pd_lower, pd_lsn, pd_special, pd_upper, set_pd_lsn
 from walstream.wal.image cimport restore_into

@@ -23,14 +23,6 @@ from walstream.wal.versions import VERSIONS
 if TYPE_CHECKING:
     from walstream.wal.buffer import Bytes
 if not cython.compiled:
-    from walstream.redo.rules.brin import brin_redo
-    from walstream.redo.rules.btree import btree_redo
-    from walstream.redo.rules.generic import generic_redo
-    from walstream.redo.rules.gin import gin_redo
-    from walstream.redo.rules.gist import gist_after_image, gist_redo
-    from walstream.redo.rules.hash import hash_redo
-    from walstream.redo.rules.heap import heap_redo
-    from walstream.redo.rules.heap2 import heap2_redo
     from walstream.redo.rules.messages import (
         APPLY,
         APPLY_LENGTH,
@@ -46,10 +38,18 @@ if not cython.compiled:
         SizeOfHead,
         SizeOfTag,
     )
-    from walstream.redo.rules.sequence import sequence_redo
-    from walstream.redo.rules.spgist import spgist_redo
-    from walstream.redo.rules.visibility import visibility_redo
-    from walstream.redo.rules.xlog import xlog_redo
+    from walstream.rmgr.brin.redo import brin_redo
+    from walstream.rmgr.btree.redo import btree_redo
+    from walstream.rmgr.generic.redo import generic_redo
+    from walstream.rmgr.gin.redo import gin_redo
+    from walstream.rmgr.gist.redo import gist_after_image, gist_redo
+    from walstream.rmgr.hash.redo import hash_redo
+    from walstream.rmgr.heap.redo import heap_redo
+    from walstream.rmgr.heap.visibilitymap import visibility_redo
+    from walstream.rmgr.heap2.redo import heap2_redo
+    from walstream.rmgr.sequence.redo import sequence_redo
+    from walstream.rmgr.spgist.redo import spgist_redo
+    from walstream.rmgr.xlog.redo import xlog_redo
     from walstream.wal.buffer import be32, be64, bytes_of, fill, move, u8
     from walstream.wal.bufpage import BLCKSZ, pd_lower, pd_lsn, pd_special, pd_upper, set_pd_lsn
     from walstream.wal.image import restore_into

@@ -1,23 +1,23 @@
 cimport cython
-from walstream.redo.rules.brin_layout cimport (
+from walstream.redo.rules.page cimport check_pointers, item_id, max_offset
+from walstream.rmgr.brin.layout cimport (
     BRIN_EVACUATE_PAGE, brin_flags, BRIN_PAGETYPE_META, BRIN_PAGETYPE_REGULAR, brin_type,
     BrinSpecialSpace, SizeOfBrinSpecialSpace)
-from walstream.redo.rules.btree_layout cimport (
+from walstream.rmgr.btree.layout cimport (
     BTP_HAS_GARBAGE, BTP_LEAF, BTP_SPLIT_END, BTPageOpaque, btpo_cycleid, btpo_flags,
     SizeOfBTPageOpaque)
-from walstream.redo.rules.gin_layout cimport (
+from walstream.rmgr.gin.layout cimport (
     GIN_DELETED, gin_flags, GinPageOpaque, SizeOfGinPageOpaque)
-from walstream.redo.rules.gist_layout cimport (
+from walstream.rmgr.gist.layout cimport (
     F_FOLLOW_RIGHT, F_HAS_GARBAGE, F_LEAF, gist_flags, gist_nsn, GISTPageOpaque,
     SizeOfGISTPageOpaque)
-from walstream.redo.rules.hash_layout cimport (
+from walstream.rmgr.hash.layout cimport (
     hasho_flag, HashPageOpaque, LH_BUCKET_PAGE, LH_OVERFLOW_PAGE, LH_PAGE_HAS_DEAD_TUPLES,
     LH_PAGE_TYPE, LH_UNUSED_PAGE, SizeOfHashPageOpaque)
-from walstream.redo.rules.heap_layout cimport (
+from walstream.rmgr.heap.layout cimport (
     HEAP_COMBOCID, HEAP_HINT_BITS, HEAP_XACT_MASK, HEAP_XMAX_COMMITTED, HEAP_XMAX_INVALID,
     HEAP_XMIN_FROZEN, SizeofHeapTupleHeader, SpecTokenOffsetNumber, t_cid, t_ctid, t_ctid_offset,
     t_infomask)
-from walstream.redo.rules.page cimport check_pointers, item_id, max_offset
 from walstream.wal.buffer cimport byte, fill, put16, put32, u16, uint32, writable_of
 from walstream.wal.bufpage cimport (
     BLCKSZ, InvalidTransactionId, item_id_at, line_pointer, lp_flags, lp_len, LP_NORMAL, lp_off,

@@ -18,7 +18,8 @@ from walstream.errors import RedoError
 if TYPE_CHECKING:
     from walstream.wal.buffer import Writable
 if not cython.compiled:
-    from walstream.redo.rules.brin_layout import (
+    from walstream.redo.rules.page import check_pointers, item_id, max_offset
+    from walstream.rmgr.brin.layout import (
         BRIN_EVACUATE_PAGE,
         BRIN_PAGETYPE_META,
         BRIN_PAGETYPE_REGULAR,
@@ -27,7 +28,7 @@ if not cython.compiled:
         brin_flags,
         brin_type,
     )
-    from walstream.redo.rules.btree_layout import (
+    from walstream.rmgr.btree.layout import (
         BTP_HAS_GARBAGE,
         BTP_LEAF,
         BTP_SPLIT_END,
@@ -36,13 +37,13 @@ if not cython.compiled:
         btpo_cycleid,
         btpo_flags,
     )
-    from walstream.redo.rules.gin_layout import (
+    from walstream.rmgr.gin.layout import (
         GIN_DELETED,
         GinPageOpaque,
         SizeOfGinPageOpaque,
         gin_flags,
     )
-    from walstream.redo.rules.gist_layout import (
+    from walstream.rmgr.gist.layout import (
         F_FOLLOW_RIGHT,
         F_HAS_GARBAGE,
         F_LEAF,
@@ -51,7 +52,7 @@ if not cython.compiled:
         gist_flags,
         gist_nsn,
     )
-    from walstream.redo.rules.hash_layout import (
+    from walstream.rmgr.hash.layout import (
         LH_BUCKET_PAGE,
         LH_OVERFLOW_PAGE,
         LH_PAGE_HAS_DEAD_TUPLES,
@@ -61,7 +62,7 @@ if not cython.compiled:
         SizeOfHashPageOpaque,
         hasho_flag,
     )
-    from walstream.redo.rules.heap_layout import (
+    from walstream.rmgr.heap.layout import (
         HEAP_COMBOCID,
         HEAP_HINT_BITS,
         HEAP_XACT_MASK,
@@ -75,7 +76,6 @@ if not cython.compiled:
         t_ctid_offset,
         t_infomask,
     )
-    from walstream.redo.rules.page import check_pointers, item_id, max_offset
     from walstream.wal.buffer import fill, put16, put32, u16, writable_of
     from walstream.wal.bufpage import (
         BLCKSZ,

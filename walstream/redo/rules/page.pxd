@@ -1,5 +1,5 @@
 cimport cython
-from walstream.redo.rules.heap_layout cimport MaxHeapTuplesPerPage
+from walstream.rmgr.heap.layout cimport MaxHeapTuplesPerPage
 from walstream.wal.buffer cimport byte, fill, move, put16, put32, u16, u32, uint32
 from walstream.wal.bufpage cimport (
     BLCKSZ, item_id_at, line_pointer, lp_flags, lp_in_use, lp_len, LP_NORMAL, lp_off, LP_UNUSED,

@@ -18,7 +18,7 @@ from walstream.errors import RedoError
 if TYPE_CHECKING:
     from walstream.wal.buffer import Bytes, Writable
 if not cython.compiled:
-    from walstream.redo.rules.heap_layout import MaxHeapTuplesPerPage
+    from walstream.rmgr.heap.layout import MaxHeapTuplesPerPage
     from walstream.wal.buffer import fill, move, put16, put32, u16, u32
     from walstream.wal.bufpage import (
         BLCKSZ,

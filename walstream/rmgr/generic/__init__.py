@@ -1,0 +1,1 @@
+"""Generic WAL: bytes that changed in a page."""

@@ -1,0 +1,1 @@
+"""GiST indexes."""

@@ -1,0 +1,54 @@
+# layout.py for compiled kernels: C constants.
+
+cdef enum:
+    # HeapTupleHeaderData: where the fields lie; t_cid is one meaning of t_field3.
+    t_xmin = 0
+    t_xmax = 4
+    t_cid = 8
+    t_ctid = 12
+    t_ctid_offset = 16
+    t_infomask2 = 18
+    t_infomask = 20
+    t_hoff = 22
+    SizeofHeapTupleHeader = 23
+
+    SizeOfHeapHeader = 5
+    SizeOfMultiInsertTuple = 7
+
+    # t_infomask
+    HEAP_XMAX_KEYSHR_LOCK = 0x0010
+    HEAP_COMBOCID = 0x0020
+    HEAP_XMAX_EXCL_LOCK = 0x0040
+    HEAP_XMAX_LOCK_ONLY = 0x0080
+    HEAP_LOCK_MASK = 0x0050
+    HEAP_XMIN_COMMITTED = 0x0100
+    HEAP_XMIN_INVALID = 0x0200
+    HEAP_XMIN_FROZEN = 0x0300
+    HEAP_XMAX_COMMITTED = 0x0400
+    HEAP_XMAX_INVALID = 0x0800
+    HEAP_XMAX_IS_MULTI = 0x1000
+    HEAP_MOVED = 0xC000
+    HEAP_XMAX_BITS = 0x1CD0
+    HEAP_XACT_MASK = 0xFFF0
+    # All four hint bits, of xmin and of xmax.
+    HEAP_HINT_BITS = 0x0F00
+
+    # t_infomask2
+    HEAP_KEYS_UPDATED = 0x2000
+    HEAP_HOT_UPDATED = 0x4000
+
+    # Offset numbers in t_ctid that are none.
+    SpecTokenOffsetNumber = 0xFFFE
+    MovedPartitionsOffsetNumber = 0xFFFD
+
+    MaxHeapTuplesPerPage = 291
+    MaxHeapTupleSize = 8160
+
+    # The visibility map has two bits a heap block.
+    BITS_PER_HEAPBLOCK = 2
+    HEAPBLOCKS_PER_BYTE = 4
+    HEAPBLOCKS_PER_PAGE = 32672
+
+    # A sequence is one tuple on a heap page with this in its special area (sequence.c).
+    SEQ_MAGIC = 0x1717
+    SizeOfSequenceMagic = 4

@@ -1,0 +1,1 @@
+"""Tables: what did not fit the codes of Heap."""

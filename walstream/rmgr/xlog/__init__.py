@@ -1,0 +1,1 @@
+"""Checkpoints, parameters, full page images."""
