@@ -21,9 +21,9 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Comparisons with a version's number, by file: each is a change that a version brought for good.
 CHANGES = {
-    "cli/dump.py": 1,
     "datadir/materialize.py": 2,
     "datadir/start.py": 1,
+    "dump/run.py": 1,
     "dump/text_lines.py": 1,
     "redo/rules/operations.py": 1,
     "replication/backup_stream.py": 1,

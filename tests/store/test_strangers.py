@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -26,8 +27,10 @@ def litter(directory: Path, *names: str) -> None:
     (directory / "README").write_bytes(b"x")
     (directory / "lost+found").mkdir()
     (directory / "nowhere").symlink_to("not there")
-    with socket.socket(socket.AF_UNIX) as made:
-        made.bind(str(directory / "s"))
+    with socket.socket(socket.AF_UNIX) as made, tempfile.TemporaryDirectory() as short:
+        # The address of a socket has room for 107 bytes.
+        made.bind(f"{short}/s")
+        os.rename(f"{short}/s", directory / "s")  # noqa: PTH104
     Path(os.fsdecode(os.fsencode(directory) + b"/\xe9t\xe9")).write_bytes(b"x")
     for number, name in enumerate(names):
         if number % 3 == 0:

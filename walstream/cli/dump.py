@@ -186,7 +186,6 @@ def command(
     Reads segments of 14 to 18: complete, .partial, compressed (.gz, .lz4, .zst), in a directory, a
     tar archive or a store, or a stream of WAL on standard input (-), or follows a server (DSN).
     """
-    from walstream.dump.inputs import WrongArguments
     from walstream.dump.run import DumpRequest, run_dump
     from walstream.scanning.wal_range import WalRange
     from walstream.wal.match import RecordMatch
@@ -229,8 +228,6 @@ def command(
     )
     try:
         dumped = run_dump(request)
-    except WrongArguments as error:
-        raise click.UsageError(str(error)) from error
     except KeyboardInterrupt:
         # As pg_waldump: what was counted has been printed; that is the end.
         return

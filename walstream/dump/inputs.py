@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from walstream.errors import NoWalFound, ReadError
+from walstream.errors import ConfigError, NoWalFound, ReadError
 from walstream.scanning.reading import Wait
 from walstream.scanning.wal_range import WalRange
 from walstream.scanning.watch import DirectoryWatch
@@ -16,10 +16,6 @@ from walstream.wal.model import format_lsn
 
 # How long a follower sleeps where nothing tells it of a change.
 IDLE_S = 1.0
-
-
-class WrongArguments(ValueError):
-    """Arguments that contradict one another; for the user."""
 
 
 def find_directory(path: Path | None, name: str | None) -> Path:
@@ -63,13 +59,13 @@ def open_segments(
     Raises:
         NoWalFound: nothing is there.
         ReadError: it cannot be read.
-        WrongArguments: the arguments contradict one another.
+        ConfigError: the arguments contradict one another.
     """
     first = Path(segments[0]) if segments else None
     if first is not None and parse_segment_name(first.name) is None:
         # A directory or an archive instead of a segment.
         if path is not None or len(segments) > 1:
-            raise WrongArguments(f"{first} is not a WAL segment file")
+            raise ConfigError(f"{first} is not a WAL segment file")
         path, first, segments = first, None, ()
     if path is not None and is_tar(path.name) and path.is_file():
         return SegmentSource(TarFiles(path), timeline), wanted
@@ -82,22 +78,22 @@ def open_segments(
     last = names[-1]
     begin = names[0]
     if last is None or begin is None:
-        raise WrongArguments(f"{segments[-1]} is not a WAL segment file")
+        raise ConfigError(f"{segments[-1]} is not a WAL segment file")
     source = SegmentSource(DirectoryFiles(directory), timeline or last.timeline)
     size = source.segment_size
     for file in names:
         assert file is not None
         if not (directory / file.name).exists():
-            raise WrongArguments(f'could not open file "{file.name}"')
+            raise ConfigError(f'could not open file "{file.name}"')
     start, end = source.begin_of(begin), source.begin_of(last) + size
     if end <= start:
-        raise WrongArguments(f"ENDSEG {segments[-1]} is before STARTSEG {segments[0]}")
+        raise ConfigError(f"ENDSEG {segments[-1]} is before STARTSEG {segments[0]}")
     if wanted.start_lsn is not None and not start <= wanted.start_lsn < start + size:
-        raise WrongArguments(
+        raise ConfigError(
             f"start WAL location {format_lsn(wanted.start_lsn)} is not inside file {begin.name}"
         )
     if wanted.end_lsn is not None and not end - size <= wanted.end_lsn <= end:
-        raise WrongArguments(
+        raise ConfigError(
             f"end WAL location {format_lsn(wanted.end_lsn)} is not inside file {last.name}"
         )
     return source, wanted.within(start, end)

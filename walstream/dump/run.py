@@ -97,7 +97,7 @@ def run_dump(request: DumpRequest) -> Dumped:
 
     Raises:
         NoWalFound, ReadError, WriteError: of the files.
-        WrongArguments: the arguments contradict one another.
+        ConfigError: the arguments contradict one another.
         KeyboardInterrupt: after what was counted has been printed.
     """
     with open_output(request.output) as out:
