@@ -8,7 +8,6 @@ from pathlib import Path
 from walstream.errors import ConfigError, NoWalFound, ReadError
 from walstream.scanning.reading import Wait
 from walstream.scanning.wal_range import WalRange
-from walstream.scanning.watch import DirectoryWatch
 from walstream.segments.files import DirectoryFiles, TarFiles, is_tar
 from walstream.segments.names import parse_segment_name
 from walstream.segments.source import SegmentSource
@@ -101,6 +100,9 @@ def open_segments(
 
 def follower(source: SegmentSource) -> Wait:
     """Returns what waits for more WAL in a directory."""
+    # Brings ctypes, which takes its time; few follow.
+    from walstream.scanning.watch import DirectoryWatch
+
     watch = DirectoryWatch(Path(source.files.where()))
 
     def wait() -> bool:
