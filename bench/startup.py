@@ -129,7 +129,9 @@ def main() -> None:
                 cpu_s, wall_s, codes[name] = run(command)
                 cpu[name], wall[name] = min(cpu[name], cpu_s), min(wall[name], wall_s)
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
-    print(f"{'least of ' + str(given.rounds):24} {'CPU':>7} {'wall':>10} {'/ pass':>8} {'/ trio':>7}")
+    print(
+        f"{'least of ' + str(given.rounds):24} {'CPU':>7} {'wall':>10} {'/ pass':>8} {'/ trio':>7}"
+    )
     for name in words:
         print(
             f"{name:24} {cpu[name] * 1000:4.0f} ms {wall[name] * 1000:7.0f} ms "
