@@ -20,7 +20,8 @@ from walstream import rmgr
 from walstream.dump import json_lines, text_lines
 from walstream.errors import RecordError
 from walstream.rmgr.jsonfields import plain
-from walstream.wal.layout import COMPRESSION_NAMES, rmgr_name
+from walstream.rmgr.rmgrlist import rmgr_name
+from walstream.wal.layout import COMPRESSION_NAMES
 from walstream.wal.model import BufferTag, PageImage, RawRecord, XLogRecord, format_lsn
 from walstream.wal.record import decode_wal_record
 from walstream.wal.versions import VERSIONS

@@ -16,7 +16,7 @@ from tests.redo.oracle import Finding, Oracle, records_of, with_lsn
 from tests.support.binaries import VERSIONS
 from tests.support.servers import PostgresServer, Setting
 from tests.support.workload import WORKLOAD_CONFIG, run_workload
-from walstream.wal.layout import RMGR_NAMES
+from walstream.rmgr.rmgrlist import RMGR_NAMES
 from walstream.wal.model import BLCKSZ, FORK_NAMES, BlockRef, BufferTag, XLogRecord
 
 _FORK_SUFFIXES = {

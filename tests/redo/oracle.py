@@ -26,9 +26,9 @@ from walstream.errors import WalstreamError
 from walstream.redo.rules.engine import Engine
 from walstream.redo.rules.mask import mask_page
 from walstream.redo.rules.operations import operation_name
+from walstream.rmgr.rmgrlist import rmgr_name
 from walstream.segments.names import segment_number
 from walstream.wal.image import restore_image
-from walstream.wal.layout import rmgr_name
 from walstream.wal.model import BlockRef, BufferTag, XLogRecord, format_lsn
 from walstream.wal.record import decode_wal_record
 from walstream.wal.stream import WalStreamDecoder

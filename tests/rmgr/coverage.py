@@ -13,8 +13,8 @@ from pathlib import Path
 from tests.rmgr.test_parity import NAME, compare
 from tests.support.servers import PostgresServer
 from tests.support.workload import WORKLOAD_CONFIG, run_workload
+from walstream.rmgr.rmgrlist import rmgr_name
 from walstream.rmgr.table import operations
-from walstream.wal.layout import rmgr_name
 from walstream.wal.versions import VERSIONS
 
 HEAD = """# Descriptions, compared with pg_waldump

@@ -15,9 +15,9 @@ from tests.support.binaries import find_binaries
 from tests.support.servers import PostgresServer
 from tests.support.workload import WORKLOAD_CONFIG, run_sql_files, run_workload
 from walstream.dump.text_lines import LineWriter
+from walstream.rmgr.rmgrlist import rmgr_name
 from walstream.rmgr.table import operations
 from walstream.segments.names import segment_file_name, segment_number
-from walstream.wal.layout import rmgr_name
 from walstream.wal.model import format_lsn
 from walstream.wal.scan import WalScanner
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.support.servers import PostgresServer
+from walstream.rmgr.rmgrlist import rmgr_name
 from walstream.segments.names import segment_file_name, segment_number
-from walstream.wal.layout import COMPRESSION_NAMES, rmgr_name
+from walstream.wal.layout import COMPRESSION_NAMES
 from walstream.wal.model import (
     BLCKSZ,
     FORK_NAMES,

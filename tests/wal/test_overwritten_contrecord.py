@@ -25,9 +25,9 @@ from tests.support.waldump import decoded, entry_of, first_segment, wal_pieces, 
 from tests.wal.reading import scan_batches
 from walstream.cli import exit_codes
 from walstream.cli.verify import command as verify_command
+from walstream.rmgr.rmgrlist import rmgr_name
 from walstream.segments.names import segment_file_name, segment_number
 from walstream.wal import scan
-from walstream.wal.layout import rmgr_name
 from walstream.wal.model import RawRecord, format_lsn
 from walstream.wal.record import decode_wal_record
 

@@ -34,7 +34,8 @@ class DumpCommand(PostgresCommand):
 
 
 def parse_rmgr(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> list[int]:
-    from walstream.wal.layout import RM_MIN_CUSTOM_ID, RMGR_NAMES
+    from walstream.rmgr.rmgrlist import RMGR_NAMES
+    from walstream.wal.layout import RM_MIN_CUSTOM_ID
 
     found = []
     names = {name.lower(): i for i, name in enumerate(RMGR_NAMES)}

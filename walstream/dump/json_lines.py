@@ -15,8 +15,8 @@ import cython
 from walstream.errors import RecordError
 from walstream.rmgr.description import operation_name
 from walstream.rmgr.program import Describer
+from walstream.rmgr.rmgrlist import rmgr_name
 from walstream.rmgr.text import Text
-from walstream.wal.layout import rmgr_name
 from walstream.wal.model import format_lsn
 from walstream.wal.record import RecordReader
 

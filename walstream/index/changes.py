@@ -25,11 +25,10 @@ from walstream.index.page_index import (
 from walstream.index.postings import PostingLists
 from walstream.rmgr import database, storage, tablespace, xact
 from walstream.rmgr.heap.effects import HEAP_BLOCKS_PER_PAGE, visibility_clears
+from walstream.rmgr.rmgrlist import RMGRS
 from walstream.wal.layout import (
     BKPBLOCK_WILL_INIT,
-    RM_BRIN_ID,
     RM_DBASE_ID,
-    RM_GENERIC_ID,
     RM_HEAP2_ID,
     RM_HEAP_ID,
     RM_SMGR_ID,
@@ -43,7 +42,7 @@ from walstream.wal.opcodes import XLOG_FPI, XLOG_FPI_FOR_HINT, XLOG_RESTORE_POIN
 from walstream.wal.record import RecordReader
 
 # Resource managers that change pages through block references; all others are events.
-PAGE_RMGRS = frozenset((*range(RM_HEAP2_ID, RM_BRIN_ID + 1), RM_GENERIC_ID))
+PAGE_RMGRS = frozenset(rmgr.id for rmgr in RMGRS if rmgr.changes_pages)
 
 MAX_BLOCKS = 0xFFFFFFFF
 FORKS = frozenset(ForkNumber)

@@ -23,10 +23,10 @@ from walstream.index.page_index import (
 from walstream.redo.protocol import RedoRequest
 from walstream.redo.rules.checksum import with_checksum
 from walstream.rmgr import describe, operation_name
+from walstream.rmgr.rmgrlist import rmgr_name
 from walstream.segments.reader import SegmentReader
 from walstream.store.base_backup_pages import BasePages
 from walstream.tasks.watermark import Watermark
-from walstream.wal.layout import rmgr_name
 from walstream.wal.model import BLCKSZ, BufferTag, ForkNumber, RawRecord, format_lsn
 from walstream.wal.record import decode_wal_record
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from walstream.wal.layout import parse_rmgr_name
+from walstream.rmgr.rmgrlist import parse_rmgr_name
 from walstream.wal.match import RecordMatch
 from walstream.wal.model import RelFileLocator, parse_lsn
 from walstream.wal.relpath import parse_relation

@@ -14,7 +14,8 @@ import cython
 from walstream.errors import RecordError
 from walstream.rmgr.arrays import format_double
 from walstream.rmgr.clock import second_text
-from walstream.rmgr.table import MODULES, operations_of
+from walstream.rmgr.rmgrlist import RMGRS
+from walstream.rmgr.table import operations_of
 from walstream.rmgr.template import Pool, compile_template
 from walstream.rmgr.text import Text
 from walstream.rmgr.view import View
@@ -84,7 +85,7 @@ class Describer:
         self.code = ints_of(self.program)
         # Where the code of an operation begins; NONE: it has none, UNMET: its resource manager
         # was not needed yet.
-        self.starts = array("i", [UNMET] * (len(MODULES) * 16))
+        self.starts = array("i", [UNMET] * (len(RMGRS) * 16))
         self.start = ints_of(self.starts)
         self.pool = b" "
         self.literals = bytes_of(self.pool)

@@ -11,8 +11,9 @@ from datetime import UTC, datetime, timedelta
 
 from walstream.rmgr.description import describe, fields, operation_name
 from walstream.rmgr.layout import Value
+from walstream.rmgr.rmgrlist import rmgr_name
 from walstream.rmgr.xact import ENDS, OP_MASK, XactEnd, parse_end
-from walstream.wal.layout import RM_XACT_ID, rmgr_name
+from walstream.wal.layout import RM_XACT_ID
 from walstream.wal.model import BlockRef, RawRecord, XLogRecord, format_lsn
 from walstream.wal.record import decode_wal_record
 

@@ -1,4 +1,4 @@
-"""All resource managers: which module declares the operations of which id, per version."""
+"""The operations of all resource managers, by id and version."""
 
 from __future__ import annotations
 
@@ -6,22 +6,15 @@ import importlib
 from functools import cache
 
 from walstream.rmgr.op import Op, ops_of
-
-# In the order of rmgrlist.h: the position is the id.
-MODULES = (
-    "xlog.records", "xact", "storage", "clog", "database", "tablespace", "multixact", "relmap",
-    "standby", "heap2.records", "heap.records", "btree.records", "hash.records", "gin.records",
-    "gist.records", "sequence.records", "spgist.records", "brin.records", "commit_ts", "origin",
-    "generic.records", "message",
-)  # fmt: skip
+from walstream.rmgr.rmgrlist import RMGRS
 
 
 @cache
 def operations_of(version: int, rmgr_id: int) -> dict[int, Op]:
     """Returns ``info & 0xF0`` -> operation of one resource manager; none for an unknown id."""
-    if rmgr_id >= len(MODULES):
+    if rmgr_id >= len(RMGRS):
         return {}
-    module = importlib.import_module(f"walstream.rmgr.{MODULES[rmgr_id]}")
+    module = importlib.import_module(f"walstream.rmgr.{RMGRS[rmgr_id].records}")
     return ops_of(version, module.OPS)
 
 
@@ -29,6 +22,6 @@ def operations(version: int) -> dict[tuple[int, int], Op]:
     """Returns (resource manager id, ``info & 0xF0``) -> operation, for a major version."""
     return {
         (rmgr_id, code): op
-        for rmgr_id in range(len(MODULES))
+        for rmgr_id in range(len(RMGRS))
         for code, op in operations_of(version, rmgr_id).items()
     }

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from walstream.rmgr import operation_name
+from walstream.rmgr.rmgrlist import rmgr_name
 from walstream.wal.columns import RecordColumns
-from walstream.wal.layout import rmgr_name
 
 _TYPES = {"B": pa.uint8(), "H": pa.uint16(), "I": pa.uint32(), "Q": pa.uint64()}
 NAMES = pa.dictionary(pa.int16(), pa.string())

@@ -16,6 +16,7 @@ from walstream.index.page_index import Event, PageIndex
 from walstream.rmgr import database, storage, tablespace, xact
 from walstream.rmgr.layout import Cursor
 from walstream.rmgr.relmap import UPDATE
+from walstream.rmgr.rmgrlist import rmgr_name
 from walstream.rmgr.xlog import records as xlog
 from walstream.segments.reader import SegmentReader
 from walstream.state.control import ControlFile, Parameters
@@ -30,7 +31,7 @@ from walstream.state.transactions import (
 )
 from walstream.store.backup_files import BackupFiles, reported
 from walstream.store.base_backup import BaseBackup
-from walstream.wal.layout import RM_MIN_CUSTOM_ID, rmgr_name
+from walstream.wal.layout import RM_MIN_CUSTOM_ID
 from walstream.wal.model import format_lsn
 from walstream.wal.relpath import DEFAULT_TABLESPACE, GLOBAL_TABLESPACE
 

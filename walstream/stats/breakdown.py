@@ -11,12 +11,12 @@ from typing import Any
 
 from walstream.errors import WalError, WrongCluster
 from walstream.rmgr import operation_name
+from walstream.rmgr.rmgrlist import rmgr_name
 from walstream.scanning.ending import Ending
 from walstream.scanning.join import RunJoin
 from walstream.scanning.runs import Batch, RunScan, plan_runs
 from walstream.segments.source import SegmentSource
 from walstream.wal.columns import IMAGE_APPLY
-from walstream.wal.layout import rmgr_name
 from walstream.wal.model import POSTGRES_EPOCH_S, format_lsn
 from walstream.wal.totals import RecordTotals
 

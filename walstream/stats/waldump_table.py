@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from walstream.wal.layout import RM_MIN_CUSTOM_ID, RMGR_NAMES, rmgr_name
+from walstream.rmgr.rmgrlist import RMGR_NAMES, rmgr_name
+from walstream.wal.layout import RM_MIN_CUSTOM_ID
 from walstream.wal.model import format_lsn
 from walstream.wal.totals import RecordTotals
 

@@ -6,7 +6,7 @@ import pytest
 
 from walstream import rmgr
 from walstream.redo.rules.operations import operation_name
-from walstream.wal.layout import RMGR_NAMES
+from walstream.rmgr.rmgrlist import RMGR_NAMES
 from walstream.wal.versions import VERSIONS
 
 

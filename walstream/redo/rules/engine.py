@@ -16,7 +16,7 @@ import cython
 from walstream.errors import RecordError, RedoError, RedoProtocolError, UnsupportedRecord
 from walstream.redo.rules.operations import operation_name
 from walstream.redo.rules.target import Target
-from walstream.wal.layout import rmgr_name
+from walstream.rmgr.rmgrlist import rmgr_name
 from walstream.wal.model import FORK_NAMES, BufferTag, format_lsn
 from walstream.wal.versions import VERSIONS
 

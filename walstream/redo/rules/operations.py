@@ -5,34 +5,10 @@ They are PostgreSQL's names of the op codes without what all codes of a resource
 
 from __future__ import annotations
 
+from walstream.rmgr.rmgrlist import RMGRS
 from walstream.wal import opcodes
-from walstream.wal.layout import (
-    RM_BRIN_ID,
-    RM_BTREE_ID,
-    RM_GENERIC_ID,
-    RM_GIN_ID,
-    RM_GIST_ID,
-    RM_HASH_ID,
-    RM_HEAP2_ID,
-    RM_HEAP_ID,
-    RM_SEQ_ID,
-    RM_SMGR_ID,
-    RM_SPGIST_ID,
-    RM_XLOG_ID,
-)
+from walstream.wal.layout import RM_BRIN_ID, RM_GENERIC_ID, RM_HEAP2_ID, RM_HEAP_ID, RM_XLOG_ID
 
-_PREFIXES = {
-    RM_SMGR_ID: "XLOG_SMGR_",
-    RM_HEAP2_ID: "XLOG_HEAP2_",
-    RM_HEAP_ID: "XLOG_HEAP_",
-    RM_BTREE_ID: "XLOG_BTREE_",
-    RM_HASH_ID: "XLOG_HASH_",
-    RM_GIN_ID: "XLOG_GIN_",
-    RM_GIST_ID: "XLOG_GIST_",
-    RM_SEQ_ID: "XLOG_SEQ_",
-    RM_SPGIST_ID: "XLOG_SPGIST_",
-    RM_BRIN_ID: "XLOG_BRIN_",
-}
 # From 17 on Heap2 says what the pruning was for; the codes stand after those of 16.
 _OLD_HEAP2 = {
     opcodes.XLOG_HEAP2_PRUNE: "PRUNE",
@@ -41,12 +17,13 @@ _OLD_HEAP2 = {
 }
 _BITS = ("OPMASK", "INIT_PAGE")
 _NAMES = {
-    rmgr: {
-        code: name.removeprefix(prefix)
+    rmgr.id: {
+        code: name.removeprefix(rmgr.codes)
         for name, code in vars(opcodes).items()
-        if name.startswith(prefix) and not name.endswith(_BITS)
+        if name.startswith(rmgr.codes) and not name.endswith(_BITS)
     }
-    for rmgr, prefix in _PREFIXES.items()
+    for rmgr in RMGRS
+    if rmgr.codes
 }
 _NAMES[RM_XLOG_ID] = {opcodes.XLOG_FPI_FOR_HINT: "FPI_FOR_HINT", opcodes.XLOG_FPI: "FPI"}
 _NAMES[RM_GENERIC_ID] = {0x00: "Generic"}
