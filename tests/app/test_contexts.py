@@ -105,7 +105,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     state = SimpleNamespace(transactions=None, relation_maps=None)
     monkeypatch.setattr(opening, "cluster_state", lambda *_: state)
-    monkeypatch.setattr(opening, "ClusterAt", lambda *_: None)
+    monkeypatch.setattr("walstream.rows.cluster.ClusterAt", lambda *_: None)
     return store.path
 
 
