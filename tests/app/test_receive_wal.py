@@ -40,6 +40,19 @@ async def test_into_a_directory(pg_server: PostgresServer, tmp_path: Path) -> No
     assert list(read_wal(tmp_path, end=end))[-1].end_lsn == end
 
 
+async def test_starts_and_ends_where_all_that_was_asked_for_is_there(
+    pg_server: PostgresServer, tmp_path: Path
+) -> None:
+    end = pg_server.flush_lsn()
+    for _ in range(2):  # the second time before anything streams
+        async with trio.open_nursery() as nursery:
+            with trio.fail_after(60):
+                receiving: Receiving = await nursery.start(
+                    partial(receive_wal, pg_server.dsn, tmp_path, end=end)
+                )
+                await receiving.flushed.wait_for(end)
+
+
 async def test_to_a_coroutine_without_gap_or_repetition(
     start_server: Callable[..., PostgresServer],
 ) -> None:

@@ -98,7 +98,7 @@ async def receive_wal(
 ) -> None:
     """Receives a cluster's WAL into a directory, or gives it to a coroutine of the caller's.
 
-    Run it in a nursery of your own; it reports started when WAL streams::
+    Run it in a nursery of your own; it reports started when WAL streams, or when it has ended::
 
         receiving = await nursery.start(receive_wal, "host=db1 user=replicator", Path("wal"))
         await receiving.flushed.wait_for(lsn)
@@ -159,15 +159,22 @@ async def receive_wal(
             )
             run = partial(receiver.run, task_status=Started(streaming))
         async with open_bare_nursery((ConnectionLost,)) as nursery:
+            receiving = Receiving(sink.received, sink.flushed, receiver.stop, receiver.reconnect)
+            told = False
 
-            async def tell() -> None:
+            def tell() -> None:
+                nonlocal told
+                if not told:
+                    told = True
+                    task_status.started(receiving)
+
+            async def tell_when_streaming() -> None:
                 await streaming.wait()
-                task_status.started(
-                    Receiving(sink.received, sink.flushed, receiver.stop, receiver.reconnect)
-                )
+                tell()
 
-            nursery.start_soon(tell)
+            nursery.start_soon(tell_when_streaming)
             await run()
+            tell()  # all up to ``end`` was there: nothing had to stream
             nursery.cancel_scope.cancel()
 
 
