@@ -15,7 +15,8 @@ from tests.datadir.compare import counters, differences
 from tests.datadir.story import CONFIG, Story, recovered, told
 from tests.support.binaries import wheel_client
 from tests.support.servers import PostgresServer
-from walstream.datadir.materialize import Target, materialize
+from walstream.datadir.materialize import materialize
+from walstream.datadir.plan import Target
 from walstream.errors import BackupDamaged, LsnNotAvailable, RedoError, SegmentMissing, StoreError
 from walstream.wal.model import format_lsn
 

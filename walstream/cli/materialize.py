@@ -67,7 +67,8 @@ def command(
 
     from walstream.app.open import open_past
     from walstream.cli.file_progress import show_files
-    from walstream.datadir.materialize import Progress, Target, default_jobs, materialize
+    from walstream.datadir.materialize import Progress, default_jobs, materialize
+    from walstream.datadir.plan import Target
     from walstream.wal.model import format_lsn
 
     target = Target(directory.absolute(), dict(mappings), owner_for(directory))
