@@ -21,7 +21,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Comparisons with a version's number, by file: each is a change that a version brought for good.
 CHANGES = {
-    "datadir/other_files.py": 2,
+    "datadir/materialize.py": 2,
     "datadir/start.py": 1,
     "dump/run.py": 1,
     "dump/text_lines.py": 1,

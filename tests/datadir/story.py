@@ -23,6 +23,7 @@ from walstream.index.ingest import Ingest, begin_index
 from walstream.index.page_index import PageIndex
 from walstream.pages.service import Base, ClusterFacts, PageService
 from walstream.segments.reader import SegmentReader
+from walstream.state.cluster import base_tablespaces
 from walstream.store.base_backup import BaseBackup
 from walstream.store.base_backup_pages import BasePages
 from walstream.wal.model import format_lsn, parse_lsn
@@ -89,7 +90,8 @@ def open_past(server: PostgresServer, backup: Path, stop_lsn: int, directory: Pa
     index = PageIndex(directory / "index")
     pages = BasePages(backup)
     archive = SegmentReader(server.wal_directory, server.segment_size)
-    begin_index(index, start_lsn, pages.sizes().items())
+    base = BaseBackup(backup, start_lsn, stop_lsn, checkpoint_lsn, 1)
+    begin_index(index, start_lsn, pages.sizes().items(), base_tablespaces(base))
     ingest = Ingest(index, archive, server.version, server.segment_size, None)
     with contextlib.suppress(WalError):
         while ingest.end_of_wal is None:
@@ -102,7 +104,7 @@ def open_past(server: PostgresServer, backup: Path, stop_lsn: int, directory: Pa
         ClusterFacts(server.version, checksums, checksums),
         InProcessRedo(),
     )
-    return Past(service, [BaseBackup(backup, start_lsn, stop_lsn, checkpoint_lsn, 1)])
+    return Past(service, [base])
 
 
 def before_the_backup(server: PostgresServer) -> None:

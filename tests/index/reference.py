@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from tests.index.stored import posting_list
+from collections import defaultdict
+
+from tests.index.stored import end_list, fork_list, posting_list, xid_list
 from walstream.errors import RecordError, WalError
+from walstream.index import keys
+from walstream.index.ends import End
+from walstream.index.forks import ForkChange, forks_at
 from walstream.index.ingest import READ_SIZE, WalSource
 from walstream.index.page_index import (
     Batch,
@@ -14,19 +19,22 @@ from walstream.index.page_index import (
     PageIndex,
     SizeChange,
     SizeKind,
-    TimePoint,
 )
 from walstream.rmgr.database import DatabaseCreate, DatabaseDrop, parse_database
 from walstream.rmgr.heap.effects import HEAP_BLOCKS_PER_PAGE, visibility_clears
 from walstream.rmgr.storage import StorageCreate, StorageTruncate, parse_storage
 from walstream.rmgr.tablespace import TablespaceCreate, TablespaceDrop, parse_tablespace
-from walstream.rmgr.xact import parse_drops
+from walstream.rmgr.xact import XactDrops, parse_drops
+from walstream.rmgr.xlog.records import PARAMETERS
 from walstream.wal.model import BufferTag, RawRecord, RelFileLocator, XLogRecord
 from walstream.wal.record import decode_wal_record
+from walstream.wal.relpath import GLOBAL_TABLESPACE
 from walstream.wal.stream import WalStreamDecoder
 
 ForkKey = tuple[RelFileLocator, int]
-ENDS = {0x00: 0, 0x30: 0, 0x20: 1, 0x40: 1}
+ENDS = (0x00, 0x30, 0x20, 0x40)
+MARK_BYTES = 256 << 10
+CHANGES_PER_LIST = 256
 MAIN, FREE_SPACE, VISIBILITY, INIT = range(4)
 
 
@@ -50,11 +58,17 @@ class Reference:
         self.known: dict[ForkKey, int] = {}
         self.batch = Batch()
         self.entries: dict[tuple[int, int, int, int, int], list[Entry]] = {}
+        self.ends: list[End] = []
+        self.xids: dict[int, list[tuple[int, int]]] = defaultdict(list)
+        self.changes: dict[tuple[int, int], list[ForkChange]] = defaultdict(list)
+        self.since_list: dict[tuple[int, int], int] = defaultdict(int)
+        self.latest = self.newest_xid = 0
+        self.before: XLogRecord | None = None
 
     def run(self, upto_lsn: int) -> WalError | None:
         """Indexes up to ``upto_lsn``; returns what was wrong, after all that was before it."""
         while self.at < upto_lsn:
-            size = min(upto_lsn - self.at, self.read_size)
+            size = min(upto_lsn - self.at, self.read_size - self.at % self.read_size)
             self.decoder.feed_bytes(self.at, self.source.read(self.at, size))
             self.at += size
             try:
@@ -67,45 +81,107 @@ class Reference:
         return None
 
     def write(self) -> None:
+        pairs = self.batch.pairs
         if self.batch.meta:
-            self.batch.pairs = [posting_list(tag, found) for tag, found in self.entries.items()]
+            pairs += [posting_list(tag, found) for tag, found in self.entries.items()]
+            pairs += [xid_list(group, found) for group, found in self.xids.items()]
+            if self.ends:
+                pairs.append(end_list(self.ends))
+            for end in self.ends:
+                if end.time_us > self.latest:
+                    pairs.append((keys.TIME_KEY.pack(b"t", end.time_us, end.end_lsn), b""))
+                    break
+            self.latest = max([self.latest, *(end.time_us for end in self.ends)])
+            for directory, changes in self.changes.items():
+                self.write_changes(directory, changes)
+            if self.newest_xid:
+                self.batch.meta["newest_xid"] = str(self.newest_xid).encode()
             self.index.write(self.batch)
         self.batch = Batch()
-        self.entries = {}
+        self.entries, self.ends = {}, []
+        self.changes.clear()
+        self.xids.clear()
+
+    def write_changes(self, directory: tuple[int, int], changes: list[ForkChange]) -> None:
+        """Changes of a directory, and all of its forks when there were many changes."""
+        base = changes[0].end_lsn
+        rows = (keys.CHANGE.pack(end_lsn - base, *rest) for end_lsn, *rest in changes)
+        value = self.since_list[directory].to_bytes(4, "big") + b"".join(rows)
+        self.batch.pairs.append((keys.DIRECTORY_KEY.pack(b"d", *directory, base), value))
+        self.since_list[directory] += len(changes)
+        prefix = keys.DIRECTORY_KEY.pack(b"l", *directory, 0)[:-8]
+        listed = next(self.index.scan_back(prefix, 2**64 - 1), (0, b""))[1]
+        if self.since_list[directory] > max(CHANGES_PER_LIST, len(listed) // 9):
+            forks = self.forks(directory)
+            self.batch.pairs.append(fork_list(directory, changes[-1].end_lsn, forks))
+            self.since_list[directory] = 0
+
+    def forks(self, directory: tuple[int, int]) -> dict[tuple[int, int], int]:
+        """What a directory has now: as the index tells, and with what is not written yet."""
+        forks = forks_at(self.index, *directory)
+        for _, rel, fork, kind, blocks in self.changes.get(directory, ()):
+            forks.pop((rel, fork), None)
+            if kind != SizeKind.DROP:
+                forks[rel, fork] = blocks
+        return forks
+
+    def passed(self, record: XLogRecord) -> None:
+        before, self.before = self.before, record
+        if before is not None and before.end_lsn // MARK_BYTES != record.end_lsn // MARK_BYTES:
+            mark = keys.MARK.pack(before.start_lsn, self.newest_xid)
+            self.batch.pairs.append((keys.MARK_KEY.pack(b"h", before.end_lsn), mark))
+        ahead = (record.xid - self.newest_xid) % 2**32
+        if record.xid >= 3 and (not self.newest_xid or ahead < 2**31):
+            self.newest_xid = record.xid
 
     def add(self, raw: RawRecord) -> None:
         record = decode_wal_record(raw, self.version)
         kind = record.info & 0xF0
         body: object = None
-        if record.rmgr_id == 1 and record.info & 0x70 in ENDS:
-            body = parse_drops(record.main_data, record.info, self.version)
-        elif record.rmgr_id == 2:
-            body = parse_storage(record.main_data, record.info)
-        elif record.rmgr_id == 4:
-            body = parse_database(record.main_data, record.info, self.version)
-        elif record.rmgr_id == 5:
-            body = parse_tablespace(record.main_data, record.info)
+        try:
+            if record.rmgr_id == 1 and record.info & 0x70 in ENDS:
+                body = parse_drops(record.main_data, record.info, self.version)
+            elif record.rmgr_id == 2:
+                body = parse_storage(record.main_data, record.info)
+            elif record.rmgr_id == 4:
+                body = parse_database(record.main_data, record.info, self.version)
+            elif record.rmgr_id == 5:
+                body = parse_tablespace(record.main_data, record.info)
+            elif record.rmgr_id == 0 and kind == 0x60:
+                body = PARAMETERS.unpack(record.main_data)
+        except RecordError as error:
+            raise RecordError(str(error), record.start_lsn) from error
+        self.passed(record)
 
         batch, end_lsn, start_lsn = self.batch, record.end_lsn, record.start_lsn
         for block in record.blocks:
             makes = block.flags & 0x40 or (block.image is not None and block.image.apply)
             self.entry(block.tag, record, 1 if makes else 0)
             fork = (RelFileLocator(*block.tag[:3]), block.tag.fork)
-            if block.tag.block >= self.blocks(fork):
-                self.resize(fork, end_lsn, SizeKind.EXTEND, min(block.tag.block + 1, 0xFFFFFFFF))
+            reached = min(block.tag.block + 1, 0xFFFFFFFF)
+            if reached > self.blocks(fork):
+                self.resize(fork, end_lsn, SizeKind.EXTEND, reached)
         if record.rmgr_id in (9, 10):
             self.clear_bits(record)
         pages = 9 <= record.rmgr_id <= 17 or record.rmgr_id == 20
-        if not pages and not (record.rmgr_id == 0 and kind in (0xA0, 0xB0)):
+        images = record.rmgr_id == 0 and kind in (0xA0, 0xB0)
+        if not pages and not images and record.rmgr_id < 128 and not isinstance(body, XactDrops):
             event = Event(end_lsn, start_lsn, record.rmgr_id, record.info, record.xid)
             batch.events.append(event)
+        if record.rmgr_id >= 128 or (isinstance(body, dict) and body["wal_level"] == 0):
+            wall = keys.WALL.pack(start_lsn, record.rmgr_id, 1 if record.rmgr_id >= 128 else 2)
+            batch.pairs.append((keys.WALL_KEY.pack(b"w", end_lsn), wall))
         if record.rmgr_id == 0 and kind == 0x70 and len(record.main_data) >= 8:
             time_us = int.from_bytes(record.main_data[:8], "little", signed=True)
-            batch.times.append(TimePoint(max(time_us, 0), end_lsn, start_lsn, 0, 2))
-        elif record.rmgr_id == 1 and record.info & 0x70 in ENDS:
-            end = parse_drops(record.main_data, record.info, self.version)
-            xid, what = end.twophase_xid or record.xid, ENDS[record.info & 0x70]
-            batch.times.append(TimePoint(max(end.time_us, 0), end_lsn, start_lsn, xid, what))
+            name = record.main_data[8:].split(b"\0")[0] + b"\0"
+            value = keys.NAMED.pack(start_lsn, max(time_us, 0))
+            batch.pairs.append((b"n" + name + end_lsn.to_bytes(8, "big"), value))
+        elif isinstance(body, XactDrops):
+            end = body
+            xid = end.twophase_xid or record.xid
+            self.ends.append(End(end_lsn, start_lsn, xid, max(end.time_us, 0), record.info))
+            for one in (xid, *end.subxids):
+                self.xids[one // 256].append((one, end_lsn))
             for locator in end.dropped:
                 for number in range(4):
                     if self.blocks((locator, number)) >= 0:
@@ -117,16 +193,22 @@ class Reference:
         elif isinstance(body, DatabaseDrop):
             gone = DatabaseChange(end_lsn, DatabaseKind.DROP, 0, 0)
             batch.databases += [(spc, body.db_oid, gone) for spc in body.spc_oids]
+            for spc in body.spc_oids:
+                self.changes[spc, 0].append(ForkChange(end_lsn, body.db_oid, 0, SizeKind.DROP, 0))
         elif isinstance(body, DatabaseCreate):
             made = DatabaseChange(end_lsn, DatabaseKind.CREATE, 0, 0)
             if body.source_db_oid is not None and body.source_spc_oid is not None:
                 source = (body.source_spc_oid, body.source_db_oid)
                 made = DatabaseChange(end_lsn, DatabaseKind.COPY, *source)
             batch.databases.append((body.spc_oid, body.db_oid, made))
+            row = ForkChange(end_lsn, body.db_oid, 0, SizeKind.CREATE, 0)
+            self.changes[body.spc_oid, 0].append(row)
         elif isinstance(body, TablespaceDrop | TablespaceCreate):
             dropped = isinstance(body, TablespaceDrop)
             what = DatabaseKind.DROP if dropped else DatabaseKind.CREATE
             batch.databases.append((body.spc_oid, 0, DatabaseChange(end_lsn, what, 0, 0)))
+            size = SizeKind.DROP if dropped else SizeKind.CREATE
+            self.changes[0, 0].append(ForkChange(end_lsn, body.spc_oid, 0, size, 0))
         batch.meta = {
             "last_record_end": str(end_lsn).encode(),
             "last_record_start": str(start_lsn).encode(),
@@ -152,6 +234,11 @@ class Reference:
 
     def resize(self, fork: ForkKey, end_lsn: int, kind: SizeKind, blocks: int) -> None:
         self.known[fork] = -1 if kind == SizeKind.DROP else blocks
+        spc, db, rel = fork[0]
+        makes = kind in (SizeKind.CREATE, SizeKind.EXTEND) and db and spc != GLOBAL_TABLESPACE
+        if makes and (db, 0) not in self.forks((spc, 0)):
+            self.changes[spc, 0].append(ForkChange(end_lsn, db, 0, SizeKind.CREATE, 0))
+        self.changes[spc, db].append(ForkChange(end_lsn, rel, fork[1], kind, blocks))
         self.batch.sizes.append((*fork, SizeChange(end_lsn, kind, blocks)))
 
     def clear_bits(self, record: XLogRecord) -> None:
@@ -168,9 +255,9 @@ class Reference:
         main, visibility = (change.locator, MAIN), (change.locator, VISIBILITY)
         if change.flags & 1 and self.blocks(main) > change.blocks:
             self.resize(main, record.end_lsn, SizeKind.TRUNCATE, change.blocks)
-        if change.flags & 2 and self.blocks(visibility) >= 0:
+        if change.flags & 2:
             page, rest = divmod(change.blocks, HEAP_BLOCKS_PER_PAGE)
-            if rest and self.blocks(visibility) > page:
+            if rest:
                 self.entry(BufferTag(*change.locator, VISIBILITY, page), record, 2)
             pages = page + (1 if rest else 0)
             if self.blocks(visibility) > pages:

@@ -18,7 +18,8 @@ from tests.support.strategies import versions
 from tests.support.walgen import SEGMENT, Block, WalWriter, record_body
 from tests.support.workload import WORKLOAD_CONFIG, run_workload
 from walstream.errors import RecordError, WalError
-from walstream.index import changes, ingest, postings
+from walstream.index import digest, ingest, postings
+from walstream.index.ends import restore_points
 from walstream.index.page_index import Entry, PageIndex
 from walstream.segments.reader import SegmentReader
 from walstream.store.base_backup_pages import BasePages
@@ -44,13 +45,13 @@ class Memory:
 @contextlib.contextmanager
 def built(build: ModuleType, read_size: int = ingest.READ_SIZE) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(changes, "PostingLists", build.PostingLists)
+        patch.setattr(digest, "PostingLists", build.PostingLists)
         patch.setattr(ingest, "READ_SIZE", read_size)
         yield
 
 
 def contents(index: PageIndex) -> dict[bytes, bytes]:
-    return dict(index._scan(b"", b""))
+    return dict(index.scan(b"", b""))
 
 
 def run(
@@ -105,16 +106,31 @@ def wal_of_few_blocks(draw: st.DrawFn) -> WalWriter:
             rmgr = draw(st.sampled_from([9, 10, 10, 10, 11, 20]))
             info = draw(st.sampled_from([0x00, 0x10, 0x20, 0x40, 0x50, 0x60, 0x80]))
         elif kind == 5:
-            rmgr = draw(st.sampled_from([0, 3, 5, 7, 8, 18, 19, 21]))
-            info = draw(st.sampled_from([0x00, 0x10, 0x70, 0xA0, 0xB0]))
+            rmgr = draw(st.sampled_from([0, 0, 3, 5, 7, 8, 18, 19, 21, 133]))
+            if version == 14 and rmgr == 133:
+                rmgr = 21
+            info = draw(st.sampled_from([0x00, 0x10, 0x60, 0x70, 0xA0, 0xB0]))
+            if rmgr == 0 and info == 0x60 and draw(st.booleans()):
+                level = draw(st.sampled_from([0, 1]))
+                numbers = [100, 8, 10, 0, 64, level, 0]
+                body = b"".join(number.to_bytes(4, "little") for number in numbers)
         elif kind == 6:
             rmgr, refs = 1, []
             info = draw(st.sampled_from([0x00, 0x10, 0x20, 0x30, 0x40, 0x50, 0x80, 0xB0]))
             body = draw(st.sampled_from([0, 1, 800_000_000_000_000, 2**63])).to_bytes(8, "little")
             if info & 0x80:
-                locator = draw(st.sampled_from(RELATIONS))
-                body += (4).to_bytes(4, "little") + (1).to_bytes(4, "little")
-                body += b"".join(number.to_bytes(4, "little") for number in locator)
+                xinfo = draw(
+                    st.sampled_from([0x00, 0x01, 0x02, 0x03, 0x04, 0x06, 0x10, 0x12, 0x17])
+                )
+                numbers = [xinfo, *([5, 1663] if xinfo & 0x01 else ())]
+                if xinfo & 0x02:
+                    subxids = draw(st.lists(st.sampled_from([4, 5, 255, 256, 2**32 - 1])))
+                    numbers += [draw(st.sampled_from([len(subxids), 2**31])), *subxids]
+                if xinfo & 0x04:
+                    numbers += [1, *draw(st.sampled_from(RELATIONS))]
+                if xinfo & 0x10:
+                    numbers.append(draw(st.sampled_from([9, 700])))
+                body += b"".join(number.to_bytes(4, "little") for number in numbers)
         elif kind == 7:
             rmgr, refs = 2, []
             info = draw(st.sampled_from([0x10, 0x20]))
@@ -134,7 +150,8 @@ def wal_of_few_blocks(draw: st.DrawFn) -> WalWriter:
         elif draw(st.booleans()):
             wal.fill_page(draw(st.sampled_from([0, 8, 32])))
             continue
-        wal.add(rmgr, info, draw(st.integers(0, 3)), record_body(version, refs, body))
+        xid = draw(st.sampled_from([0, 2, 3, 700, 701, 2**32 - 1]))
+        wal.add(rmgr, info, xid, record_body(version, refs, body))
     return wal
 
 
@@ -246,5 +263,5 @@ def test_a_restore_point_of_a_clock_before_2000_is_not_in_the_future(tmp_path: P
     index = PageIndex(tmp_path / "index")
     ingest.begin_index(index, SEGMENT, ())
     assert run(index, Memory(SEGMENT, bytes(wal.data)), 18, SEGMENT, wal.lsn) is None
-    assert [point.time_us for point in index.times()] == [0]
+    assert [(point.name, point.time_us) for point in restore_points(index)] == [(b"name", 0)]
     index.close()

@@ -7,8 +7,10 @@ from datetime import UTC, datetime
 
 import pytest
 
+from tests.index.stored import end_list, xid_list
 from walstream.errors import LsnNotAvailable
-from walstream.index.changes import TimeKind
+from walstream.index import keys
+from walstream.index.ends import End
 from walstream.index.moment import (
     Moment,
     MomentKind,
@@ -17,7 +19,8 @@ from walstream.index.moment import (
     parse_moment,
     time_to_us,
 )
-from walstream.index.page_index import Batch, PageIndex, TimePoint
+from walstream.index.page_index import Batch, PageIndex
+from walstream.rmgr import xact
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 
@@ -64,34 +67,44 @@ def test_a_time_needs_a_zone() -> None:
         parse_moment("2026-11-25 10:00")
 
 
-# (time, start, end, xid, kind): the server's clock went back after the commit of 10:30.
-POINTS = [
-    TimePoint(us(10), 110, 100, 7, TimeKind.COMMIT),
-    TimePoint(us(10, 10), 210, 200, 8, TimeKind.ABORT),
-    TimePoint(us(10, 30), 310, 300, 9, TimeKind.COMMIT),
-    TimePoint(us(10, 20), 410, 400, 10, TimeKind.COMMIT),
-    TimePoint(us(10, 25), 510, 500, 0, TimeKind.RESTORE_POINT),
-    TimePoint(us(11), 610, 600, 7, TimeKind.COMMIT),
+# The server's clock went back after the commit of 10:30.
+ENDS = [
+    End(110, 100, 7, us(10), xact.COMMIT),
+    End(210, 200, 8, us(10, 10), xact.ABORT),
+    End(310, 300, 9, us(10, 30), xact.COMMIT),
+    End(410, 400, 10, us(10, 20), xact.COMMIT),
+    End(610, 600, 7, us(11), xact.COMMIT),
 ]
 
 
-@pytest.fixture(scope="module")
-def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageIndex]:
+@pytest.fixture(scope="module", params=[1, 2, 5], ids="{} in a batch".format)
+def index(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[PageIndex]:
     index = PageIndex(tmp_path_factory.mktemp("moments") / "index")
+    latest = 0
+    for at in range(0, len(ENDS), request.param):
+        ends = ENDS[at : at + request.param]
+        batch = Batch()
+        batch.pairs = [end_list(ends)]
+        for end in ends:
+            batch.pairs.append(xid_list(0, [(end.xid, end.end_lsn)]))
+        # Of each batch only the first that is later than all before.
+        later = [end for end in ends if end.time_us > latest][:1]
+        for end in later:
+            batch.pairs.append((keys.TIME_KEY.pack(b"t", end.time_us, end.end_lsn), b""))
+        latest = max(latest, *(end.time_us for end in ends))
+        index.write(batch)
     batch = Batch()
-    batch.times += POINTS
+    name = b"n" + b"before the import" + b"\0" + (510).to_bytes(8, "big")
+    batch.pairs = [(name, keys.NAMED.pack(500, us(10, 25)))]
     index.write(batch)
     yield index
     index.close()
 
 
-def read_record(start_lsn: int) -> bytes:
-    assert start_lsn == 500
-    return bytes(26) + us(10, 25).to_bytes(8, "little") + b"before the import".ljust(64, b"\0")
-
-
 def at(index: PageIndex, text: str) -> Moment:
-    return find_moment(index, parse_moment(text, NOW), 50, 700, read_record, NOW)
+    return find_moment(index, parse_moment(text, NOW), 50, 700, NOW)
 
 
 @pytest.mark.parametrize(
@@ -140,13 +153,13 @@ def test_what_is_not_there_is_told_with_what_is(index: PageIndex, text: str, sai
 
 def test_a_time_without_a_commit_before_it_must_be_after_the_backup(index: PageIndex) -> None:
     asked = parse_moment("2026-11-25 09:00Z")
-    moment = find_moment(index, asked, 50, 700, read_record, NOW, us(8, 59))
+    moment = find_moment(index, asked, 50, 700, NOW, us(8, 59))
     assert (moment.lsn, moment.last_commit) == (50, None)
     for known in (None, us(9, 1)):
         with pytest.raises(LsnNotAvailable, match="before the store begins: the earliest"):
-            find_moment(index, asked, 50, 700, read_record, NOW, known)
+            find_moment(index, asked, 50, 700, NOW, known)
 
 
 def test_a_time_before_the_backup_ends_is_refused(index: PageIndex) -> None:
     with pytest.raises(LsnNotAvailable, match="earliest moment is 0/CD, the first commit after"):
-        find_moment(index, parse_moment("2026-11-25 10:05Z"), 205, 700, read_record, NOW)
+        find_moment(index, parse_moment("2026-11-25 10:05Z"), 205, 700, NOW)

@@ -21,7 +21,6 @@ from walstream.index.page_index import (
     PageIndex,
     SizeChange,
     SizeKind,
-    TimePoint,
 )
 from walstream.wal.model import BufferTag, RelFileLocator
 
@@ -76,7 +75,6 @@ def test_everything_else_comes_back(tmp_path: Path) -> None:
     ]
     batch.sizes = [(REL, 0, change) for change in changes]
     batch.events = [Event(20, 12, 1, 0, 700), Event(40, 32, 0, 0x10, 0)]
-    batch.times = [TimePoint(1000, 20, 12, 700, 0)]
     batch.databases = [(1663, 6, DatabaseChange(60, DatabaseKind.COPY, 1663, 1))]
     batch.meta = {"ingested_lsn": b"60"}
     index.write(batch)
@@ -89,8 +87,6 @@ def test_everything_else_comes_back(tmp_path: Path) -> None:
     assert index.voided(block._replace(block=0)) == 0
     assert [event.end_lsn for event in index.events()] == [20, 40]
     assert [event.end_lsn for event in index.events(after_lsn=20)] == [40]
-    assert list(index.times(1000)) == batch.times
-    assert list(index.times(1001)) == []
     assert [change.source_db_oid for change in index.database_changes(1663, 6)] == [1]
     assert list(index.relations()) == [(REL, 0)]
     assert index.meta("ingested_lsn") == b"60"
@@ -117,7 +113,7 @@ def test_another_format_is_refused(tmp_path: Path) -> None:
     # A second time: what was refused is closed, though the error is still at hand.
     errors = []
     for _ in range(2):
-        with pytest.raises(StoreError, match=r"expected format 2, got b'0'.*reindex") as caught:
+        with pytest.raises(StoreError, match=r"expected format 3, got b'0'.*reindex") as caught:
             PageIndex(tmp_path / "index")
         errors.append(caught.value)
 
@@ -200,18 +196,18 @@ def test_a_block_below_many_truncations_is_found_in_few_steps(tmp_path: Path) ->
             batch.sizes.append((REL, 0, SizeChange(lsn + number, SizeKind.TRUNCATE, 1 + blocks)))
         index.write(batch)
         reads = 0
-        scan_back = index._scan_back
+        scan_back = index.scan_back
 
         def counted(prefix: bytes, upto_lsn: int) -> Iterator[tuple[int, bytes]]:
             nonlocal reads
             reads += 1
             return scan_back(prefix, upto_lsn)  # noqa: B023 (called in this round only)
 
-        index._scan_back = counted  # type: ignore[method-assign]
+        index.scan_back = counted  # type: ignore[method-assign]
         assert index.voided(TAGS[0]) == 0
         assert index.voided(TAGS[1]._replace(block=5000)) > 0
         assert reads < 100
-        index._scan_back = scan_back  # type: ignore[method-assign]
+        index.scan_back = scan_back  # type: ignore[method-assign]
     index.close()
 
 

@@ -14,6 +14,8 @@ from tests.support.walgen import SEGMENT, Block, WalWriter, record_body
 from walstream.errors import LsnNotAvailable, StorageError, StoreError, WalError
 from walstream.index import keys, page_index
 from walstream.index.branch import branch_end
+from walstream.index.ends import end_of_xid, ends, first_end_after_time, latest_time
+from walstream.index.forks import changes_between, forks_at
 from walstream.index.ingest import Ingest, begin_index
 from walstream.index.page_index import PageIndex
 from walstream.pages.service import ClusterFacts, PageService
@@ -24,6 +26,7 @@ from walstream.wal.model import BufferTag
 from walstream.wal.timeline import TimelineHistory, fork_lsn, parse_history
 
 TAG = BufferTag(*RELATIONS[0], 0, 1)
+MARK_BYTES = 256 << 10
 
 
 def begun(path: Path, start_lsn: int) -> PageIndex:
@@ -41,15 +44,33 @@ def index_to(index: PageIndex, source: Memory, version: int, end_lsn: int) -> No
         pass
 
 
+# What is kept in lists whose cuts are those of batches, or once a batch.
+IN_LISTS = (b"b", b"c", b"d", b"l", b"t", b"x")
+
+
 def meaning(index: PageIndex) -> object:
-    """Returns all that can be read of an index; how posting lists are cut into keys is not."""
+    """Returns all that can be read of an index; how lists are cut into keys is not."""
     stored = contents(index)
-    relations = list(index.relations())
     tags = {BufferTag(*keys.BLOCK.unpack(key[:18])[1:]) for key in stored if key[:1] == b"b"}
+    directories = {
+        (int.from_bytes(key[1:5], "big"), int.from_bytes(key[5:9], "big"))
+        for key in stored
+        if key[:1] in (b"d", b"l")
+    }
+    changes = {(spc, db): list(changes_between(index, spc, db, 0)) for spc, db in directories}
+    lsns = {change.end_lsn for found in changes.values() for change in found}
+    ended = list(ends(index))
+    xids = {end.xid for end in ended} | {4, 5, 255, 256, 2**32 - 1}
     return (
-        {key: value for key, value in stored.items() if key[:1] != b"b"},
-        relations,
+        {key: value for key, value in stored.items() if key[:1] not in IN_LISTS},
+        list(index.relations()),
         {tag: list(index.entries(tag)) for tag in tags},
+        changes,
+        {(key, lsn): forks_at(index, key[0], key[1], lsn) for key in changes for lsn in lsns},
+        ended,
+        {xid: end_of_xid(index, xid) for xid in xids},
+        [first_end_after_time(index, max(end.time_us - 1, 0)) for end in ended],
+        latest_time(index),
     )
 
 
@@ -99,11 +120,34 @@ def test_an_interrupted_one_is_done_to_its_end(
     index = PageIndex(tmp_path / "index")
     assert index.taken_back_to() == records[9].end_lsn
     own = Ingest(index, source, 18, SEGMENT, None)
+    assert own.last_record_end == SEGMENT
+    own.advance(records[9].end_lsn)
     assert own.last_record_end == records[9].end_lsn
     assert [entry.end_lsn for entry in index.entries(TAG)] == [
         record.end_lsn for record in reversed(records[:10])
     ]
     assert index.taken_back_to() is None
+    index.close()
+
+
+def test_it_is_taken_back_to_the_last_mark(tmp_path: Path) -> None:
+    """Not further: what is indexed again is less than what is between two marks."""
+    wal = WalWriter()
+    for number in range(900):
+        xid = 700 + number % 3 if number < 300 else 5
+        wal.add(11, 0, xid, record_body(18, [Block(0, TAG, bytes(2000))]))
+    source = Memory(SEGMENT, bytes(wal.data))
+    index = begun(tmp_path / "index", SEGMENT)
+    index_to(index, source, 18, wal.lsn)
+    for cut in (wal.records[-1], wal.records[600], wal.records[100]):
+        index.take_back(cut.end_lsn)
+        marked = [r for r in wal.records if r.end_lsn <= cut.end_lsn // MARK_BYTES * MARK_BYTES]
+        own = Ingest(index, source, 18, SEGMENT, None)
+        if marked:
+            assert own.last_record_end == marked[-1].end_lsn
+            assert index.last_mark() == (marked[-1].end_lsn, marked[-1].start_lsn, 702)
+        else:
+            assert own.last_record_end == SEGMENT
     index.close()
 
 

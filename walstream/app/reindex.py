@@ -7,9 +7,8 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from walstream.app.page_service import base_pages
+from walstream.app.store_index import open_ingest
 from walstream.errors import StoreError, WriteError
-from walstream.index.ingest import Ingest, begin_index
 from walstream.index.page_index import PageIndex
 from walstream.segments.reader import SegmentReader
 from walstream.store.base_backup import list_base_backups
@@ -30,24 +29,15 @@ def reindex(path: Path, report: Callable[[int, int], None]) -> int:
         backups = list_base_backups(store.base_path)
         if not backups:
             raise StoreError(f"store {path} has no base backup: let walstream run finish one")
-        identity, first = store.identity, backups[0]
         fresh = store.path / "index.new"
         shutil.rmtree(fresh, ignore_errors=True)
         try:
             with (
-                closing(SegmentReader(store.wal_path, identity.segment_size)) as archive,
+                closing(SegmentReader(store.wal_path, store.identity.segment_size)) as archive,
                 closing(PageIndex(fresh)) as index,
             ):
                 end_lsn = archive.end_lsn()
-                begin_index(index, first.start_lsn, base_pages(store, first).sizes().items())
-                ingest = Ingest(
-                    index,
-                    archive,
-                    identity.version,
-                    identity.segment_size,
-                    identity.system_id,
-                    archive.current_history,
-                )
+                ingest = open_ingest(store, index, backups, archive)
                 start = ingest.read_lsn
                 while ingest.read_lsn < end_lsn and ingest.end_of_wal is None:
                     ingest.advance(end_lsn)

@@ -12,13 +12,13 @@ import trio
 
 from walstream.app.full_disk import with_space
 from walstream.app.intake import Intake, report
-from walstream.app.page_service import base_pages, page_service
+from walstream.app.page_service import page_service
 from walstream.app.prepare import prepare_store
 from walstream.app.signals import obey_signals
+from walstream.app.store_index import open_ingest
 from walstream.app.threads import closing_in_thread
 from walstream.config import RunConfig
 from walstream.errors import ConnectionLost
-from walstream.index.ingest import Ingest, begin_index
 from walstream.index.page_index import PageIndex
 from walstream.pages.service import PageService
 from walstream.receive.receiver import Receiver
@@ -54,21 +54,12 @@ class StoreParts:
         self.redo = RedoManager(RedoConfig(sandbox=config.sandbox, dump_directory=store.dumps_path))
         with ExitStack() as opened:
             index = opened.enter_context(closing(PageIndex(store.index_path)))
-            first = backups[0]
-            begin_index(index, first.start_lsn, base_pages(store, first).sizes().items())
             # Pages and ingest each read with an archive of their own, in threads of their own.
             archive, source = (
                 opened.enter_context(closing(SegmentReader(store.wal_path, identity.segment_size)))
                 for _ in range(2)
             )
-            self.ingest = Ingest(
-                index,
-                source,
-                identity.version,
-                identity.segment_size,
-                identity.system_id,
-                source.current_history,
-            )
+            self.ingest = open_ingest(store, index, backups, source)
             last_valid = self.ingest.last_valid
             self.pages = page_service(store, index, self.redo, backups, archive, last_valid)
             self._opened = opened.pop_all()

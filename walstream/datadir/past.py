@@ -55,7 +55,6 @@ class Past:
             asked,
             first.stop_lsn,
             self.pages.last_valid_lsn,
-            self.pages.archive.read_record,
             first_time_us=time_to_us(datetime.fromtimestamp(described, UTC)),
         )
 

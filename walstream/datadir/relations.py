@@ -2,16 +2,17 @@
 
 Made from the index alone: sizes, drops, truncations, copied databases. A block is one of three: as
 in the base backup, changed since (to be rebuilt), or all zeros (the fork was extended over it).
+However much was made and removed before, a database costs what it has (``index/forks.py``).
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from walstream.errors import StoreError
-from walstream.index.page_index import DatabaseChange, DatabaseKind, PageIndex, SizeKind
+from walstream.index.forks import forks_at
+from walstream.index.page_index import DatabaseChange, DatabaseKind, PageIndex
 from walstream.wal.model import ForkNumber, RelFileLocator, format_lsn
 from walstream.wal.relpath import GLOBAL_TABLESPACE
 
@@ -42,10 +43,6 @@ class RelationTable:
         self._index = index
         self._base_lsn = base_lsn
         self._at_lsn = at_lsn
-        # What the index has sizes of, by (tablespace, database).
-        self._known: dict[tuple[int, int], set[tuple[int, int]]] = defaultdict(set)
-        for locator, fork in index.relations():
-            self._known[locator[:2]].add((locator.rel_number, fork))
 
     def forks(self, directories: Iterable[tuple[int, int]]) -> Iterator[RelationFork]:
         """Yields the forks in these directories (tablespace, database) and of shared catalogs.
@@ -58,14 +55,11 @@ class RelationTable:
             StorageError: the index cannot be read.
         """
         for spc_oid, db_oid in sorted({*directories, (GLOBAL_TABLESPACE, 0)}):
-            names = self._names(spc_oid, db_oid, self._at_lsn)
-            sizes: dict[tuple[int, int], int] = {}
-            for rel_number, fork in names:
-                if fork != ForkNumber.FSM:
-                    locator = RelFileLocator(spc_oid, db_oid, rel_number)
-                    size = self._index.size_at(locator, fork, self._at_lsn)
-                    if size is not None:
-                        sizes[rel_number, fork] = size
+            sizes = {
+                key: blocks
+                for key, blocks in forks_at(self._index, spc_oid, db_oid, self._at_lsn).items()
+                if key[1] != ForkNumber.FSM
+            }
             for (rel_number, fork), blocks in sorted(sizes.items()):
                 if fork != ForkNumber.INIT and (rel_number, ForkNumber.INIT) in sizes:
                     continue
@@ -81,40 +75,19 @@ class RelationTable:
         newest = self._replaced(spc_oid, db_oid, upto_lsn)
         return None if newest is None or newest.kind != DatabaseKind.COPY else newest
 
-    def _names(self, spc_oid: int, db_oid: int, upto_lsn: int) -> set[tuple[int, int]]:
-        names = set(self._known.get((spc_oid, db_oid), ()))
-        copy = self._copy(spc_oid, db_oid, upto_lsn)
-        for _ in range(MAX_COPIES):
-            if copy is None:
-                return names
-            source = (copy.source_spc_oid, copy.source_db_oid)
-            names |= self._known.get(source, set())
-            copy = self._copy(*source, copy.end_lsn - 1)
-        raise StoreError(
-            f"database {db_oid} is the copy of a copy, more than {MAX_COPIES} times, at "
-            f"{format_lsn(upto_lsn)}"
-        )
-
     def _fork(self, locator: RelFileLocator, fork: int, blocks: int) -> RelationFork:
         index, base_lsn = self._index, self._base_lsn
         changed: set[int] = set()
         source, lsn, limit = locator, self._at_lsn, blocks
-        while True:
+        for _ in range(MAX_COPIES):
             replaced = self._replaced(source.spc_oid, source.db_oid, lsn)
             copy = self._copy(source.spc_oid, source.db_oid, lsn)
             floor = base_lsn if replaced is None else replaced.end_lsn
-            own = limit
+            made, left = index.cuts(source, fork, floor, lsn)
+            floor = made or floor
+            own = limit if left is None else min(limit, left)
             # Made anew and empty (its OID was used again), it has nothing from before.
-            whole = replaced is None or copy is not None
-            for change in index.size_history(source, fork, lsn):
-                if change.end_lsn <= floor:
-                    break
-                if change.kind == SizeKind.TRUNCATE:
-                    own = min(own, change.blocks)
-                else:
-                    whole = False
-                    floor = change.end_lsn
-                    break
+            whole = not made and (replaced is None or copy is not None)
             found = index.changed_blocks(source, fork, floor, lsn)
             changed.update(block for block in found if block < limit)
             if not whole:
@@ -125,3 +98,7 @@ class RelationTable:
             source = RelFileLocator(copy.source_spc_oid, copy.source_db_oid, locator.rel_number)
             # Before the copy: the copy of a database from itself would not end.
             lsn = copy.end_lsn - 1
+        raise StoreError(
+            f"database {locator.db_oid} is the copy of a copy, more than {MAX_COPIES} times, at "
+            f"{format_lsn(self._at_lsn)}"
+        )

@@ -1,162 +1,127 @@
-"""What one record means to the index: blocks, implicit visibility map bits, sizes, events.
+"""What a digest means to the sizes of forks: the part of ingest that knows what was before.
 
-Turns a record that was taken apart into entries of a ``Batch``. Knows record bodies only as far as
-they say which blocks, relations and databases change (heapam_xlog.h, storage_xlog.h, xact.h,
-dbcommands_xlog.h); the bodies themselves are parsed in ``rmgr/``. Every record may be added here;
-the plain ones, nearly all, are added by ``postings.py`` faster and with the same result.
+Takes what ``digest.py`` says of a stretch of WAL and adds how relation forks grew, were cut, made
+and removed (storage_xlog.h, xact.h), and what became of databases and tablespaces.
 """
 
 from __future__ import annotations
 
-from enum import IntEnum
-
-from walstream.errors import RecordError
+from walstream.index import keys
+from walstream.index.digest import Digest, Operation
+from walstream.index.ends import decode_ends, latest_time
+from walstream.index.forks import (
+    ForkChange,
+    apply_changes,
+    changes_since_list,
+    encode_changes,
+    encode_forks,
+    forks_at,
+)
 from walstream.index.page_index import (
     Batch,
     DatabaseChange,
     DatabaseKind,
-    EntryFlag,
-    Event,
     PageIndex,
     SizeChange,
     SizeKind,
-    TimePoint,
 )
-from walstream.index.postings import PostingLists
 from walstream.rmgr import database, storage, tablespace, xact
-from walstream.rmgr.heap.effects import HEAP_BLOCKS_PER_PAGE, visibility_clears
-from walstream.rmgr.rmgrlist import RMGRS
-from walstream.wal.layout import (
-    BKPBLOCK_WILL_INIT,
-    RM_DBASE_ID,
-    RM_HEAP2_ID,
-    RM_HEAP_ID,
-    RM_SMGR_ID,
-    RM_TBLSPC_ID,
-    RM_XACT_ID,
-    RM_XLOG_ID,
-    XLR_RMGR_INFO_MASK,
-)
+from walstream.rmgr.heap.effects import HEAP_BLOCKS_PER_PAGE
 from walstream.wal.model import ForkNumber, RelFileLocator
-from walstream.wal.opcodes import XLOG_FPI, XLOG_FPI_FOR_HINT, XLOG_RESTORE_POINT
-from walstream.wal.record import RecordReader
+from walstream.wal.relpath import GLOBAL_TABLESPACE
 
-# Resource managers that change pages through block references; all others are events.
-PAGE_RMGRS = frozenset(rmgr.id for rmgr in RMGRS if rmgr.changes_pages)
-
-MAX_BLOCKS = 0xFFFFFFFF
-FORKS = frozenset(ForkNumber)
 MAX_DATABASES = 1000
+MAX_FORKS = 65536
+# A directory's forks are listed anew after as many changes as it has forks, and at least so many.
+CHANGES_PER_LIST = 256
+
+ForkKey = tuple[int, int, int, int]
 
 
-class TimeKind(IntEnum):
-    """What happened at a ``TimePoint``."""
+class Changes:
+    """Makes a ``Batch`` of each digest; keeps the fork sizes that it needs for that.
 
-    COMMIT = 0
-    ABORT = 1
-    RESTORE_POINT = 2
-
-
-TIME_KINDS = {
-    xact.COMMIT: TimeKind.COMMIT,
-    xact.COMMIT_PREPARED: TimeKind.COMMIT,
-    xact.ABORT: TimeKind.ABORT,
-    xact.ABORT_PREPARED: TimeKind.ABORT,
-}
-
-# What the body of a record says to the index; an int is the time of a restore point.
-Body = (
-    xact.XactDrops
-    | storage.StorageCreate
-    | storage.StorageTruncate
-    | database.DatabaseCreate
-    | database.DatabaseDrop
-    | tablespace.TablespaceCreate
-    | tablespace.TablespaceDrop
-    | int
-    | None
-)
-
-
-class RecordIndexer:
-    """Collects the changes of records into a batch; keeps the fork sizes that it needs for that.
-
-    One owner; records must come in LSN order. When ``barrier`` is set, the batch must be written
-    before the next record is added: what follows depends on what the index then knows.
+    One owner; digests must come in LSN order, and each batch be written before the next one is
+    made: what it says is looked up in the index.
     """
 
-    def __init__(self, index: PageIndex, version: int) -> None:
+    def __init__(self, index: PageIndex) -> None:
         self._index = index
-        self._version = version
-        self.lists = PostingLists()
-        self.batch = Batch()
-        self.barrier = False
+        self._batch = Batch()
+        # By database, so that one can be forgotten without a look at the others.
+        self._sizes: dict[int, dict[ForkKey, int]] = {}
+        self._size_count = 0
         self._databases: dict[tuple[int, int], DatabaseChange | None] = {}
+        self._directories: dict[int, set[int]] = {}
+        self._fork_changes: dict[tuple[int, int], list[ForkChange]] = {}
+        # By directory: changes since its last list, and how many forks that has.
+        self._since_list: dict[tuple[int, int], tuple[int, int]] = {}
+        self._newest_time = latest_time(index)
+        self._newest_xid = int(index.meta("newest_xid") or 0)
 
-    def take_batch(self) -> Batch:
-        """Returns what was collected and starts anew."""
-        batch, self.batch = self.batch, Batch()
-        batch.pairs = self.lists.take()
-        self.barrier = False
+    def batch(self, digest: Digest) -> Batch:
+        """Returns all that a digest adds to the index, with how far that has come."""
+        batch = self._batch = Batch()
+        batch.pairs = digest.pairs
+        operations = iter(digest.operations)
+        operation = next(operations, None)
+        for spc, db, rel, fork, end_lsn, blocks in keys.GROWTH.iter_unpack(digest.growth):
+            while operation is not None and operation.end_lsn < end_lsn:
+                self._operate(operation)
+                operation = next(operations, None)
+            key = (spc, db, rel, fork)
+            if blocks > self._size(key):
+                self._set_size(key, end_lsn, SizeKind.EXTEND, blocks)
+        while operation is not None:
+            self._operate(operation)
+            operation = next(operations, None)
+        self._mark(digest)
+        self._list_forks(digest.last_end)
+        batch.meta = {
+            "last_record_end": str(digest.last_end).encode(),
+            "last_record_start": str(digest.last_start).encode(),
+        }
+        if self._newest_xid:
+            batch.meta["newest_xid"] = str(self._newest_xid).encode()
         return batch
 
-    def add(self, start_lsn: int, end_lsn: int, record: bytes, reader: RecordReader) -> None:
-        """Adds one record that ``reader`` has taken apart.
+    # -- marks
 
-        Raises:
-            RecordError: the body of a record that the index must understand is too short.
-                Nothing was added.
-        """
-        rmgr, info = reader.rmgr, reader.info
-        body = self._parse(record, reader)
-        for i in range(reader.block_count):
-            (_, spc, db, rel, fork, block, flags, _, _, _, image_length, _, _, _, apply) = (
-                reader.block(i)
-            )
-            makes_page = flags & BKPBLOCK_WILL_INIT or (image_length and apply)
-            flag = EntryFlag.INIT if makes_page else 0
-            self.lists.add_entry(spc, db, rel, fork, block, end_lsn, start_lsn, flag)
-            key = (spc, db, rel, fork)
-            if block >= self._size(key):
-                self._set_size(key, end_lsn, SizeKind.EXTEND, min(block + 1, MAX_BLOCKS))
-        if rmgr in PAGE_RMGRS:
-            if rmgr in (RM_HEAP_ID, RM_HEAP2_ID) and reader.block_count:
-                self._clear_visibility(start_lsn, end_lsn, record, reader)
-        elif rmgr != RM_XLOG_ID or info & XLR_RMGR_INFO_MASK not in (XLOG_FPI, XLOG_FPI_FOR_HINT):
-            self._event(start_lsn, end_lsn, reader, body)
+    def _mark(self, digest: Digest) -> None:
+        """Adds the marks of times and xids."""
+        pairs = self._batch.pairs
+        if digest.newest_time > self._newest_time:
+            before = self._newest_time
+            later = (e for e in decode_ends(digest.ends_lsn, digest.ends) if e.time_us > before)
+            first = next(later)
+            pairs.append((keys.TIME_KEY.pack(b"t", first.time_us, first.end_lsn), b""))
+            self._newest_time = digest.newest_time
+        for end_lsn, start_lsn, xid in digest.marks:
+            newest = newer_xid(self._newest_xid, xid)
+            pairs.append((keys.MARK_KEY.pack(b"h", end_lsn), keys.MARK.pack(start_lsn, newest)))
+        self._newest_xid = newer_xid(self._newest_xid, digest.newest_xid)
 
-    def _parse(self, record: bytes, reader: RecordReader) -> Body:
-        """Returns the body of a record whose body matters, else None."""
-        rmgr, info = reader.rmgr, reader.info
-        data = record[reader.main_at : reader.main_at + reader.main_length]
-        if rmgr == RM_XACT_ID and info & xact.OP_MASK in TIME_KINDS:
-            return xact.parse_drops(data, info, self._version)
-        if rmgr == RM_SMGR_ID:
-            change = storage.parse_storage(data, info)
-            if isinstance(change, storage.StorageCreate) and change.fork not in FORKS:
-                raise RecordError(f"fork of a new file: expected 0 to 3, got {change.fork}")
-            return change
-        if rmgr == RM_DBASE_ID:
-            return database.parse_database(data, info, self._version)
-        if rmgr == RM_TBLSPC_ID:
-            return tablespace.parse_tablespace(data, info)
-        if (
-            rmgr == RM_XLOG_ID
-            and info & XLR_RMGR_INFO_MASK == XLOG_RESTORE_POINT
-            and len(data) >= 8
-        ):
-            return int.from_bytes(data[:8], "little", signed=True)
-        return None
+    # -- sizes
 
-    def _size(self, key: tuple[int, int, int, int]) -> int:
+    def _size(self, key: ForkKey) -> int:
         """Returns the blocks of a fork now, -1 where it does not exist."""
-        size: int = self.lists.size(*key)
-        if size < -1:
+        size = self._sizes.get(key[1], {}).get(key)
+        if size is None:
             size = self._stored_size(key)
-            self.lists.set_size(*key, size)
+            self._remember(key, size)
         return size
 
-    def _stored_size(self, key: tuple[int, int, int, int]) -> int:
+    def _remember(self, key: ForkKey, size: int) -> None:
+        of_database = self._sizes.setdefault(key[1], {})
+        if key not in of_database:
+            self._size_count += 1
+        of_database[key] = size
+
+    def _forget_sizes(self) -> None:
+        self._sizes.clear()
+        self._size_count = 0
+
+    def _stored_size(self, key: ForkKey) -> int:
         """Returns the blocks of a fork as the index has them, -1 where it does not exist."""
         locator = RelFileLocator(*key[:3])
         replaced = self._replaced(locator)
@@ -182,101 +147,112 @@ class RecordIndexer:
     def _forks_to_drop(self, locator: RelFileLocator) -> list[int]:
         """Returns the forks of a relation that exist now; most have few of the four."""
         replaced = self._replaced(locator)
+        known = self._sizes.get(locator.db_oid, {})
         if replaced is not None and replaced.kind == DatabaseKind.COPY:
-            stored: set[int] = set(FORKS)
+            stored: set[int] = set(ForkNumber)
         else:
             stored = set(self._index.forks(locator))
         return [
-            fork
+            int(fork)
             for fork in ForkNumber
-            if (fork in stored or self.lists.size(*locator, fork) >= -1)
-            and self._size((*locator, fork)) >= 0
+            if (fork in stored or (*locator, int(fork)) in known)
+            and self._size((*locator, int(fork))) >= 0
         ]
 
-    def _set_size(
-        self, key: tuple[int, int, int, int], end_lsn: int, kind: SizeKind, blocks: int
-    ) -> None:
-        self.lists.set_size(*key, -1 if kind == SizeKind.DROP else blocks)
+    def _set_size(self, key: ForkKey, end_lsn: int, kind: SizeKind, blocks: int) -> None:
+        self._remember(key, -1 if kind == SizeKind.DROP else blocks)
+        spc, db, rel, fork = key
+        if kind in (SizeKind.CREATE, SizeKind.EXTEND):
+            self._imply_directory(spc, db, end_lsn)
         change = SizeChange(end_lsn, kind, blocks)
-        self.batch.sizes.append((RelFileLocator(*key[:3]), key[3], change))
+        self._batch.sizes.append((RelFileLocator(spc, db, rel), fork, change))
+        self._note(spc, db, ForkChange(end_lsn, rel, fork, kind, blocks))
 
-    def _clear_visibility(
-        self, start_lsn: int, end_lsn: int, record: bytes, reader: RecordReader
-    ) -> None:
-        main_data = record[reader.main_at : reader.main_at + min(reader.main_length, 8)]
-        new, old = visibility_clears(reader.rmgr, reader.info, main_data)
-        if not new and not old:
+    def _note(self, spc_oid: int, db_oid: int, change: ForkChange) -> None:
+        self._fork_changes.setdefault((spc_oid, db_oid), []).append(change)
+
+    def _imply_directory(self, spc_oid: int, db_oid: int, end_lsn: int) -> None:
+        """Adds a database's directory in a tablespace, which appears with its first file there."""
+        if spc_oid == GLOBAL_TABLESPACE or db_oid == 0:
             return
-        # The new block is reference 0, the old one the last reference to a main fork: late minor
-        # releases of 18 name the map's block too, after them.
-        heap = [i for i in range(reader.block_count) if reader.block(i)[4] == ForkNumber.MAIN]
-        for bits, i in ((new, heap[:1]), (old, heap[-1:])):
-            if bits and i:
-                _, spc, db, rel, _, block = reader.block(i[0])[:6]
-                key = (spc, db, rel, int(ForkNumber.VM), block // HEAP_BLOCKS_PER_PAGE)
-                if self.lists.newest(*key) != end_lsn:
-                    self.lists.add_entry(*key, end_lsn, start_lsn, EntryFlag.IMPLICIT)
+        known = self._directories.get(spc_oid)
+        if known is None:
+            if len(self._directories) > MAX_DATABASES:
+                self._directories.clear()
+            known = {oid for oid, _ in forks_at(self._index, spc_oid, 0)}
+            for change in self._fork_changes.get((spc_oid, 0), ()):
+                known.discard(change.rel_number)
+                if change.kind != SizeKind.DROP:
+                    known.add(change.rel_number)
+            self._directories[spc_oid] = known
+        if db_oid not in known:
+            known.add(db_oid)
+            self._note(spc_oid, 0, ForkChange(end_lsn, db_oid, 0, SizeKind.CREATE, 0))
 
-    def _event(self, start_lsn: int, end_lsn: int, reader: RecordReader, body: Body) -> None:
-        rmgr, info, xid = reader.rmgr, reader.info, reader.xid
-        self.batch.events.append(Event(end_lsn, start_lsn, rmgr, info, xid))
+    # -- lists of all forks
+
+    def _list_forks(self, last_end: int) -> None:
+        """Adds the changes of each directory's forks, and where it is time for it their list."""
+        pairs = self._batch.pairs
+        for (spc_oid, db_oid), changes in self._fork_changes.items():
+            key = (spc_oid, db_oid)
+            found = self._since_list.get(key)
+            if found is None:
+                found = changes_since_list(self._index, spc_oid, db_oid)
+            count, length = found
+            lsn_key = keys.DIRECTORY_KEY.pack(b"d", spc_oid, db_oid, changes[0].end_lsn)
+            pairs.append((lsn_key, encode_changes(count, changes)))
+            count += len(changes)
+            if count > max(CHANGES_PER_LIST, length):
+                forks = forks_at(self._index, spc_oid, db_oid)
+                apply_changes(forks, changes)
+                list_key = keys.DIRECTORY_KEY.pack(b"l", spc_oid, db_oid, changes[-1].end_lsn)
+                pairs.append((list_key, encode_forks(forks)))
+                count, length = 0, len(forks)
+            if len(self._since_list) > MAX_DATABASES:
+                self._since_list.clear()
+            self._since_list[key] = (count, length)
+        self._fork_changes = {}
+        if self._size_count > MAX_FORKS:
+            self._forget_sizes()
+
+    # -- operations
+
+    def _operate(self, operation: Operation) -> None:
+        end_lsn, body = operation
         if isinstance(body, xact.XactDrops):
-            self._transaction_end(start_lsn, end_lsn, xid, info, body)
-        elif isinstance(body, storage.StorageCreate | storage.StorageTruncate):
-            self._storage(start_lsn, end_lsn, body)
+            for locator in body.dropped:
+                for fork in self._forks_to_drop(locator):
+                    self._set_size((*locator, fork), end_lsn, SizeKind.DROP, 0)
+        elif isinstance(body, storage.StorageCreate):
+            self._set_size((*body.locator, body.fork), end_lsn, SizeKind.CREATE, 0)
+        elif isinstance(body, storage.StorageTruncate):
+            self._truncate(end_lsn, body)
         elif isinstance(body, database.DatabaseCreate | database.DatabaseDrop):
             self._database(end_lsn, body)
-        elif isinstance(body, tablespace.TablespaceCreate | tablespace.TablespaceDrop):
-            self._tablespace(end_lsn, body)
-        elif body is not None:
-            self._time(body, end_lsn, start_lsn, 0, TimeKind.RESTORE_POINT)
-
-    def _time(self, time_us: int, end_lsn: int, start_lsn: int, xid: int, kind: TimeKind) -> None:
-        # A clock before 2000 would not sort; PostgreSQL's own check is no stricter.
-        point = TimePoint(max(time_us, 0), end_lsn, start_lsn, xid, kind)
-        self.batch.times.append(point)
-
-    def _transaction_end(
-        self, start_lsn: int, end_lsn: int, xid: int, info: int, end: xact.XactDrops
-    ) -> None:
-        kind = TIME_KINDS[info & xact.OP_MASK]
-        self._time(end.time_us, end_lsn, start_lsn, end.twophase_xid or xid, kind)
-        for locator in end.dropped:
-            for fork in self._forks_to_drop(locator):
-                self._set_size((*locator, int(fork)), end_lsn, SizeKind.DROP, 0)
-
-    def _storage(
-        self,
-        start_lsn: int,
-        end_lsn: int,
-        change: storage.StorageCreate | storage.StorageTruncate,
-    ) -> None:
-        if isinstance(change, storage.StorageCreate):
-            key = (*change.locator, change.fork)
-            self._set_size(key, end_lsn, SizeKind.CREATE, 0)
         else:
-            main = (*change.locator, int(ForkNumber.MAIN))
-            if change.flags & storage.TRUNCATE_HEAP and self._size(main) > change.blocks:
-                self._set_size(main, end_lsn, SizeKind.TRUNCATE, change.blocks)
-            visibility = (*change.locator, int(ForkNumber.VM))
-            if change.flags & storage.TRUNCATE_VM and self._size(visibility) >= 0:
-                # visibilitymap_prepare_truncate: the last page stays when it is in part used, and
-                # the bits beyond the cut are cleared.
-                page, rest = divmod(change.blocks, HEAP_BLOCKS_PER_PAGE)
-                pages = page + (1 if rest else 0)
-                if rest and self._size(visibility) > page:
-                    flag = EntryFlag.IMPLICIT
-                    self.lists.add_entry(*visibility, page, end_lsn, start_lsn, flag)
-                if self._size(visibility) > pages:
-                    self._set_size(visibility, end_lsn, SizeKind.TRUNCATE, pages)
+            self._tablespace(end_lsn, body)
+
+    def _truncate(self, end_lsn: int, change: storage.StorageTruncate) -> None:
+        main = (*change.locator, int(ForkNumber.MAIN))
+        if change.flags & storage.TRUNCATE_HEAP and self._size(main) > change.blocks:
+            self._set_size(main, end_lsn, SizeKind.TRUNCATE, change.blocks)
+        visibility = (*change.locator, int(ForkNumber.VM))
+        # The last page stays when it is in part used (visibilitymap_prepare_truncate).
+        pages = -(-change.blocks // HEAP_BLOCKS_PER_PAGE)
+        if change.flags & storage.TRUNCATE_VM and self._size(visibility) > pages:
+            self._set_size(visibility, end_lsn, SizeKind.TRUNCATE, pages)
 
     def _database(
         self, end_lsn: int, change: database.DatabaseCreate | database.DatabaseDrop
     ) -> None:
-        found = self.batch.databases
+        found = self._batch.databases
         if isinstance(change, database.DatabaseDrop):
             gone = DatabaseChange(end_lsn, DatabaseKind.DROP, 0, 0)
-            found.extend((spc_oid, change.db_oid, gone) for spc_oid in change.spc_oids)
+            for spc_oid in change.spc_oids:
+                found.append((spc_oid, change.db_oid, gone))
+                row = ForkChange(end_lsn, change.db_oid, 0, SizeKind.DROP, 0)
+                self._note(spc_oid, 0, row)
         else:
             made = DatabaseChange(end_lsn, DatabaseKind.CREATE, 0, 0)
             if change.source_db_oid is not None and change.source_spc_oid is not None:
@@ -284,9 +260,11 @@ class RecordIndexer:
                     end_lsn, DatabaseKind.COPY, change.source_spc_oid, change.source_db_oid
                 )
             found.append((change.spc_oid, change.db_oid, made))
-        self.lists.forget_sizes(change.db_oid)
+            row = ForkChange(end_lsn, change.db_oid, 0, SizeKind.CREATE, 0)
+            self._note(change.spc_oid, 0, row)
+        self._size_count -= len(self._sizes.pop(change.db_oid, ()))
         self._databases.clear()
-        self.barrier = True
+        self._directories.clear()
 
     def _tablespace(
         self, end_lsn: int, change: tablespace.TablespaceCreate | tablespace.TablespaceDrop
@@ -294,7 +272,16 @@ class RecordIndexer:
         # Database directories come and go in a tablespace without a record of their own.
         dropped = isinstance(change, tablespace.TablespaceDrop)
         kind = DatabaseKind.DROP if dropped else DatabaseKind.CREATE
-        self.batch.databases.append((change.spc_oid, 0, DatabaseChange(end_lsn, kind, 0, 0)))
-        self.lists.forget_all()
+        self._batch.databases.append((change.spc_oid, 0, DatabaseChange(end_lsn, kind, 0, 0)))
+        size = SizeKind.DROP if dropped else SizeKind.CREATE
+        self._note(0, 0, ForkChange(end_lsn, change.spc_oid, 0, size, 0))
+        self._forget_sizes()
         self._databases.clear()
-        self.barrier = True
+        self._directories.clear()
+
+
+def newer_xid(a: int, b: int) -> int:
+    """Returns the newer of two xids, on the circle of xids; 0 is none."""
+    if not a or not b:
+        return a or b
+    return b if (b - a) & 0xFFFFFFFF < 1 << 31 else a

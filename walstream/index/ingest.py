@@ -13,15 +13,18 @@ from typing import Protocol
 
 import trio
 
-from walstream.errors import NoSpace, RecordError, StoreError, WalError
+from walstream.errors import NoSpace, StoreError, WalError
+from walstream.index import keys
 from walstream.index.branch import branch_end, encode_history
-from walstream.index.changes import RecordIndexer
+from walstream.index.changes import Changes
+from walstream.index.digest import Digester
+from walstream.index.forks import Forks, encode_forks
 from walstream.index.page_index import Batch, PageIndex, SizeChange, SizeKind
 from walstream.tasks.supervise import open_bare_nursery
 from walstream.tasks.watermark import Watermark
 from walstream.wal.columns import RecordColumns
 from walstream.wal.model import RelFileLocator, format_lsn
-from walstream.wal.record import RecordReader
+from walstream.wal.relpath import GLOBAL_TABLESPACE
 from walstream.wal.scan import WalScanner
 from walstream.wal.timeline import TimelineHistory
 
@@ -41,10 +44,12 @@ def begin_index(
     index: PageIndex,
     start_lsn: int,
     base_sizes: Iterable[tuple[tuple[RelFileLocator, int], int]],
+    tablespaces: Iterable[int] = (),
 ) -> None:
     """Makes an empty index ready: the sizes of the base backup, and where WAL begins.
 
     ``start_lsn`` is the redo point of the base backup: records that begin there or later count.
+    ``tablespaces``: the OIDs of those that hold no relation as well.
 
     Raises:
         StoreError: the index has begun elsewhere already.
@@ -58,8 +63,19 @@ def begin_index(
             )
         return
     batch = Batch()
+    directories: dict[tuple[int, int], Forks] = {(0, 0): {}}
+    for spc_oid in tablespaces:
+        directories[0, 0][spc_oid, 0] = 0
     for (locator, fork), blocks in base_sizes:
+        spc_oid, db_oid, rel_number = locator
         batch.sizes.append((locator, fork, SizeChange(start_lsn, SizeKind.BASE, blocks)))
+        directories.setdefault((spc_oid, db_oid), {})[rel_number, fork] = blocks
+        directories[0, 0][spc_oid, 0] = 0
+        if db_oid and spc_oid != GLOBAL_TABLESPACE:
+            directories.setdefault((spc_oid, 0), {})[db_oid, 0] = 0
+    for (spc_oid, db_oid), forks in directories.items():
+        key = keys.DIRECTORY_KEY.pack(b"l", spc_oid, db_oid, start_lsn)
+        batch.pairs.append((key, encode_forks(forks)))
     position = str(start_lsn).encode()
     batch.meta = {
         "start_lsn": position,
@@ -91,7 +107,6 @@ class Ingest:
         self._segment_size = segment_size
         self._system_id = system_id
         self._history = history
-        self._reader = RecordReader(version)
         self.last_valid = Watermark()
         self._limiter = trio.CapacityLimiter(1)
         self._in_task = False
@@ -107,9 +122,10 @@ class Ingest:
         resume = self._index.meta("last_record_end")
         if resume is None:
             raise StoreError("the index has not begun: no base backup was recorded in it")
-        self._indexer = RecordIndexer(self._index, self._version)
+        self._changes = Changes(self._index)
         self.last_record_end = int(resume)
         self._last_record_start = int(self._index.meta("last_record_start") or 0)
+        self._digester = Digester(self._version, self.last_record_end, self._last_record_start)
         self.last_valid.rewind(self.last_record_end)
         self.read_lsn = self.last_record_end
         self._scanner = WalScanner(
@@ -118,7 +134,7 @@ class Ingest:
             self.last_record_end,
             system_identifier=self._system_id,
             prev_lsn=self._last_record_start or None,
-            keep_records=True,
+            keep_records=False,
         )
         self._unwritten = False
         self._damage: WalError | None = None
@@ -156,7 +172,8 @@ class Ingest:
         """
         if self._damage is not None:
             raise self._damage
-        size = min(upto_lsn - self.read_lsn, READ_SIZE)
+        # Whatever was read before, batches end alike: at multiples of READ_SIZE.
+        size = min(upto_lsn - self.read_lsn, READ_SIZE - self.read_lsn % READ_SIZE)
         if size <= 0:
             return self.read_lsn
         piece = self._source.read(self.read_lsn, size)
@@ -174,41 +191,22 @@ class Ingest:
         return self.read_lsn
 
     def _add(self, columns: RecordColumns, piece: bytes) -> None:
-        """Adds all records of ``columns``; those that are not plain one by one."""
-        indexer = self._indexer
-        lists = indexer.lists
-        lists.load(columns, piece)
+        """Adds all records of ``columns``."""
+        digester = self._digester
+        digester.lists.load(columns, piece)
         row = 0
-        while row < columns.count:
-            stopped = lists.collect(row)
-            if stopped > row:
-                self._added(columns, stopped - 1)
-            if stopped < columns.count:
-                self._add_record(columns, piece, stopped)
-                self._added(columns, stopped)
-                if indexer.barrier:
+        try:
+            while row < columns.count:
+                row = digester.add(columns, piece, row)
+                if digester.barrier:
                     self._write()
-            row = stopped + 1
-
-    def _add_record(self, columns: RecordColumns, piece: bytes, row: int) -> None:
-        start_lsn, at = columns.start_lsn[row], columns.record_at[row]
-        source, at = (piece, at) if at >= 0 else (columns.side, ~at)
-        record = source[at : at + columns.total_length[row]]
-        if self._reader.read_bytes(record) != 0:
-            raise RecordError(f"{self._reader.message()} at {format_lsn(start_lsn)}", start_lsn)
-        self._indexer.add(start_lsn, columns.end_lsn[row], record, self._reader)
-
-    def _added(self, columns: RecordColumns, row: int) -> None:
-        self.last_record_end = columns.end_lsn[row]
-        self._last_record_start = columns.start_lsn[row]
-        self._unwritten = True
+        finally:
+            if digester.last_end > self.last_record_end:
+                self._unwritten = True
 
     def _write(self) -> None:
-        batch = self._indexer.take_batch()
-        batch.meta = {
-            "last_record_end": str(self.last_record_end).encode(),
-            "last_record_start": str(self._last_record_start).encode(),
-        }
+        digest = self._digester.take()
+        batch = self._changes.batch(digest)
         if self._history is not None:
             batch.meta["history"] = encode_history(self._history())
         delay_s = FULL_DISK_RETRY_S[0]
@@ -223,6 +221,7 @@ class Ingest:
                 delay_s = min(delay_s * 2, FULL_DISK_RETRY_S[1])
                 continue
             break
+        self.last_record_end, self._last_record_start = digest.last_end, digest.last_start
         if self.waiting_for_space.is_set():
             log.info("there is space for the index again")
             self.waiting_for_space = trio.Event()

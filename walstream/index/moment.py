@@ -13,21 +13,26 @@ One parser for every ``--at``. What is understood:
 ==========================  =======================================================================
 
 Times go by WAL's own order, as ``recovery_target_time`` does: the moment lies before the first
-commit or abort that is later than the time, however the server's clock jumped. Knows positions and
-times of the index only; records are read by the caller's function.
+commit or abort that is later than the time, however the server's clock jumped. Knows the index
+only; no record is read.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from walstream.errors import LsnNotAvailable
-from walstream.index.changes import TimeKind
-from walstream.index.page_index import PageIndex, TimePoint
-from walstream.text import decode
+from walstream.index.ends import (
+    End,
+    end_of_xid,
+    first_end_after_time,
+    last_commit,
+    restore_points,
+)
+from walstream.index.page_index import PageIndex
+from walstream.text import decode, encode
 from walstream.wal.model import format_lsn, parse_lsn
 
 POSTGRES_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
@@ -37,8 +42,6 @@ _XID = re.compile(r"(before\s+)?xid:\s*(\d{1,10})", re.IGNORECASE)
 _LSN = re.compile(r"[0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8}")
 _UTC = re.compile(r"\s*(UTC|GMT)$", re.IGNORECASE)
 _SPACE_BEFORE_ZONE = re.compile(r"\s+(?=[+-]|Z$)")
-# xl_restore_point, the end of its record: time i64, name char[64].
-_RESTORE_POINT_BODY = 72
 
 
 class MomentKind:
@@ -74,7 +77,7 @@ class Moment(NamedTuple):
 
     lsn: int
     asked: str
-    last_commit: TimePoint | None
+    last_commit: End | None
 
     def __str__(self) -> str:
         text = format_lsn(self.lsn)
@@ -135,28 +138,25 @@ def find_moment(
     asked: MomentText,
     first_lsn: int,
     last_lsn: int,
-    read_record: Callable[[int], bytes],
     now: datetime | None = None,
     first_time_us: int | None = None,
 ) -> Moment:
     """Returns the moment that the words name. Reads the index: call it in a thread.
 
-    A time costs one pass over the commits after it, ``latest``, a transaction or a name one over
-    all: a million a second.
+    Each costs a few look-ups, however much there is.
 
     Args:
         index: of the store.
         asked: see ``parse_moment``.
         first_lsn: the earliest LSN that can be had: the end of the base backup.
         last_lsn: up to where every record is known.
-        read_record: returns the record that starts at an LSN.
         now: (aware) beyond it no time is accepted.
         first_time_us: a time at which ``first_lsn`` had been reached for certain (microseconds
             since 2000-01-01): a time after it needs no commit before it.
 
     Raises:
         LsnNotAvailable: nothing of that name, or before ``first_lsn`` or after ``last_lsn``.
-        WalError: the record of a restore point cannot be read.
+        StorageError: the index cannot be read.
     """
     if asked.kind == MomentKind.TIME:
         lsn = _lsn_of_time(
@@ -165,7 +165,7 @@ def find_moment(
     elif asked.kind == MomentKind.XID:
         lsn = _lsn_of_xid(index, asked)
     elif asked.kind == MomentKind.NAME:
-        lsn = _lsn_of_name(index, asked.name, read_record)
+        lsn = _lsn_of_name(index, asked.name)
     else:
         lsn = last_lsn if asked.kind == MomentKind.LATEST else asked.value
     if lsn < first_lsn:
@@ -178,15 +178,7 @@ def find_moment(
             f"{asked.text}: {format_lsn(lsn)} has not been reached: "
             f"the newest moment is {format_lsn(last_lsn)}"
         )
-    return Moment(lsn, asked.text, last_commit_at(index, lsn))
-
-
-def last_commit_at(index: PageIndex, lsn: int) -> TimePoint | None:
-    """Returns the newest commit, in WAL's order, that ends at or before ``lsn``."""
-    commits = (
-        point for point in index.times() if point.end_lsn <= lsn and point.kind == TimeKind.COMMIT
-    )
-    return max(commits, key=lambda point: point.end_lsn, default=None)
+    return Moment(lsn, asked.text, last_commit(index, lsn))
 
 
 def _lsn_of_time(
@@ -202,14 +194,9 @@ def _lsn_of_time(
             f"{asked.text}: {format_moment_time(asked.value)} lies in the future: "
             f"the newest moment is {format_lsn(last_lsn)}"
         )
-    ends = (TimeKind.COMMIT, TimeKind.ABORT)
-    later = min(
-        (point for point in index.times(max(asked.value + 1, 0)) if point.kind in ends),
-        key=lambda point: point.end_lsn,
-        default=None,
-    )
+    later = first_end_after_time(index, max(asked.value, 0))
     before = last_lsn if later is None else later.start_lsn
-    commit = last_commit_at(index, before)
+    commit = last_commit(index, before)
     known = commit is not None or (first_time_us is not None and asked.value >= first_time_us)
     if before < first_lsn or not known:
         raise LsnNotAvailable(
@@ -226,32 +213,20 @@ def _lsn_of_time(
 
 
 def _lsn_of_xid(index: PageIndex, asked: MomentText) -> int:
-    # An xid comes again after 4 billion transactions: the newest counts.
-    ends = (TimeKind.COMMIT, TimeKind.ABORT)
-    found = max(
-        (p for p in index.times() if p.xid == asked.value and p.kind in ends),
-        key=lambda point: point.end_lsn,
-        default=None,
-    )
+    found = end_of_xid(index, asked.value) if asked.value < 1 << 32 else None
     if found is None:
         raise LsnNotAvailable(
-            f"{asked.text}: no commit or abort of transaction {asked.value} is in the index "
-            "(one that only ended as part of another is found by that one)"
+            f"{asked.text}: no commit or abort of transaction {asked.value} is in the index"
         )
     return found.end_lsn if asked.included else found.start_lsn
 
 
-def _lsn_of_name(index: PageIndex, name: str, read_record: Callable[[int], bytes]) -> int:
+def _lsn_of_name(index: PageIndex, name: str) -> int:
     found = 0
-    names = []
-    for point in index.times():
-        if point.kind == TimeKind.RESTORE_POINT:
-            body = read_record(point.start_lsn)[-_RESTORE_POINT_BODY:]
-            known = decode(body[8:].split(b"\0")[0])
-            names.append(known)
-            if known == name:
-                found = max(found, point.end_lsn)
+    for point in restore_points(index, encode(name)):
+        found = point.end_lsn
     if not found:
-        known_names = ", ".join(names[-5:]) or "none"
-        raise LsnNotAvailable(f"no restore point is called {name!r}: there are {known_names}")
+        newest = sorted(restore_points(index), key=lambda point: point.end_lsn)[-5:]
+        known = ", ".join(decode(point.name) for point in newest) or "none"
+        raise LsnNotAvailable(f"no restore point is called {name!r}: there are {known}")
     return found

@@ -16,14 +16,14 @@ from heapq import merge
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rocksdict import AccessType, Options, Rdict, WriteBatch
+from rocksdict import AccessType, DBCompressionType, Options, Rdict, WriteBatch
 
 from walstream.errors import NoSpace, ReadError, StoreError, WriteError
 from walstream.index import keys
 from walstream.index.voids import Void, VoidReader, find_void, next_void
 from walstream.wal.model import BufferTag, RelFileLocator, format_lsn
 
-FORMAT = 2
+FORMAT = 3
 # strerror of ENOSPC and EDQUOT, which is all that RocksDB hands on.
 _FULL = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT))
 
@@ -101,14 +101,21 @@ class Event(NamedTuple):
     xid: int
 
 
-class TimePoint(NamedTuple):
-    """A commit, abort or restore point, by its time."""
+class Wall(NamedTuple):
+    """A record beyond which nothing can be rebuilt from what was before it (``WallKind``)."""
 
-    time_us: int
     end_lsn: int
     start_lsn: int
-    xid: int
+    rmgr_id: int
     kind: int
+
+
+class Mark(NamedTuple):
+    """A record, and the newest xid of all up to it (0: none); there is one every 256 KB of WAL."""
+
+    end_lsn: int
+    start_lsn: int
+    newest_xid: int
 
 
 class Batch:
@@ -122,7 +129,6 @@ class Batch:
         self.pairs: list[tuple[bytes, bytes]] = []
         self.sizes: list[tuple[RelFileLocator, int, SizeChange]] = []
         self.events: list[Event] = []
-        self.times: list[TimePoint] = []
         self.databases: list[tuple[int, int, DatabaseChange]] = []
         self.meta: dict[str, bytes] = {}
 
@@ -173,7 +179,7 @@ class PageIndex:
     def _check_format(self) -> None:
         stored = self.meta("format")
         if stored is None and not self.read_only:
-            if next(self._scan(b"", b""), None) is not None:
+            if next(self.scan(b"", b""), None) is not None:
                 raise StoreError(
                     f"index {self.path}: it has entries and no format: run walstream reindex"
                 )
@@ -213,6 +219,7 @@ class PageIndex:
         options = Options(raw_mode=True)
         options.create_if_missing(not self.read_only)
         options.set_keep_log_file_num(2)
+        options.set_compression_type(DBCompressionType.zstd())
         access = AccessType.read_only() if self.read_only else AccessType.read_write()
         return Rdict(str(self.path), options, access_type=access)
 
@@ -265,14 +272,9 @@ class PageIndex:
                 keys.EVENT_KEY.pack(b"e", event.end_lsn),
                 keys.EVENT.pack(event.start_lsn, event.rmgr_id, event.info, event.xid),
             )
-        for point in batch.times:
-            put(
-                keys.TIME_KEY.pack(b"t", point.time_us, point.end_lsn),
-                keys.TIME.pack(point.start_lsn, point.xid, point.kind),
-            )
         for spc_oid, db_oid, database in batch.databases:
             put(
-                keys.DATABASE_KEY.pack(b"a", spc_oid, db_oid, database.end_lsn),
+                keys.DIRECTORY_KEY.pack(b"a", spc_oid, db_oid, database.end_lsn),
                 keys.DATABASE.pack(database.kind, database.source_spc_oid, database.source_db_oid),
             )
         for name, value in batch.meta.items():
@@ -309,8 +311,9 @@ class PageIndex:
     def take_back(self, lsn: int) -> None:
         """Removes all that the index knows of records that end after ``lsn``. Blocks.
 
-        Then it is as if WAL had only been indexed to there. Interrupted, it must be done again,
-        with the same LSN, before anything else is written (see ``taken_back_to``).
+        Then it is as if WAL had only been indexed to the last mark up to there: from it on
+        indexing goes on. Interrupted, it must be done again, with the same LSN, before anything
+        else is written (see ``taken_back_to``).
 
         Raises:
             StoreError: the index begins after ``lsn``.
@@ -319,35 +322,31 @@ class PageIndex:
         begun = self.check_branch(lsn)
         with self._reported(WriteError):
             self._db[b"mtake_back"] = str(lsn).encode()
-        newest = (begun, 0)
+        mark = self.last_mark(lsn) or Mark(begun, 0, 0)
         out, waiting = WriteBatch(raw_mode=True), 0
-        for key, value in self._scan(b"", b""):
-            space = key[:1]
-            if space == b"m":
+        for key, value in self.scan(b"", b""):
+            if key[:1] == b"m":
                 continue
             # Every key but those of values by name ends with the LSN.
-            first = int.from_bytes(key[-8:], "big")
-            if first > lsn:
+            base = int.from_bytes(key[-8:], "big")
+            kept = _kept(key[:1], value, mark.end_lsn - base)
+            if base > mark.end_lsn:
                 out.delete(key)
-                waiting += 1
-            elif space == b"b":
-                kept = 0
-                for above, length, _ in keys.ENTRY.iter_unpack(value):
-                    if first + above > lsn:
-                        break
-                    kept += keys.ENTRY.size
-                    newest = max(newest, (first + above, first + above - length))
-                if kept < len(value):
-                    out.put(key, value[:kept])
-                    waiting += 1
-            elif space == b"e":
-                newest = max(newest, (first, keys.EVENT.unpack(value)[0]))
+            elif kept < len(value):
+                out.put(key, value[:kept])
+            else:
+                continue
+            waiting += 1
             if waiting >= DELETES_AT_ONCE:
                 with self._reported(WriteError):
                     self._db.write(out)
                 out, waiting = WriteBatch(raw_mode=True), 0
-        out.put(b"mlast_record_end", str(newest[0]).encode())
-        out.put(b"mlast_record_start", str(newest[1]).encode())
+        out.put(b"mlast_record_end", str(mark.end_lsn).encode())
+        out.put(b"mlast_record_start", str(mark.start_lsn).encode())
+        if mark.newest_xid:
+            out.put(b"mnewest_xid", str(mark.newest_xid).encode())
+        else:
+            out.delete(b"mnewest_xid")
         out.delete(b"mtake_back")
         with self._reported():
             self._db.write(out)
@@ -364,7 +363,7 @@ class PageIndex:
     def entries(self, tag: BufferTag, upto_lsn: int = MAX_LSN) -> Iterator[Entry]:
         """Yields the entries of a block with ``end_lsn <= upto_lsn``, newest first."""
         prefix = keys.BLOCK.pack(b"b", *tag)
-        for base, postings in self._scan_back(prefix, upto_lsn):
+        for base, postings in self.scan_back(prefix, upto_lsn):
             for above, length, flags in reversed(list(keys.ENTRY.iter_unpack(postings))):
                 end_lsn = base + above
                 if end_lsn <= upto_lsn:
@@ -384,6 +383,26 @@ class PageIndex:
         prefix = keys.SIZE_PREFIX.pack(b"v", *tag.locator, tag.fork)
         return find_void(tag.block, self._void_reader(prefix, ()), upto_lsn)
 
+    def cuts(
+        self, locator: RelFileLocator, fork: int, after_lsn: int, upto_lsn: int
+    ) -> tuple[int, int | None]:
+        """Returns what was cut off a fork in ``(after_lsn, upto_lsn]``.
+
+        The end LSN of its last creation or removal there (0: there is none), and the blocks that
+        the deepest truncation since then left (None: there is none).
+        """
+        read = self._void_reader(keys.SIZE_PREFIX.pack(b"v", *locator, fork), ())
+        left = None
+        void = read(upto_lsn)
+        while void is not None and void.end_lsn > after_lsn:
+            if void.blocks < 0:
+                return void.end_lsn, left
+            left = void.blocks
+            # Older ones that cut deeper: as far back as the jump goes, or step by step.
+            next_lsn = void.jump if void.jump > after_lsn else void.parent
+            void = read(next_lsn) if next_lsn > after_lsn else None
+        return 0, left
+
     def _void_reader(self, prefix: bytes, fresh: Sequence[Void]) -> VoidReader:
         """Returns what finds the newest voiding change up to an LSN: ``fresh``, then stored."""
 
@@ -391,7 +410,7 @@ class PageIndex:
             at = bisect_right(fresh, upto_lsn, key=lambda void: void.end_lsn)
             if at:
                 return fresh[at - 1]
-            for end_lsn, value in self._scan_back(prefix, upto_lsn):
+            for end_lsn, value in self.scan_back(prefix, upto_lsn):
                 kind, blocks, *links = keys.VOID.unpack(value)
                 return Void(end_lsn, blocks if kind == SizeKind.TRUNCATE else -1, *links)
             return None
@@ -402,7 +421,7 @@ class PageIndex:
         self, space: bytes, locator: RelFileLocator, fork: int, upto_lsn: int
     ) -> Iterator[SizeChange]:
         prefix = keys.SIZE_PREFIX.pack(space, *locator, fork)
-        for end_lsn, value in self._scan_back(prefix, upto_lsn):
+        for end_lsn, value in self.scan_back(prefix, upto_lsn):
             kind, blocks = keys.SIZE.unpack_from(value)
             yield SizeChange(end_lsn, SizeKind(kind), blocks)
 
@@ -420,8 +439,8 @@ class PageIndex:
     def _directory_changes(
         self, spc_oid: int, db_oid: int, upto_lsn: int
     ) -> Iterator[DatabaseChange]:
-        prefix = keys.DATABASE_KEY.pack(b"a", spc_oid, db_oid, 0)[:-8]
-        for end_lsn, value in self._scan_back(prefix, upto_lsn):
+        prefix = keys.DIRECTORY_KEY.pack(b"a", spc_oid, db_oid, 0)[:-8]
+        for end_lsn, value in self.scan_back(prefix, upto_lsn):
             kind, spc, db = keys.DATABASE.unpack(value)
             yield DatabaseChange(end_lsn, DatabaseKind(kind), spc, db)
 
@@ -451,18 +470,28 @@ class PageIndex:
             at_lsn = change.end_lsn - 1
 
     def events(self, after_lsn: int = 0, upto_lsn: int = MAX_LSN) -> Iterator[Event]:
-        """Yields the events with ``after_lsn < end_lsn <= upto_lsn``, oldest first."""
-        for key, value in self._scan(b"e", keys.EVENT_KEY.pack(b"e", after_lsn + 1)):
+        """Yields the events with ``after_lsn < end_lsn <= upto_lsn``, oldest first.
+
+        Ends of transactions are none of them (``ends.py``).
+        """
+        for key, value in self.scan(b"e", keys.EVENT_KEY.pack(b"e", after_lsn + 1)):
             end_lsn = int.from_bytes(key[1:], "big")
             if end_lsn > upto_lsn:
                 return
             yield Event(end_lsn, *keys.EVENT.unpack(value))
 
-    def times(self, from_us: int = 0) -> Iterator[TimePoint]:
-        """Yields commits, aborts and restore points at or after a time, oldest first."""
-        for key, value in self._scan(b"t", keys.TIME_KEY.pack(b"t", from_us, 0)):
-            _, time_us, end_lsn = keys.TIME_KEY.unpack(key)
-            yield TimePoint(time_us, end_lsn, *keys.TIME.unpack(value))
+    def first_wall(self, after_lsn: int, upto_lsn: int) -> Wall | None:
+        """Returns the first record in ``(after_lsn, upto_lsn]`` that cannot be rebuilt across."""
+        for key, value in self.scan(b"w", keys.WALL_KEY.pack(b"w", after_lsn + 1)):
+            end_lsn = int.from_bytes(key[1:], "big")
+            return Wall(end_lsn, *keys.WALL.unpack(value)) if end_lsn <= upto_lsn else None
+        return None
+
+    def last_mark(self, upto_lsn: int = MAX_LSN) -> Mark | None:
+        """Returns the newest mark at or before an LSN."""
+        for end_lsn, value in self.scan_back(b"h", upto_lsn):
+            return Mark(end_lsn, *keys.MARK.unpack(value))
+        return None
 
     def relations(self) -> Iterator[tuple[RelFileLocator, int]]:
         """Yields every relation fork that the index has a size of, once, in key order."""
@@ -511,7 +540,7 @@ class PageIndex:
         """
         prefix = keys.SIZE_PREFIX.pack(b"b", *locator, fork)
         previous = None
-        for key, value in self._scan(prefix, prefix):
+        for key, value in self.scan(prefix, prefix):
             block = int.from_bytes(key[14:18], "big")
             first = int.from_bytes(key[18:], "big")
             if block == previous or first > upto_lsn:
@@ -521,25 +550,33 @@ class PageIndex:
                 previous = block
                 yield block
 
-    def size_history(
-        self, locator: RelFileLocator, fork: int, upto_lsn: int = MAX_LSN
-    ) -> Iterator[SizeChange]:
-        """Yields the creations, truncations and removals of a fork up to an LSN, newest first."""
-        return self._size_changes(b"v", locator, fork, upto_lsn)
+    def lists_from(self, prefix: bytes, lsn: int) -> Iterator[tuple[int, bytes]]:
+        """Yields (LSN, value) of the keys prefix + LSN, ascending.
 
-    def _scan_back(self, prefix: bytes, upto_lsn: int) -> Iterator[tuple[int, bytes]]:
+        The first is the last at or before ``lsn``, where there is one.
+        """
+        first = next(self.scan_back(prefix, lsn), (lsn, b""))[0]
+        for key, value in self.scan(prefix, prefix + first.to_bytes(8, "big")):
+            yield int.from_bytes(key[-8:], "big"), value
+
+    def scan_back(self, prefix: bytes, upto_lsn: int) -> Iterator[tuple[int, bytes]]:
         """Yields (LSN, value) of the keys prefix + LSN up to ``upto_lsn``, newest first."""
+        for key, value in self.scan_down(prefix, prefix + upto_lsn.to_bytes(8, "big")):
+            yield int.from_bytes(key[-8:], "big"), value
+
+    def scan_down(self, prefix: bytes, last: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Yields (key, value) of the keys with that prefix up to ``last``, descending."""
         iterator = self._db.iter()
-        iterator.seek_for_prev(prefix + upto_lsn.to_bytes(8, "big"))
+        iterator.seek_for_prev(last)
         while iterator.valid():
             key = iterator.key()
             if not key.startswith(prefix):
                 return
-            yield int.from_bytes(key[-8:], "big"), iterator.value()
+            yield key, iterator.value()
             iterator.prev()
         self._ended(iterator)
 
-    def _scan(self, prefix: bytes, start: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def scan(self, prefix: bytes, start: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Yields (key, value) of the keys with that prefix from ``start`` on, ascending."""
         iterator = self._db.iter()
         iterator.seek(start)
@@ -550,3 +587,37 @@ class PageIndex:
             yield key, iterator.value()
             iterator.next()
         self._ended(iterator)
+
+
+def _kept(space: bytes, value: bytes, room: int) -> int:
+    """Returns how much of a value stays whose key ends with an LSN ``room`` before the last kept.
+
+    Lists are cut before the first entry that lies further on.
+    """
+    if room < 0:
+        return 0
+    kept = 0
+    if space == b"b":
+        for above, _, _ in keys.ENTRY.iter_unpack(value):
+            if above > room:
+                return kept
+            kept += keys.ENTRY.size
+    elif space == b"c":
+        above = 0
+        for step, *_ in keys.END.iter_unpack(value):
+            above += step
+            if above > room:
+                return kept
+            kept += keys.END.size
+    elif space == b"d":
+        kept = keys.COUNT.size
+        for above, *_ in keys.CHANGE.iter_unpack(value[kept:]):
+            if above > room:
+                return kept
+            kept += keys.CHANGE.size
+    elif space == b"x":
+        for _, above in keys.XID.iter_unpack(value):
+            if above > room:
+                return kept
+            kept += keys.XID.size
+    return len(value)

@@ -1,30 +1,30 @@
 cimport cython
 from walstream.wal.buffer cimport (
-    byte, cut, put8, put_be32, put_be64, release, resize, u8, u64, uint32, uint64
+    byte, cut, put8, put_be32, put_be64, release, resize, u8, u32, u64, uint32, uint64
 )
 
 from walstream.index.keys cimport (
-    put_block, put_entry, put_event, put_event_key, put_size, put_size_key, put_time, put_time_key
+    put_block, put_end, put_entry, put_event, put_event_key, put_growth, put_xid
 )
 
 from walstream.wal.layout cimport (
     BKPBLOCK_WILL_INIT, RM_BRIN_ID, RM_DBASE_ID, RM_GENERIC_ID, RM_HEAP2_ID, RM_HEAP_ID,
-    RM_SMGR_ID, RM_TBLSPC_ID, RM_XACT_ID, RM_XLOG_ID, XLR_RMGR_INFO_MASK
+    RM_MIN_CUSTOM_ID, RM_SMGR_ID, RM_TBLSPC_ID, RM_XACT_ID, RM_XLOG_ID, XLR_RMGR_INFO_MASK
 )
 from walstream.wal.opcodes cimport (
-    XLOG_FPI, XLOG_FPI_FOR_HINT, XLOG_RESTORE_POINT, XLOG_XACT_ABORT, XLOG_XACT_ABORT_PREPARED,
-    XLOG_XACT_COMMIT, XLOG_XACT_COMMIT_PREPARED, XLOG_XACT_HAS_INFO, XLOG_XACT_OPMASK
+    XLOG_FPI, XLOG_FPI_FOR_HINT, XLOG_PARAMETER_CHANGE, XLOG_RESTORE_POINT, XLOG_XACT_ABORT,
+    XLOG_XACT_ABORT_PREPARED, XLOG_XACT_COMMIT, XLOG_XACT_COMMIT_PREPARED, XLOG_XACT_HAS_INFO,
+    XLOG_XACT_OPMASK
 )
 
 ctypedef long long int64
 
-cdef int INIT, IMPLICIT, IMAGE_APPLY, EXTEND, COMMIT, ABORT, NO_END
-cdef int64 UNKNOWN
-cdef uint32 MAX_BLOCKS, HEAP_BLOCKS_PER_PAGE, HAS_RELFILELOCATORS, HAS_TWOPHASE
+cdef int INIT, IMPLICIT, IMAGE_APPLY, MARK_SHIFT
+cdef uint32 MAX_BLOCKS, HEAP_BLOCKS_PER_PAGE, FIRST_NORMAL_XID
+cdef uint32 HAS_DBINFO, HAS_SUBXACTS, HAS_RELFILELOCATORS, HAS_TWOPHASE
 cdef Py_ssize_t MAX_FORKS
 
-@cython.locals(op=uint32)
-cdef int end_of_transaction(uint32 info) noexcept
+cdef bint ends_transaction(uint32 info) noexcept
 
 @cython.final
 cdef class Posting:
@@ -34,8 +34,14 @@ cdef class Posting:
     cdef uint64 base
     cdef uint64 last
 
-    @cython.locals(at=Py_ssize_t, size=Py_ssize_t, grown=cython.p_uchar)
+    @cython.locals(size=Py_ssize_t, grown=cython.p_uchar)
+    cdef int room(self, Py_ssize_t length) noexcept
+
+    @cython.locals(at=Py_ssize_t)
     cdef int append(self, uint64 end_lsn, uint64 start_lsn, uint32 flags) noexcept
+
+    @cython.locals(step=uint32)
+    cdef int append_xid(self, uint64 end_lsn, uint32 xid) noexcept
 
 @cython.final
 cdef class Fork:
@@ -47,12 +53,22 @@ cdef class Fork:
 
 @cython.final
 cdef class PostingLists:
+    cdef readonly uint64 last_end
+    cdef readonly uint64 last_start
+    cdef readonly uint32 newest_xid
+    cdef readonly uint64 newest_time
+    cdef list marks
     cdef dict postings
     cdef list pairs
     cdef dict forks
-    cdef Py_ssize_t count_forks
-    cdef list absent
     cdef list recent
+    cdef Posting growth
+    cdef Posting ends
+    cdef uint32 end_xid
+    cdef uint64 end_time
+    cdef dict groups
+    cdef Posting group
+    cdef uint32 group_number
     cdef byte key[32]
     cdef byte value[16]
 
@@ -79,11 +95,18 @@ cdef class PostingLists:
     cdef Py_ssize_t piece_length
     cdef Py_ssize_t side_length
 
-    @cython.locals(posting=Posting, pairs=list, prefix=bytes, fork=Fork)
+    cdef begin(self)
+
+    @cython.locals(posting=Posting, pairs=list, prefix=bytes, number=uint32)
     cpdef list take(self)
 
-    @cython.locals(of_database=dict)
-    cdef forget_fork(self, Fork fork)
+    cpdef tuple take_ends(self)
+    cpdef bytes take_growth(self)
+
+    @cython.locals(marks=list)
+    cpdef list take_marks(self)
+
+    cpdef go_on_at(self, uint64 last_end, uint64 last_start)
 
     cdef bytes block_key(self, uint32 spc, uint32 db, uint32 rel, uint32 fork, uint32 block)
 
@@ -95,35 +118,43 @@ cdef class PostingLists:
     cpdef uint64 newest(self, uint32 spc, uint32 db, uint32 rel, uint32 fork,
                         uint32 block) except? 0
 
-    @cython.locals(slot=Py_ssize_t, found=Fork, key=bytes, of_database=dict)
+    @cython.locals(slot=Py_ssize_t, found=Fork, key=bytes)
     cdef Fork find_fork(self, uint32 spc, uint32 db, uint32 rel, uint32 fork)
 
-    cpdef object size(self, uint32 spc, uint32 db, uint32 rel, uint32 fork)
-    @cython.locals(found=Fork)
-    cpdef set_size(self, uint32 spc, uint32 db, uint32 rel, uint32 fork, int64 blocks)
+    cpdef forget_fork(self, uint32 spc, uint32 db, uint32 rel, uint32 fork)
+    cpdef forget_forks(self)
 
-    @cython.locals(gone=dict)
-    cpdef forget_sizes(self, uint32 db)
+    @cython.locals(blocks=uint32, growth=Posting)
+    cdef int grow(self, Fork fork, uint64 end_lsn, uint32 block) except -1
 
-    cpdef forget_all(self)
+    @cython.locals(ends=Posting)
+    cpdef int add_end(self, uint64 end_lsn, uint64 start_lsn, uint32 xid, uint64 time_us,
+                      uint32 info) except -1
 
-    @cython.locals(blocks=uint32, key_length=Py_ssize_t)
-    cdef int extend(self, Fork fork, uint64 end_lsn, uint32 block) except -1
+    @cython.locals(number=uint32, group=Posting)
+    cpdef int add_xid(self, uint64 end_lsn, uint32 xid) except -1
+
+    @cython.locals(key_length=Py_ssize_t, length=Py_ssize_t)
+    cpdef int add_event(self, uint64 end_lsn, uint64 start_lsn, uint32 rmgr, uint32 info,
+                        uint32 xid) except -1
+
+    @cython.locals(ahead=uint32)
+    cdef int pass_record(self, uint64 end_lsn, uint64 start_lsn, uint32 xid) except -1
 
     cpdef load(self, object columns, const byte[::1] piece)
     cpdef Py_ssize_t collect(self, Py_ssize_t row) except -1
 
-    @cython.locals(rmgr=uint32, info=uint32, ends=bint,
-                   first=Py_ssize_t, i=Py_ssize_t, fork=Fork)
-    cdef bint is_plain(self, Py_ssize_t row) except -1
+    @cython.locals(rmgr=uint32, op=uint32)
+    cdef bint is_plain(self, Py_ssize_t row) noexcept
 
-    @cython.locals(at=int64)
+    @cython.locals(at=int64, length=int64, xinfo=uint32, skipped=int64)
     cdef bint is_plain_end(self, Py_ssize_t row) noexcept
 
     @cython.locals(at=int64, length=int64)
     cdef Py_ssize_t main_place(self, Py_ssize_t row) noexcept
 
     cdef uint32 main_byte(self, Py_ssize_t row, Py_ssize_t at) noexcept
+    cdef uint32 main_number(self, Py_ssize_t row, Py_ssize_t at) noexcept
 
     @cython.locals(value=uint64)
     cdef uint64 main_time(self, Py_ssize_t row, Py_ssize_t at) noexcept
@@ -138,14 +169,14 @@ cdef class PostingLists:
     @cython.locals(spc=uint32, db=uint32, rel=uint32, page=uint32)
     cdef int add_clear(self, Py_ssize_t i, uint64 end_lsn, uint64 start_lsn) except -1
 
-    @cython.locals(start_lsn=uint64, end_lsn=uint64, rmgr=uint32, info=uint32, op=uint32,
-                   first=Py_ssize_t, i=Py_ssize_t, spc=uint32, db=uint32, rel=uint32,
-                   block=uint32, flags=uint32, clears=uint32, fork=Fork,
-                   key_length=Py_ssize_t, kind=int)
+    @cython.locals(start_lsn=uint64, end_lsn=uint64, rmgr=uint32, first=Py_ssize_t, i=Py_ssize_t,
+                   spc=uint32, db=uint32, rel=uint32, block=uint32, flags=uint32, clears=uint32,
+                   fork=Fork)
+    cpdef int add_blocks(self, Py_ssize_t row) except -1
+
+    @cython.locals(rmgr=uint32, info=uint32, op=uint32)
     cdef int add_row(self, Py_ssize_t row) except -1
 
-    cdef int add_pair(self, Py_ssize_t key_length, Py_ssize_t length) except -1
-
-    @cython.locals(time_us=uint64, key_length=Py_ssize_t)
-    cdef int add_time(self, Py_ssize_t row, uint64 end_lsn, uint64 start_lsn,
-                      uint32 kind) except -1
+    @cython.locals(end_lsn=uint64, info=uint32, at=Py_ssize_t, time_us=uint64, xinfo=uint32,
+                   i=uint32)
+    cdef int add_plain_end(self, Py_ssize_t row) except -1

@@ -1,8 +1,10 @@
-"""Collects posting lists, fork sizes, events and times from columns of records: the hot part.
+"""Collects what columns of records say to the index, in stored form: the hot part.
 
 Knows the records that need no more than their block references and a few bytes of their main data.
-At any other record it stops, before it has added anything of it: ``changes.py`` adds that one by
-its own rules, into the same lists, and collecting goes on behind it.
+At any other record it stops, before it has added anything of it: ``digest.py`` adds that one by
+its own rules, into the same lists, and collecting goes on behind it. Nothing here depends on what
+was before the first record but how forks grow: what may be growth is told, and whoever knows the
+sizes says whether it is (``changes.py``).
 """
 
 from __future__ import annotations
@@ -18,15 +20,14 @@ if TYPE_CHECKING:
 if not cython.compiled:
     from walstream.index.keys import (
         put_block,
+        put_end,
         put_entry,
         put_event,
         put_event_key,
-        put_size,
-        put_size_key,
-        put_time,
-        put_time_key,
-    )  # fmt: skip
-    from walstream.wal.buffer import cut, put8, put_be32, put_be64, release, resize, u8, u64
+        put_growth,
+        put_xid,
+    )
+    from walstream.wal.buffer import cut, put8, put_be32, put_be64, release, resize, u8, u32, u64
     from walstream.wal.layout import (
         BKPBLOCK_WILL_INIT,
         RM_BRIN_ID,
@@ -34,15 +35,17 @@ if not cython.compiled:
         RM_GENERIC_ID,
         RM_HEAP2_ID,
         RM_HEAP_ID,
+        RM_MIN_CUSTOM_ID,
         RM_SMGR_ID,
         RM_TBLSPC_ID,
         RM_XACT_ID,
         RM_XLOG_ID,
         XLR_RMGR_INFO_MASK,
-    )  # fmt: skip
+    )
     from walstream.wal.opcodes import (
         XLOG_FPI,
         XLOG_FPI_FOR_HINT,
+        XLOG_PARAMETER_CHANGE,
         XLOG_RESTORE_POINT,
         XLOG_XACT_ABORT,
         XLOG_XACT_ABORT_PREPARED,
@@ -50,33 +53,33 @@ if not cython.compiled:
         XLOG_XACT_COMMIT_PREPARED,
         XLOG_XACT_HAS_INFO,
         XLOG_XACT_OPMASK,
-    )  # fmt: skip
+    )
 
 INIT = 1
 IMPLICIT = 2
 HEAP_BLOCKS_PER_PAGE = (8192 - 24) * 4
 # Of the column ``image``: it is to be restored.
 IMAGE_APPLY = 0x02
-EXTEND = 2
-COMMIT, ABORT, NO_END = 0, 1, 2
-UNKNOWN = -2
 MAX_BLOCKS = 0xFFFFFFFF
 MAX_FORKS = 65536
-HAS_RELFILELOCATORS, HAS_TWOPHASE = 0x04, 0x10
+HAS_DBINFO, HAS_SUBXACTS, HAS_RELFILELOCATORS, HAS_TWOPHASE = 0x01, 0x02, 0x04, 0x10
+FIRST_NORMAL_XID = 3
+# A mark is kept of the last record that ends before each multiple of 2 to the power of this.
+MARK_SHIFT = 18
 
 
-def end_of_transaction(info: int) -> int:
-    """Returns COMMIT or ABORT for a Transaction record that ends one, else NO_END."""
-    op = info & XLOG_XACT_OPMASK
-    if op in (XLOG_XACT_COMMIT, XLOG_XACT_COMMIT_PREPARED):
-        return COMMIT
-    if op in (XLOG_XACT_ABORT, XLOG_XACT_ABORT_PREPARED):
-        return ABORT
-    return NO_END
+def ends_transaction(info: int) -> bool:
+    """Returns whether a Transaction record is the commit or abort of one."""
+    return (info & XLOG_XACT_OPMASK) in (
+        XLOG_XACT_COMMIT,
+        XLOG_XACT_COMMIT_PREPARED,
+        XLOG_XACT_ABORT,
+        XLOG_XACT_ABORT_PREPARED,
+    )
 
 
 class Posting:
-    """The entries of one block in one batch, in stored form (9 bytes each, big-endian)."""
+    """A list in stored form that grows; ``base`` is the LSN of its key, 0 while it is empty."""
 
     def __init__(self) -> None:
         self.have = self.size = 0
@@ -87,89 +90,124 @@ class Posting:
     def __dealloc__(self) -> None:
         release(self.p)
 
+    def room(self, length: int) -> int:
+        """Makes room for ``length`` bytes more; returns 0, -1: no memory."""
+        if self.have + length > self.size:
+            size = 2 * self.size if self.have else 4 * length
+            grown = resize(self.p, size)
+            if not grown:
+                return -1
+            self.p = grown
+            self.size = size
+        return 0
+
     def append(self, end_lsn: int, start_lsn: int, flags: int) -> int:
-        """Adds an entry, or flags to that of the same record; returns 0, -1: no memory."""
+        """Adds an entry of a block, or flags to that of the same record; -1: no memory."""
         at = self.have
         if at == 0:
             self.base = end_lsn
         elif self.last == end_lsn:
             put8(self.p, at - 1, u8(self.p, at - 1) | flags)
             return 0
-        if at + 9 > self.size:
-            size = 2 * self.size if at else 36
-            grown = resize(self.p, size)
-            if not grown:
-                return -1
-            self.p = grown
-            self.size = size
+        if self.room(9) != 0:
+            return -1
         self.have = at + put_entry(self.p, at, self.base, end_lsn, start_lsn, flags)
         self.last = end_lsn
         return 0
 
+    def append_xid(self, end_lsn: int, xid: int) -> int:
+        """Adds an entry of a group of transactions; -1: no memory."""
+        if self.have == 0:
+            self.base = end_lsn
+        if self.room(5) != 0:
+            return -1
+        step = (end_lsn - self.base) & 0xFFFFFFFF
+        self.have += put_xid(self.p, self.have, xid & 0xFF, step)
+        return 0
+
 
 class Fork:
-    """The blocks of a fork now: -1 where it does not exist, UNKNOWN where nobody has asked."""
+    """How long a fork is at least: as long as the records since it was last cut say."""
 
     def __init__(self, spc: int, db: int, rel: int, fork: int) -> None:
         self.spc = spc
         self.db = db
         self.rel = rel
         self.fork = fork
-        self.blocks = UNKNOWN
+        self.blocks = 0
 
 
 class PostingLists:
-    """What a batch of ingest adds to the index, in stored form; and the sizes of forks.
+    """What some records add to the index, in stored form.
 
     One owner; records must come in LSN order. ``load`` some columns, then ``collect`` from row to
-    row.
+    row; ``take`` gives what was collected.
+
+    Attributes:
+        last_end, last_start: of the last record that was added.
+        newest_xid: the newest of all records, 0 for none.
+        newest_time: the latest of the commits and aborts since the last ``take``, 0 for none.
     """
 
     def __init__(self) -> None:
-        self.postings: dict[bytes, Posting] = {}
-        self.pairs: list[tuple[bytes, bytes]] = []
-        # By database, so that one can be forgotten without a look at the others.
-        self.forks: dict[int, dict[bytes, Fork]] = {}
-        self.count_forks = 0
-        self.absent: list[Fork] = []
+        self.last_end = self.last_start = 0
+        self.newest_xid = 0
+        self.marks: list[tuple[int, int, int]] = []
+        self.forks: dict[bytes, Fork] = {}
         self.recent: list[Fork | None] = [None] * 64
         if not cython.compiled:
             self.key = bytearray(32)
             self.value = bytearray(16)
+        self.begin()
+
+    def begin(self) -> None:
+        self.postings: dict[bytes, Posting] = {}
+        self.pairs: list[tuple[bytes, bytes]] = []
+        self.growth = Posting()
+        self.ends = Posting()
+        self.end_xid = self.end_time = 0
+        self.newest_time = 0
+        self.groups: dict[int, Posting] = {}
+        self.group: Posting | None = None
+        self.group_number = 0
 
     def take(self) -> list[tuple[bytes, bytes]]:
-        """Returns keys and values of what was collected and starts anew.
+        """Returns keys and values of the blocks, transactions and events; starts anew.
 
-        Sizes are kept, but not those of forks that are gone, and never of more than MAX_FORKS: once
-        the batch is written the index knows them.
+        Ends of transactions are left to ``take_ends``, growth to ``take_growth``: call these first.
         """
         pairs = self.pairs
         for prefix, posting in self.postings.items():
             put_be64(self.key, 0, posting.base)
             pairs.append((prefix + cut(self.key, 0, 8), cut(posting.p, 0, posting.have)))
-        self.postings = {}
-        self.pairs = []
-        if self.count_forks > MAX_FORKS:
-            self.forget_all()
-        elif self.absent:
-            for fork in self.absent:
-                if fork.blocks == -1:
-                    self.forget_fork(fork)
-            self.recent = [None] * 64
-        self.absent = []
+        for number, posting in self.groups.items():
+            put8(self.key, 0, 0x78)
+            put_be32(self.key, 1, number)
+            put_be64(self.key, 5, posting.base)
+            pairs.append((cut(self.key, 0, 13), cut(posting.p, 0, posting.have)))
+        self.begin()
+        if len(self.forks) > MAX_FORKS:
+            self.forget_forks()
         return pairs
 
-    def forget_fork(self, fork: Fork) -> None:
-        of_database = self.forks.get(fork.db)
-        if of_database is None:
-            return
-        put_be32(self.key, 0, fork.spc)
-        put_be32(self.key, 4, fork.rel)
-        put8(self.key, 8, fork.fork)
-        if of_database.pop(cut(self.key, 0, 9), None) is not None:
-            self.count_forks -= 1
-        if not of_database:
-            self.forks.pop(fork.db)
+    def take_ends(self) -> tuple[int, bytes]:
+        """Returns the LSN and the value of the list of ends of transactions; 0 for none."""
+        return self.ends.base, cut(self.ends.p, 0, self.ends.have)
+
+    def take_growth(self) -> bytes:
+        """Returns what may be growth of forks, in LSN order."""
+        return cut(self.growth.p, 0, self.growth.have)
+
+    def take_marks(self) -> list[tuple[int, int, int]]:
+        """Returns the marks that were passed: end LSN, start LSN and ``newest_xid`` then."""
+        marks = self.marks
+        self.marks = []
+        return marks
+
+    def go_on_at(self, last_end: int, last_start: int) -> None:
+        """Says which record was the last one before the first that will be added."""
+        self.last_end = last_end
+        self.last_start = last_start
 
     # -- blocks
 
@@ -203,7 +241,7 @@ class PostingLists:
         posting = self.postings.get(self.block_key(spc, db, rel, fork, block))
         return 0 if posting is None else posting.last
 
-    # -- sizes
+    # -- growth
 
     def find_fork(self, spc: int, db: int, rel: int, fork: int) -> Fork:
         slot = (rel * 4 + fork) & 63
@@ -217,54 +255,95 @@ class PostingLists:
         ):
             return found
         put_be32(self.key, 0, spc)
-        put_be32(self.key, 4, rel)
-        put8(self.key, 8, fork)
-        key = cut(self.key, 0, 9)
-        of_database = self.forks.get(db)
-        if of_database is None:
-            of_database = {}
-            self.forks[db] = of_database
-        found = of_database.get(key)
+        put_be32(self.key, 4, db)
+        put_be32(self.key, 8, rel)
+        put8(self.key, 12, fork)
+        key = cut(self.key, 0, 13)
+        found = self.forks.get(key)
         if found is None:
             found = Fork(spc, db, rel, fork)
-            of_database[key] = found
-            self.count_forks += 1
+            self.forks[key] = found
         self.recent[slot] = found
         return found
 
-    def size(self, spc: int, db: int, rel: int, fork: int) -> int:
-        """Returns the blocks of a fork, -1: it does not exist, UNKNOWN: nobody has set it."""
-        return self.find_fork(spc, db, rel, fork).blocks
+    def forget_fork(self, spc: int, db: int, rel: int, fork: int) -> None:
+        """Makes every length of a fork growth again: it was made, cut or removed."""
+        self.find_fork(spc, db, rel, fork).blocks = 0
 
-    def set_size(self, spc: int, db: int, rel: int, fork: int, blocks: int) -> None:
-        """Sets what ``size`` returns; adds nothing to the batch."""
-        found = self.find_fork(spc, db, rel, fork)
-        found.blocks = blocks
-        if blocks == -1:
-            self.absent.append(found)
-
-    def forget_sizes(self, db: int) -> None:
-        """Makes the sizes of all forks of a database unknown."""
-        gone = self.forks.pop(db, None)
-        if gone is not None:
-            self.count_forks -= len(gone)
-        self.recent = [None] * 64
-
-    def forget_all(self) -> None:
-        """Makes the sizes of all forks unknown."""
+    def forget_forks(self) -> None:
+        """As ``forget_fork``, for all."""
         self.forks = {}
-        self.count_forks = 0
         self.recent = [None] * 64
 
-    def extend(self, fork: Fork, end_lsn: int, block: int) -> int:
-        """Adds that a fork has grown to hold ``block``."""
+    def grow(self, fork: Fork, end_lsn: int, block: int) -> int:
+        """Adds that a fork may have grown to hold ``block``."""
         blocks = block + 1 if block != MAX_BLOCKS else MAX_BLOCKS
         fork.blocks = blocks
-        key_length = put_size_key(self.key, fork.spc, fork.db, fork.rel, fork.fork, end_lsn)
-        return self.add_pair(key_length, put_size(self.value, EXTEND, blocks))
+        growth = self.growth
+        if growth.room(25) != 0:
+            raise MemoryError
+        growth.have += put_growth(
+            growth.p, growth.have, fork.spc, fork.db, fork.rel, fork.fork, end_lsn, blocks
+        )
+        return 0
 
-    def add_pair(self, key_length: int, length: int) -> int:
+    # -- ends of transactions and other events
+
+    def add_end(self, end_lsn: int, start_lsn: int, xid: int, time_us: int, info: int) -> int:
+        """Adds the commit or abort of a transaction."""
+        ends = self.ends
+        if ends.have == 0:
+            ends.base = ends.last = end_lsn
+        if ends.room(21) != 0:
+            raise MemoryError
+        ends.have += put_end(
+            ends.p,
+            ends.have,
+            (end_lsn - ends.last) & 0xFFFFFFFF,
+            (end_lsn - start_lsn) & 0xFFFFFFFF,
+            (xid - self.end_xid) & 0xFFFFFFFF,
+            (time_us - self.end_time) & 0xFFFFFFFFFFFFFFFF,
+            info,
+        )
+        ends.last = end_lsn
+        self.end_xid = xid
+        self.end_time = time_us
+        if time_us > self.newest_time:
+            self.newest_time = time_us
+        return self.add_xid(end_lsn, xid)
+
+    def add_xid(self, end_lsn: int, xid: int) -> int:
+        """Adds where a transaction or subtransaction ended."""
+        number = xid >> 8
+        group = self.group
+        if group is None or self.group_number != number:
+            group = self.groups.get(number)
+            if group is None:
+                group = Posting()
+                self.groups[number] = group
+            self.group = group
+            self.group_number = number
+        if group.append_xid(end_lsn, xid) != 0:
+            raise MemoryError
+        return 0
+
+    def add_event(self, end_lsn: int, start_lsn: int, rmgr: int, info: int, xid: int) -> int:
+        """Adds a record that changes no page through a block reference."""
+        key_length = put_event_key(self.key, end_lsn)
+        length = put_event(self.value, start_lsn, rmgr, info, xid)
         self.pairs.append((cut(self.key, 0, key_length), cut(self.value, 0, length)))
+        return 0
+
+    def pass_record(self, end_lsn: int, start_lsn: int, xid: int) -> int:
+        """Notes a record that is added."""
+        if self.last_end != 0 and end_lsn >> MARK_SHIFT != self.last_end >> MARK_SHIFT:
+            self.marks.append((self.last_end, self.last_start, self.newest_xid))
+        self.last_end = end_lsn
+        self.last_start = start_lsn
+        if xid >= FIRST_NORMAL_XID:
+            ahead = (xid - self.newest_xid) & 0xFFFFFFFF
+            if self.newest_xid == 0 or ahead < 0x80000000:
+                self.newest_xid = xid
         return 0
 
     # -- records
@@ -297,9 +376,9 @@ class PostingLists:
     def collect(self, row: int) -> int:
         """Adds the records from ``row`` on; returns the first that is not plain, or their number.
 
-        Not plain is a record whose meaning is in its body (ends of transactions with more than a
-        time, storage, databases and tablespaces, restore points), or one of a fork whose size
-        nobody has set.
+        Not plain is a record whose meaning is in its body: ends of transactions that drop
+        relations or were prepared, storage, databases and tablespaces, restore points and
+        parameters; and one of a custom resource manager.
         """
         while row < self.count and self.is_plain(row):
             self.add_row(row)
@@ -308,35 +387,38 @@ class PostingLists:
 
     def is_plain(self, row: int) -> bool:
         rmgr = self.rmgr[row]
-        info = self.info[row]
+        if rmgr >= RM_HEAP2_ID:
+            return rmgr < RM_MIN_CUSTOM_ID
         if rmgr in (RM_SMGR_ID, RM_DBASE_ID, RM_TBLSPC_ID):
             return False
-        if rmgr == RM_XLOG_ID and info & XLR_RMGR_INFO_MASK == XLOG_RESTORE_POINT:
-            return False
-        ends = rmgr == RM_XACT_ID and end_of_transaction(info) != NO_END
-        if ends and not self.is_plain_end(row):
-            return False
-        first = self.block_begin[row]
-        for i in range(first, first + self.blocks[row]):
-            fork = self.find_fork(self.spc[i], self.db[i], self.rel[i], self.fork[i])
-            if fork.blocks == UNKNOWN:
-                return False
-        return True
+        if rmgr == RM_XLOG_ID:
+            op = self.info[row] & XLR_RMGR_INFO_MASK
+            return op not in (XLOG_RESTORE_POINT, XLOG_PARAMETER_CHANGE)
+        return rmgr != RM_XACT_ID or not ends_transaction(self.info[row]) or self.is_plain_end(row)
 
     def is_plain_end(self, row: int) -> bool:
-        """Returns whether the time is all that matters of the end of a transaction.
+        """Returns whether time and subtransactions are all that matters of a transaction's end.
 
-        That is so unless it drops relations or ends a prepared transaction; subtransactions,
-        statistics and invalidations mean nothing to the index.
+        That is so unless it drops relations or ends a prepared transaction; statistics and
+        invalidations mean nothing to the index. Where its body is too short it is not plain.
         """
         at = self.main_place(row)
-        if at < 0 or self.main_length[row] < 8:
+        length = self.main_length[row]
+        if at < 0 or length < 8:
             return False
         if self.info[row] & XLOG_XACT_HAS_INFO == 0:
             return True
-        if self.main_length[row] < 12:
+        if length < 12:
             return False
-        return self.main_byte(row, at + 8) & (HAS_RELFILELOCATORS | HAS_TWOPHASE) == 0
+        xinfo = self.main_byte(row, at + 8)
+        if xinfo & (HAS_RELFILELOCATORS | HAS_TWOPHASE) != 0:
+            return False
+        if xinfo & HAS_SUBXACTS != 0:
+            skipped = 20 if xinfo & HAS_DBINFO else 12
+            if length < skipped + 4:
+                return False
+            return self.main_number(row, at + skipped) <= (length - skipped - 4) // 4
+        return True
 
     def main_place(self, row: int) -> int:
         """Returns where the main data is, in ``piece`` or ``side``; -1: not all of it is there."""
@@ -354,6 +436,14 @@ class PostingLists:
             return self.piece[at]
         return self.side[at]
 
+    def main_number(self, row: int, at: int) -> int:
+        """Returns 4 bytes of the main data as a number."""
+        if cython.compiled:
+            if self.main_at[row] >= 0:
+                return u32(cython.address(self.piece[0]), at)
+            return u32(cython.address(self.side[0]), at)
+        return u32(self.piece if self.main_at[row] >= 0 else self.side, at)
+
     def main_time(self, row: int, at: int) -> int:
         """Returns the first 8 bytes of the main data, a clock before 2000 as 0."""
         if cython.compiled:
@@ -369,7 +459,7 @@ class PostingLists:
     def clears_bits(self, row: int) -> int:
         """Returns whose visibility map bits a heap record clears: 1 its new block's, 2 its old.
 
-        As ``rmgr/visibility.py``, which knows which bits.
+        As ``rmgr/heap/effects.py``, which knows which bits.
         """
         at = self.main_place(row)
         if at < 0:
@@ -420,12 +510,13 @@ class PostingLists:
             self.add_entry(spc, db, rel, 2, page, end_lsn, start_lsn, IMPLICIT)
         return 0
 
-    def add_row(self, row: int) -> int:
+    def add_blocks(self, row: int) -> int:
+        """Adds the blocks of a record, and that it was."""
         start_lsn = self.start_lsn[row]
         end_lsn = self.end_lsn[row]
         rmgr = self.rmgr[row]
-        info = self.info[row]
         first = self.block_begin[row]
+        self.pass_record(end_lsn, start_lsn, self.xid[row])
         for i in range(first, first + self.blocks[row]):
             spc, db, rel = self.spc[i], self.db[i], self.rel[i]
             block = self.block[i]
@@ -435,26 +526,37 @@ class PostingLists:
             self.add_entry(spc, db, rel, self.fork[i], block, end_lsn, start_lsn, flags)
             fork = self.find_fork(spc, db, rel, self.fork[i])
             if cython.cast(cython.longlong, block) >= fork.blocks:
-                self.extend(fork, end_lsn, block)
+                self.grow(fork, end_lsn, block)
         if rmgr in (RM_HEAP2_ID, RM_HEAP_ID) and self.blocks[row] != 0:
             clears = self.clears_bits(row)
             if clears != 0:
                 self.add_clears(row, clears, end_lsn, start_lsn)
+        return 0
+
+    def add_row(self, row: int) -> int:
+        rmgr = self.rmgr[row]
+        info = self.info[row]
+        self.add_blocks(row)
         # Pages are told by their block references; so are images, which have no other meaning.
         if RM_HEAP2_ID <= rmgr <= RM_BRIN_ID or rmgr == RM_GENERIC_ID:
             return 0
         op = info & XLR_RMGR_INFO_MASK
         if rmgr == RM_XLOG_ID and op in (XLOG_FPI_FOR_HINT, XLOG_FPI):
             return 0
-        key_length = put_event_key(self.key, end_lsn)
-        self.add_pair(key_length, put_event(self.value, start_lsn, rmgr, info, self.xid[row]))
-        if rmgr == RM_XACT_ID:
-            kind = end_of_transaction(info)
-            if kind != NO_END:
-                self.add_time(row, end_lsn, start_lsn, kind)
-        return 0
+        if rmgr == RM_XACT_ID and ends_transaction(info):
+            return self.add_plain_end(row)
+        return self.add_event(self.end_lsn[row], self.start_lsn[row], rmgr, info, self.xid[row])
 
-    def add_time(self, row: int, end_lsn: int, start_lsn: int, kind: int) -> int:
-        time_us = self.main_time(row, self.main_place(row))
-        key_length = put_time_key(self.key, time_us, end_lsn)
-        return self.add_pair(key_length, put_time(self.value, start_lsn, self.xid[row], kind))
+    def add_plain_end(self, row: int) -> int:
+        end_lsn = self.end_lsn[row]
+        info = self.info[row]
+        at = self.main_place(row)
+        time_us = self.main_time(row, at)
+        self.add_end(end_lsn, self.start_lsn[row], self.xid[row], time_us, info)
+        if info & XLOG_XACT_HAS_INFO != 0:
+            xinfo = self.main_byte(row, at + 8)
+            if xinfo & HAS_SUBXACTS != 0:
+                at += 20 if xinfo & HAS_DBINFO else 12
+                for i in range(self.main_number(row, at)):
+                    self.add_xid(end_lsn, self.main_number(row, at + 4 + 4 * i))
+        return 0

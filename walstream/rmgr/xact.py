@@ -105,15 +105,16 @@ def signed(value: int) -> int:
 
 
 class XactDrops(NamedTuple):
-    """What of a commit or abort record changes relations, and when. As in ``XactEnd``."""
+    """What of a commit or abort record the index keeps. As in ``XactEnd``."""
 
     time_us: int
     dropped: tuple[RelFileLocator, ...]
     twophase_xid: int
+    subxids: tuple[int, ...] = ()
 
 
 def parse_drops(main_data: bytes, info: int, version: int) -> XactDrops:
-    """Returns the relations that a commit or abort record drops; passes over what is not asked.
+    """Returns what the index keeps of a commit or abort record; passes over what is not asked.
 
     Raises:
         RecordError: the body is shorter than its flags say, up to the last field that is read.
@@ -122,21 +123,22 @@ def parse_drops(main_data: bytes, info: int, version: int) -> XactDrops:
     time_us = cursor.integer("i64")
     xinfo = cursor.integer() if info & HAS_INFO else 0
     dropped: tuple[RelFileLocator, ...] = ()
-    if xinfo & (HAS_RELFILELOCATORS | HAS_TWOPHASE) == 0:
+    subxids: tuple[int, ...] = ()
+    if xinfo & (HAS_SUBXACTS | HAS_RELFILELOCATORS | HAS_TWOPHASE) == 0:
         return XactDrops(time_us, dropped, 0)
     if xinfo & HAS_DBINFO:
         cursor.skip(8)
     if xinfo & HAS_SUBXACTS:
-        cursor.skip(4 * cursor.integer("i32"))
+        subxids = cursor.integers("u32", cursor.integer("i32"))
     if xinfo & HAS_RELFILELOCATORS:
         dropped = cursor.locators(cursor.integer("i32"))
     if xinfo & HAS_TWOPHASE == 0:
-        return XactDrops(time_us, dropped, 0)
+        return XactDrops(time_us, dropped, 0, subxids)
     if xinfo & HAS_DROPPED_STATS and version >= 15:
         cursor.skip((16 if version >= 18 else 12) * cursor.integer("i32"))
     if xinfo & HAS_INVALS and info & OP_MASK in (COMMIT, COMMIT_PREPARED):
         cursor.skip(16 * cursor.integer("i32"))
-    return XactDrops(time_us, dropped, cursor.integer())
+    return XactDrops(time_us, dropped, cursor.integer(), subxids)
 
 
 def parse_end(main_data: bytes, info: int, version: int) -> XactEnd:

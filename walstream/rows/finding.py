@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from walstream.errors import NameNotFound
+from walstream.index.ends import end_events
 from walstream.index.page_index import Event
 from walstream.pages.service import PageService
 from walstream.rmgr import xact
@@ -73,10 +74,10 @@ async def find_table_events(
     """
     asked = parse_name(text)
     bodies = BodyReader(source.archive, source.version)
-    events = service.index.events(source.backup.start_lsn, upto_lsn)
+    events = end_events(service.index, source.backup.start_lsn, upto_lsn)
     found: list[TableEvent] = []
     state = ClusterState(source)
-    applied = service.index.events(source.backup.start_lsn, upto_lsn)
+    applied = end_events(service.index, source.backup.start_lsn, upto_lsn)
     pending = next(applied, None)
     for removal in _removals(events, bodies, source.version):
         if removal.event.start_lsn < source.backup.stop_lsn:

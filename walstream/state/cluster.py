@@ -2,7 +2,7 @@
 
 Counters, transaction statuses, relation maps, two-phase files, database and tablespace directories,
 replication origins, parameters: what a base backup has, with the records since its start applied as
-PostgreSQL's recovery does. Costs one pass over the events between the backup and the LSN.
+PostgreSQL's recovery does.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import re
 from dataclasses import dataclass
 
 from walstream.errors import LsnNotAvailable
+from walstream.index.digest import WallKind
+from walstream.index.ends import end_events
 from walstream.index.page_index import Event, PageIndex
 from walstream.rmgr import database, storage, tablespace, xact
 from walstream.rmgr.layout import Cursor
@@ -31,7 +33,6 @@ from walstream.state.transactions import (
 )
 from walstream.store.backup_files import BackupFiles, reported
 from walstream.store.base_backup import BaseBackup
-from walstream.wal.layout import RM_MIN_CUSTOM_ID
 from walstream.wal.model import format_lsn
 from walstream.wal.relpath import DEFAULT_TABLESPACE, GLOBAL_TABLESPACE
 
@@ -39,7 +40,6 @@ RM_XLOG, RM_XACT, RM_SMGR, RM_DBASE, RM_TBLSPC, RM_RELMAP = 0, 1, 2, 4, 5, 7
 RM_STANDBY, RM_ORIGIN = 8, 19
 RUNNING_XACTS = 0x10
 ORIGIN_SET, ORIGIN_DROP = 0x00, 0x10
-WAL_LEVEL_MINIMAL = 0
 
 MAP_FILE = "pg_filenode.map"
 # (tablespace, database) of the shared catalogs.
@@ -78,6 +78,8 @@ class ClusterState:
         files = self.files = BackupFiles(backup.path)
         control = ControlFile.parse(files.read("global/pg_control"))
         self.control = control
+        # The last record before which no xid is at or above its next xid.
+        self._anchor: Event | None = None
         self.parameters: Parameters = control.parameters
         body = self._bodies.body(backup.checkpoint_lsn)
         point = xlog.parse_checkpoint(body.main_data, source.version)
@@ -101,12 +103,10 @@ class ClusterState:
         self.directories: dict[tuple[int, int], bool] = {}
         self.relation_maps: dict[tuple[int, int], bytes] = {}
         self._read_directories()
-        self.tablespaces = {**_base_tablespaces(files), **backup.tablespaces}
+        self.tablespaces = base_tablespaces(backup)
         self.two_phase = _base_two_phase(files)
         self.origins = _base_origins(files)
         self.lsn = self.last_start = backup.start_lsn
-        # The last record before which no xid is at or above its next xid.
-        self._anchor: Event | None = None
 
     def _read_directories(self) -> None:
         for key, directory in base_directories(self.files):
@@ -121,7 +121,6 @@ class ClusterState:
         """Applies one record.
 
         Raises:
-            LsnNotAvailable: from that record on the state cannot be told.
             RecordError: its body is shorter than it says.
             WalError, StorageError: it cannot be read.
         """
@@ -141,12 +140,6 @@ class ClusterState:
                 self._anchor = event
         elif rmgr_id in (RM_SMGR, RM_DBASE, RM_TBLSPC, RM_RELMAP, RM_ORIGIN):
             self._other(self._bodies.body(event.start_lsn))
-        elif rmgr_id >= RM_MIN_CUSTOM_ID:
-            raise LsnNotAvailable(
-                f"the record at {format_lsn(event.start_lsn)} is of the custom resource manager "
-                f"{rmgr_name(rmgr_id)}, which only its extension can replay: the latest moment "
-                f"that can be had is {format_lsn(event.start_lsn)}"
-            )
         self.lsn, self.last_start = event.end_lsn, event.start_lsn
 
     def _past(self, xid: int) -> None:
@@ -192,12 +185,6 @@ class ClusterState:
             self.timeline = xlog.parse_end_of_recovery(body.main_data).timeline
         elif op == xlog.PARAMETER_CHANGE:
             self.parameters = Parameters.parse_record(self._bodies.body(event.start_lsn).main_data)
-            if self.parameters.wal_level == WAL_LEVEL_MINIMAL:
-                raise LsnNotAvailable(
-                    f"from {format_lsn(event.start_lsn)} on the server ran with wal_level = "
-                    "minimal, which leaves changes out of WAL: the latest moment that can be had "
-                    f"is {format_lsn(event.start_lsn)}"
-                )
             tracked = self.parameters.track_commit_timestamp
             self.transactions.track_commit_times(tracked, self.next_xid)
 
@@ -275,6 +262,8 @@ class ClusterState:
     def finish(self, source: StateSource, at_lsn: int) -> None:
         """Takes in what the records that are no events say: their xids, and where the last ends.
 
+        The index has a mark of that every 256 KB; only what is behind the last one is read.
+
         Raises:
             WalError, StorageError: WAL cannot be read.
         """
@@ -286,6 +275,13 @@ class ClusterState:
             self._past((cursor.integer() - 1) & 0xFFFFFFFF)
         if self.transactions.newest_member_xid:
             self._past(self.transactions.newest_member_xid)
+        mark = source.index.last_mark(at_lsn)
+        if mark is not None and mark.end_lsn > from_lsn:
+            from_lsn = mark.end_lsn
+            if mark.newest_xid:
+                self._past(mark.newest_xid)
+            if mark.end_lsn > self.lsn:
+                self.lsn, self.last_start = mark.end_lsn, mark.start_lsn
         stretch: Stretch = scan_stretch(source.archive, source.version, from_lsn, at_lsn)
         if stretch.newest_xid:
             self._past(stretch.newest_xid)
@@ -306,11 +302,33 @@ def cluster_state(source: StateSource, at_lsn: int) -> ClusterState:
             f"{format_lsn(at_lsn)} is before the base backup is consistent: "
             f"the earliest moment is {format_lsn(backup.stop_lsn)}"
         )
+    check_walls(source, at_lsn)
     state = ClusterState(source)
-    for event in source.index.events(backup.start_lsn, at_lsn):
+    for event in end_events(source.index, backup.start_lsn, at_lsn):
         state.apply(event)
     state.finish(source, at_lsn)
     return state
+
+
+def check_walls(source: StateSource, at_lsn: int) -> None:
+    """Checks that every record from the backup to an LSN can be replayed.
+
+    Raises:
+        LsnNotAvailable: one of them cannot.
+    """
+    wall = source.index.first_wall(source.backup.start_lsn, at_lsn)
+    if wall is None:
+        return
+    start = format_lsn(wall.start_lsn)
+    if wall.kind == WallKind.CUSTOM:
+        raise LsnNotAvailable(
+            f"the record at {start} is of the custom resource manager {rmgr_name(wall.rmgr_id)}, "
+            f"which only its extension can replay: the latest moment that can be had is {start}"
+        )
+    raise LsnNotAvailable(
+        f"from {start} on the server ran with wal_level = minimal, which leaves changes out of "
+        f"WAL: the latest moment that can be had is {start}"
+    )
 
 
 def transaction_log(source: StateSource, at_lsn: int) -> TransactionLog:
@@ -334,7 +352,14 @@ def base_directories(files: BackupFiles) -> list[tuple[tuple[int, int], str]]:
     return sorted(found.items())
 
 
-def _base_tablespaces(files: BackupFiles) -> dict[int, str]:
+def base_tablespaces(backup: BaseBackup) -> dict[int, str]:
+    """Returns OID and path on the server ("": inside its data directory) of each tablespace.
+
+    Raises:
+        BackupDamaged: the backup's map of them is not what was backed up.
+        StorageError: it cannot be read.
+    """
+    files = BackupFiles(backup.path)
     found = {}
     # An empty one has no file: its directory tells.
     spaces = files.path / "pg_tblspc"
@@ -349,7 +374,7 @@ def _base_tablespaces(files: BackupFiles) -> dict[int, str]:
             oid, _, place = line.partition(" ")
             if _OID.fullmatch(oid):
                 found[int(oid)] = re.sub(r"\\(.)", r"\1", place, flags=re.DOTALL)
-    return found
+    return {**found, **backup.tablespaces}
 
 
 def _base_two_phase(files: BackupFiles) -> dict[int, bytes]:
