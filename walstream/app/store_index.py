@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from walstream.app.page_service import base_pages
 from walstream.index.ingest import Ingest, begin_index
 from walstream.index.page_index import PageIndex
 from walstream.segments.reader import SegmentReader
 from walstream.state.cluster import base_tablespaces
-from walstream.store.base_backup import BaseBackup
+from walstream.state.folder import StateFolder
+from walstream.store.base_backup import BaseBackup, list_base_backups
 from walstream.store.store import Store
 
 
@@ -32,4 +35,5 @@ def open_ingest(
         identity.segment_size,
         identity.system_id,
         source.current_history,
+        StateFolder(index, source, partial(list_base_backups, store.base_path), identity.version),
     )

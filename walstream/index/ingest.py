@@ -40,6 +40,13 @@ class WalSource(Protocol):
     def read(self, lsn: int, length: int) -> bytes: ...
 
 
+class Folder(Protocol):
+    """Makes derived data of what the index has, in the thread of ingest (``state/folder.py``)."""
+
+    def step(self, upto_lsn: int) -> None: ...
+    def taken_back(self) -> None: ...
+
+
 def begin_index(
     index: PageIndex,
     start_lsn: int,
@@ -100,6 +107,7 @@ class Ingest:
         segment_size: int,
         system_id: int | None,
         history: Callable[[], TimelineHistory] | None = None,
+        folder: Folder | None = None,
     ) -> None:
         self._index = index
         self._source = source
@@ -107,6 +115,7 @@ class Ingest:
         self._segment_size = segment_size
         self._system_id = system_id
         self._history = history
+        self._folder = folder
         self.last_valid = Watermark()
         self._limiter = trio.CapacityLimiter(1)
         self._in_task = False
@@ -153,6 +162,8 @@ class Ingest:
             return None
         self._index.take_back(lsn)
         self._resume()
+        if self._folder is not None:
+            self._folder.taken_back()
         return lsn
 
     @property
@@ -186,6 +197,8 @@ class Ingest:
             self._damage = error
         if self._unwritten:
             self._write()
+        if self._folder is not None:
+            self._folder.step(self.last_record_end)
         if self._damage is not None:
             raise self._damage
         return self.read_lsn

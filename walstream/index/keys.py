@@ -27,6 +27,8 @@
                                                                   xid u32
 ``w``      end LSN u64                                            start LSN u64, rmgr u8, kind u8
 ``h``      end LSN u64                                            start LSN u64, xid u32
+``f``      start LSN u64 of a base backup, part u8, number u64,   a part of a folded state
+           end LSN u64                                            (``state/snapshots.py``)
 ``m``      name                                                   value
 =========  =====================================================  ==================================
 
@@ -77,6 +79,7 @@ WALL_KEY = Struct(">cQ")
 WALL = Struct(">QBB")
 MARK_KEY = Struct(">cQ")
 MARK = Struct(">QI")
+FOLDED_KEY = Struct(">cQBQQ")
 # Not stored: how a digest tells a fork's growth (``digest.py``).
 GROWTH = Struct(">IIIBQI")
 

@@ -2,7 +2,8 @@
 
 Counters, transaction statuses, relation maps, two-phase files, database and tablespace directories,
 replication origins, parameters: what a base backup has, with the records since its start applied as
-PostgreSQL's recovery does.
+PostgreSQL's recovery does. What was folded before (``folded.py``) is not applied again: the state
+at an LSN costs what happened since the last folded one.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from walstream.rmgr.relmap import UPDATE
 from walstream.rmgr.rmgrlist import rmgr_name
 from walstream.rmgr.xlog import records as xlog
 from walstream.segments.reader import SegmentReader
-from walstream.state.control import ControlFile, Parameters
+from walstream.state.control import ControlFile, Parameters, encode_checkpoint
 from walstream.state.events import BodyReader, Stretch, scan_stretch
+from walstream.state.folded import Folded, newest_folded, page_reader
 from walstream.state.origins import parse_origins
 from walstream.state.slru import xid_precedes
 from walstream.state.transactions import (
@@ -40,6 +42,26 @@ RM_XLOG, RM_XACT, RM_SMGR, RM_DBASE, RM_TBLSPC, RM_RELMAP = 0, 1, 2, 4, 5, 7
 RM_STANDBY, RM_ORIGIN = 8, 19
 RUNNING_XACTS = 0x10
 ORIGIN_SET, ORIGIN_DROP = 0x00, 0x10
+
+# What a folded state has of the state and of its transactions, by attribute.
+NUMBERS = (
+    "next_xid",
+    "next_oid",
+    "oldest_xid",
+    "oldest_xid_db",
+    "timeline",
+    "full_page_writes",
+    "lsn",
+    "last_start",
+)
+LOG_NUMBERS = (
+    "next_multi",
+    "next_offset",
+    "oldest_multi",
+    "oldest_multi_db",
+    "oldest_commit_ts",
+    "newest_commit_ts",
+)
 
 MAP_FILE = "pg_filenode.map"
 # (tablespace, database) of the shared catalogs.
@@ -71,7 +93,7 @@ class ClusterState:
     replication origin to its remote LSN. ``lsn`` is the end of the last record that was applied.
     """
 
-    def __init__(self, source: StateSource) -> None:
+    def __init__(self, source: StateSource, folded: Folded | None = None) -> None:
         backup = source.backup
         self._version = source.version
         self._bodies = BodyReader(source.archive, source.version)
@@ -80,6 +102,9 @@ class ClusterState:
         self.control = control
         # The last record before which no xid is at or above its next xid.
         self._anchor: Event | None = None
+        if folded is not None:
+            self._go_on_from(folded)
+            return
         self.parameters: Parameters = control.parameters
         body = self._bodies.body(backup.checkpoint_lsn)
         point = xlog.parse_checkpoint(body.main_data, source.version)
@@ -107,6 +132,59 @@ class ClusterState:
         self.two_phase = _base_two_phase(files)
         self.origins = _base_origins(files)
         self.lsn = self.last_start = backup.start_lsn
+
+    def _go_on_from(self, folded: Folded) -> None:
+        self.parameters = folded.parameters
+        self.checkpoint = xlog.parse_checkpoint(bytes.fromhex(folded.checkpoint), self._version)
+        numbers = dict(folded.numbers)
+        for name in NUMBERS:
+            setattr(self, name, numbers[name])
+        self.full_page_writes = bool(numbers["full_page_writes"])
+        log = {name: numbers[name] for name in LOG_NUMBERS}
+        self.transactions = TransactionLog(
+            base_areas(self.files),
+            self._version,
+            tracked=bool(numbers["tracked"]),
+            kept=folded.areas,
+            **log,
+        )
+        self.transactions.page_made_early = numbers["page_made_early"]
+        self.transactions.newest_member_xid = numbers["newest_member_xid"]
+        self.directories = dict(folded.directories)
+        self.relation_maps = dict(folded.relation_maps)
+        self.tablespaces = dict(folded.tablespaces)
+        self.two_phase = dict(folded.two_phase)
+        self.origins = dict(folded.origins)
+        self._anchor = None if folded.anchor is None else Event(*folded.anchor)
+
+    def fold(self, index: PageIndex, base_lsn: int, lsn: int) -> Folded:
+        """Returns the state as it is kept at ``lsn``, to which it has been taken.
+
+        The pages of the areas that were changed (``Slru.changes``) are to be kept with it: they
+        are read from the index from now on.
+        """
+        log = self.transactions
+        numbers = {name: int(getattr(self, name)) for name in NUMBERS}
+        numbers |= {name: getattr(log, name) for name in LOG_NUMBERS}
+        numbers["tracked"] = int(log.tracked)
+        numbers["page_made_early"] = log.page_made_early
+        numbers["newest_member_xid"] = log.newest_member_xid
+        return Folded(
+            lsn,
+            encode_checkpoint(self.checkpoint).hex(),
+            self.parameters,
+            numbers,
+            dict(self.directories),
+            dict(self.relation_maps),
+            dict(self.tablespaces),
+            dict(self.two_phase),
+            dict(self.origins),
+            self._anchor,
+            {
+                name: area.keep(page_reader(index, base_lsn, name, lsn))
+                for name, area in log.areas.items()
+            },
+        )
 
     def _read_directories(self) -> None:
         for key, directory in base_directories(self.files):
@@ -303,8 +381,10 @@ def cluster_state(source: StateSource, at_lsn: int) -> ClusterState:
             f"the earliest moment is {format_lsn(backup.stop_lsn)}"
         )
     check_walls(source, at_lsn)
-    state = ClusterState(source)
-    for event in end_events(source.index, backup.start_lsn, at_lsn):
+    folded = newest_folded(source.index, backup.start_lsn, at_lsn)
+    state = ClusterState(source, folded)
+    after_lsn = backup.start_lsn if folded is None else folded.lsn
+    for event in end_events(source.index, after_lsn, at_lsn):
         state.apply(event)
     state.finish(source, at_lsn)
     return state

@@ -8,7 +8,7 @@ and file contents out; where records come from is not known here.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ from walstream.rmgr.layout import Cursor
 from walstream.state.slru import (
     PAGES_PER_FILE,
     BackupArea,
+    Kept,
     Slru,
     SlruFiles,
     multi_precedes,
@@ -115,6 +116,7 @@ class TransactionLog:
         tracked: whether track_commit_timestamp was on at the start of the backup.
         next_multi, next_offset, oldest_multi, oldest_multi_db: of the backup's checkpoint.
         oldest_commit_ts, newest_commit_ts: likewise (xids; 0 for none).
+        kept: what the areas had at a later moment, which the other numbers are of then.
 
     The counters of the same names are those of the LSN that was come to.
     """
@@ -131,10 +133,12 @@ class TransactionLog:
         oldest_multi_db: int = 0,
         oldest_commit_ts: int = 0,
         newest_commit_ts: int = 0,
+        kept: Mapping[str, Kept] | None = None,
     ) -> None:
         self._version = version
         self.areas = {
-            name: Slru(areas[name], page_order(*numbers)) for name, numbers in AREAS.items()
+            name: Slru(areas[name], page_order(*numbers), kept[name] if kept else None)
+            for name, numbers in AREAS.items()
         }
         self._xact = self.areas["pg_xact"]
         self._commit_ts = self.areas["pg_commit_ts"]
@@ -147,7 +151,7 @@ class TransactionLog:
         self.oldest_multi_db = oldest_multi_db
         self.oldest_commit_ts = oldest_commit_ts
         self.newest_commit_ts = newest_commit_ts
-        self._page_made_early = -1
+        self.page_made_early = -1
         # The highest xid that a multixact named, 0 for none: the next xid lies beyond it.
         self.newest_member_xid = 0
 
@@ -317,8 +321,8 @@ class TransactionLog:
             page = self._page_number(cursor)
             if op == ZERO_MEMBERS:
                 self._members.zero(page)
-            elif page == self._page_made_early:
-                self._page_made_early = -1
+            elif page == self.page_made_early:
+                self.page_made_early = -1
             else:
                 self._offsets.zero(page)
 
@@ -339,7 +343,7 @@ class TransactionLog:
         next_page = following // OFFSETS_PER_PAGE
         if next_page != multi // OFFSETS_PER_PAGE and self._offsets.peek(next_page) is None:
             # WAL of an older minor release, which zeroes that page after this record.
-            self._page_made_early = next_page
+            self.page_made_early = next_page
         for one, value in ((multi, offset), (following, at or 1)):
             page = self._offsets.page(one // OFFSETS_PER_PAGE)
             _U32.pack_into(page, one % OFFSETS_PER_PAGE * 4, value)
