@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from tests.support.walgen import SEGMENT, WalWriter
-from walstream.app import full_disk, prepare, reindex
+from walstream.app import full_disk, prepare, reindex, store_index
 from walstream.config import RunConfig
 from walstream.errors import NoSpace, ReadError, RecordError
 from walstream.index.page_index import Batch, PageIndex
@@ -39,7 +39,8 @@ def test_a_reindex_that_fails_keeps_the_old_index(
     (store.wal_path / "000000010000000000000001").write_bytes(wal.close())
     backup = SimpleNamespace(start_lsn=SEGMENT, path=store.path)
     monkeypatch.setattr(reindex, "list_base_backups", lambda _: [backup])
-    monkeypatch.setattr(reindex, "base_pages", lambda *_: SimpleNamespace(sizes=dict))
+    monkeypatch.setattr(store_index, "base_pages", lambda *_: SimpleNamespace(sizes=dict))
+    monkeypatch.setattr(store_index, "base_tablespaces", lambda _: ())
     with pytest.raises(RecordError, match="checksum"):
         reindex.reindex(store.path, lambda done, total: None)
     assert not (store.path / "index.new").exists()

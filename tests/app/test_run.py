@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from rocksdict import Options, Rdict
 
 from tests.support.running import Running, walstream
 from tests.support.servers import PostgresServer, Setting
@@ -93,6 +94,44 @@ def test_run_is_killed_resumed_and_stopped(
     assert again.stdout == f"indexed up to {stored['indexed_to']}\n", again.stderr
     assert walstream("history", second.store, path, 0).stdout == history.stdout
     pg_server.execute("SELECT pg_drop_replication_slot('resumed')")
+
+
+@pytest.mark.pg_versions(18)
+def test_an_index_of_an_older_release_is_made_again(
+    pg_server: PostgresServer, run: Callable[..., Running]
+) -> None:
+    first = run()
+    path, lsn = table(pg_server, "indexed_again")
+    first.wait_until_indexed(lsn)
+    assert first.end(signal.SIGTERM) == 0
+    expected = walstream("history", first.store, path, 0).stdout
+    assert "Heap/INSERT" in expected
+    index = Rdict(str(first.store / "index"), Options(raw_mode=True))
+    index[b"mformat"] = b"2"
+    # What only the old one knows: nothing of it is taken over.
+    index[b"mlast_record_end"] = str(1 << 60).encode()
+    index.close()
+    refused = walstream("history", first.store, path, 0)
+    assert refused.returncode == exit_codes.STORE, refused.stderr
+    assert "run walstream reindex" in refused.stderr
+
+    later = table(pg_server, "indexed_too")[1]
+    second = run()
+    second.wait_until_indexed(later)
+    assert walstream("history", first.store, path, 0).stdout == expected
+    second.process.send_signal(signal.SIGTERM)
+    log = second.process.communicate(timeout=60)[1]
+    assert second.process.returncode == 0
+    assert "the index is of an older release (format 2): it is made again" in log
+    assert "the index is made again, up to" in log
+    assert not (first.store / "index.old").exists()
+
+    index = Rdict(str(first.store / "index"), Options(raw_mode=True))
+    index[b"mformat"] = b"99"
+    index.close()
+    third = walstream("run", pg_server.replication_dsn, "--store", first.store)
+    assert third.returncode == exit_codes.STORE
+    assert "expected format 3, got b'99'" in third.stderr
 
 
 @pytest.mark.pg_versions(15, 18)

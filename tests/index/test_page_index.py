@@ -21,6 +21,7 @@ from walstream.index.page_index import (
     PageIndex,
     SizeChange,
     SizeKind,
+    stored_format,
 )
 from walstream.wal.model import BufferTag, RelFileLocator
 
@@ -116,6 +117,8 @@ def test_another_format_is_refused(tmp_path: Path) -> None:
         with pytest.raises(StoreError, match=r"expected format 3, got b'0'.*reindex") as caught:
             PageIndex(tmp_path / "index")
         errors.append(caught.value)
+    assert stored_format(tmp_path / "index") == 0
+    assert stored_format(tmp_path) is stored_format(tmp_path / "none") is None
 
 
 def test_a_database_copied_from_itself_again_and_again_has_its_first_sizes(tmp_path: Path) -> None:

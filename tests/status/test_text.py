@@ -124,3 +124,14 @@ def test_the_line_comes_in_several_lengths() -> None:
     assert all("lag 16.8 MB" in line and "0/4000000" in line for line in lines)
     full = progress_lines(replace(HEALTHY, waiting_for_space="write a: no space"))
     assert full[0].startswith("waiting for space: ")
+
+
+def test_the_line_tells_how_much_is_to_be_indexed_where_that_is_much() -> None:
+    flushed = HEALTHY.flushed_lsn
+    for behind, told in ((0, False), (1 << 20, False), (1_200_000_000, True)):
+        lines = progress_lines(
+            replace(
+                HEALTHY, flushed_lsn=flushed + (1 << 31), indexed_lsn=flushed + (1 << 31) - behind
+            )
+        )
+        assert ["1200 MB to be indexed" in line for line in lines] == [told] * len(lines)

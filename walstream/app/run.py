@@ -15,11 +15,10 @@ from walstream.app.intake import Intake, report
 from walstream.app.page_service import page_service
 from walstream.app.prepare import prepare_store
 from walstream.app.signals import obey_signals
-from walstream.app.store_index import open_ingest
+from walstream.app.store_index import open_index, open_ingest
 from walstream.app.threads import closing_in_thread
 from walstream.config import RunConfig
 from walstream.errors import ConnectionLost
-from walstream.index.page_index import PageIndex
 from walstream.pages.service import PageService
 from walstream.receive.receiver import Receiver
 from walstream.redo.manager import RedoConfig, RedoManager
@@ -53,7 +52,8 @@ class StoreParts:
         self.file_mode = store.file_mode
         self.redo = RedoManager(RedoConfig(sandbox=config.sandbox, dump_directory=store.dumps_path))
         with ExitStack() as opened:
-            index = opened.enter_context(closing(PageIndex(store.index_path)))
+            index, self.remakes_index = open_index(store)
+            opened.enter_context(closing(index))
             # Pages and ingest each read with an archive of their own, in threads of their own.
             archive, source = (
                 opened.enter_context(closing(SegmentReader(store.wal_path, identity.segment_size)))
@@ -113,6 +113,7 @@ class Application:
         self.redo = parts.redo
         self.pages: PageService = parts.pages
         self._ingest = parts.ingest
+        self._remakes_index = parts.remakes_index
         self._status_path = store.status_path
         self._streaming = trio.Event()
         self._stopped = trio.Event()
@@ -167,6 +168,8 @@ class Application:
                     )
                     async with trio.open_nursery() as indexing:
                         await indexing.start(partial(self._ingest.run, self.flushed, self.ingested))
+                        if self._remakes_index:
+                            indexing.start_soon(self._tell_when_remade)
                         await self._intake.run(streaming=self._streaming)
                         # Drained: everything received is on disk. Let ingest catch up with it.
                         if not await self._ingest.caught_up_or_full(self.flushed.value):
@@ -177,6 +180,11 @@ class Application:
         log.info("stopped: WAL is on disk up to %s", format_lsn(self.flushed.value))
         self._streaming.set()
         self._stopped.set()
+
+    async def _tell_when_remade(self) -> None:
+        await self.streaming()
+        await self.caught_up()
+        log.info("the index is made again, up to %s", format_lsn(self.ingested.value))
 
 
 @asynccontextmanager

@@ -2,16 +2,54 @@
 
 from __future__ import annotations
 
+import logging
+import shutil
 from functools import partial
 
 from walstream.app.page_service import base_pages
+from walstream.errors import StoreError, WriteError
 from walstream.index.ingest import Ingest, begin_index
-from walstream.index.page_index import PageIndex
+from walstream.index.page_index import FORMAT, PageIndex, stored_format
 from walstream.segments.reader import SegmentReader
 from walstream.state.cluster import base_tablespaces
 from walstream.state.folder import StateFolder
 from walstream.store.base_backup import BaseBackup, list_base_backups
 from walstream.store.store import Store
+
+log = logging.getLogger("walstream")
+
+
+def open_index(store: Store) -> tuple[PageIndex, bool]:
+    """Returns the index of a store, open for writing, and whether it is made anew.
+
+    One of an older release is removed: ingest makes it again from the base backup and WAL, while
+    WAL comes in. Interrupted, that is gone on with like any other ingest.
+
+    Raises:
+        StoreError: it cannot be opened, or is of a later release.
+        NoSpace: the disk is full.
+        StorageError: the old one cannot be removed.
+    """
+    old = store.path / "index.old"
+    shutil.rmtree(old, ignore_errors=True)
+    try:
+        return PageIndex(store.index_path), False
+    except StoreError:
+        stored = stored_format(store.index_path)
+        if stored is None or stored >= FORMAT:
+            raise
+    log.warning(
+        "the index is of an older release (format %d): it is made again while WAL comes in, and "
+        "pages can be had as far as it has come",
+        stored,
+    )
+    try:
+        # At once, so that nobody ever takes what is left of it for an index.
+        store.index_path.rename(old)
+        shutil.rmtree(old)
+    except OSError as exc:
+        raise WriteError(f"cannot remove {old}: {exc.strerror}", str(old)) from exc
+    return PageIndex(store.index_path), True
 
 
 def open_ingest(

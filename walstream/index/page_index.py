@@ -133,6 +133,29 @@ class Batch:
         self.meta: dict[str, bytes] = {}
 
 
+def stored_format(path: Path) -> int | None:
+    """Returns the format of an index that no one writes to, None where that cannot be told."""
+    try:
+        found = _open(path, read_only=True)
+        try:
+            return int(found.get(b"mformat"))
+        finally:
+            found.close()
+    except Exception as error:  # as rocksdict raises it, whatever it is
+        if type(error) not in (Exception, TypeError, ValueError):
+            raise
+        return None
+
+
+def _open(path: Path, *, read_only: bool) -> Any:
+    options = Options(raw_mode=True)
+    options.create_if_missing(not read_only)
+    options.set_keep_log_file_num(2)
+    options.set_compression_type(DBCompressionType.zstd())
+    access = AccessType.read_only() if read_only else AccessType.read_write()
+    return Rdict(str(path), options, access_type=access)
+
+
 class PageIndex:
     """The index of one store.
 
@@ -216,12 +239,7 @@ class PageIndex:
             self._db = self._open()
 
     def _open(self) -> Any:
-        options = Options(raw_mode=True)
-        options.create_if_missing(not self.read_only)
-        options.set_keep_log_file_num(2)
-        options.set_compression_type(DBCompressionType.zstd())
-        access = AccessType.read_only() if self.read_only else AccessType.read_write()
-        return Rdict(str(self.path), options, access_type=access)
+        return _open(self.path, read_only=self.read_only)
 
     @contextlib.contextmanager
     def _reported(self, kind: type[ReadError | WriteError] = ReadError) -> Iterator[None]:

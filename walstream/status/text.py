@@ -11,6 +11,8 @@ from walstream.wal.model import format_lsn
 if TYPE_CHECKING:
     from walstream.status.store import StoreStatus  # the index comes with it
 
+# Of WAL on disk: more is told.
+INDEX_BEHIND = 64 << 20
 STALE_S = 10.0  # a receiver replaces its status file every second
 SIZES = ["B", "kB", "MB", "GB", "TB"]  # powers of 1024, as PostgreSQL's settings have them
 TIMES = ((86400, "days"), (3600, "h"), (60, "min"))
@@ -23,6 +25,9 @@ def progress_lines(status: ReceiverStatus) -> list[str]:
         return [phase]
     rate, lag = f"{status.bytes_per_second / 1e6:.1f} MB/s", f"{status.lag_bytes / 1e6:.1f} MB"
     flushed = format_lsn(status.flushed_lsn)
+    behind = status.flushed_lsn - (status.indexed_lsn or status.flushed_lsn)
+    if behind > INDEX_BEHIND:
+        lag += f", {behind / 1e6:.0f} MB to be indexed"
     return [
         f"{phase}: timeline {status.timeline}, received {format_lsn(status.received_lsn)}, "
         f"flushed {flushed}, {rate}, lag {lag}",
