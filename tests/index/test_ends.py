@@ -17,6 +17,7 @@ from walstream.index.ends import (
     encode_ends,
     end_events,
     end_of_xid,
+    end_runs,
     ends,
     first_end_after_time,
     last_commit,
@@ -24,7 +25,7 @@ from walstream.index.ends import (
     restore_points,
 )
 from walstream.index.ingest import Ingest, begin_index
-from walstream.index.page_index import PageIndex
+from walstream.index.page_index import Event, PageIndex
 
 # Commits and aborts, plain and prepared.
 INFOS = (0x00, 0x20, 0x80, 0xA0, 0xB0, 0xC0)
@@ -80,6 +81,14 @@ def test_every_end_is_found_by_lsn_xid_and_time(
     events = list(end_events(index, after, upto))
     assert events == sorted(events)
     assert [event.end_lsn for event in events if event.rmgr_id == 1] == [e[0] for e in expected]
+    in_runs: list[Event] = []
+    for found_next in end_runs(index, after, upto):
+        if isinstance(found_next, Event):
+            in_runs.append(found_next)
+        else:
+            in_runs += [Event(row[0], row[1], 1, row[4], row[2]) for row in found_next]
+            assert found_next == [e for e in expected if found_next[0] <= e <= found_next[-1]]
+    assert in_runs == events
     commits = [end for end in model if end.end_lsn <= upto and end.committed]
     assert last_commit(index, upto) == (commits[-1] if commits else None)
     for xid in (*XIDS, 5):

@@ -36,6 +36,10 @@ class End(NamedTuple):
         return self.info & xact.OP_MASK in _COMMITS
 
 
+# The fields of an ``End``, where there are too many for objects.
+EndRow = tuple[int, int, int, int, int]
+
+
 class RestorePoint(NamedTuple):
     """A restore point (pg_create_restore_point); its name in no known encoding."""
 
@@ -98,6 +102,42 @@ def end_events(index: PageIndex, after_lsn: int = 0, upto_lsn: int = MAX_LSN) ->
     while end is not None:
         yield Event(end.end_lsn, end.start_lsn, RM_XACT_ID, end.info, end.xid)
         end = next(ended, None)
+
+
+def end_runs(
+    index: PageIndex, after_lsn: int = 0, upto_lsn: int = MAX_LSN
+) -> Iterator[Event | list[EndRow]]:
+    """Yields what ``end_events`` does, but the ends between two events in one list.
+
+    There may be a million of them, and nothing is made of each but its row.
+    """
+    events = index.events(after_lsn, upto_lsn)
+    event = next(events, None)
+    for base, value in index.lists_from(b"c", after_lsn):
+        lsn, xid, time_us = base, 0, 0
+        run: list[EndRow] = []
+        for lsn_step, length, xid_step, time_step, info in keys.END.iter_unpack(value):
+            lsn += lsn_step
+            xid = xid + xid_step & _M32
+            time_us = time_us + time_step & _M64
+            if lsn <= after_lsn:
+                continue
+            if lsn > upto_lsn:
+                break
+            while event is not None and event.end_lsn < lsn:
+                if run:
+                    yield run
+                    run = []
+                yield event
+                event = next(events, None)
+            run.append((lsn, lsn - length, xid, time_us, info))
+        if run:
+            yield run
+        if lsn > upto_lsn:
+            break
+    while event is not None:
+        yield event
+        event = next(events, None)
 
 
 def last_commit(index: PageIndex, upto_lsn: int = MAX_LSN) -> End | None:

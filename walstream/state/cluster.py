@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from walstream.errors import LsnNotAvailable
 from walstream.index.digest import WallKind
-from walstream.index.ends import end_events
+from walstream.index.ends import EndRow, end_runs
 from walstream.index.page_index import Event, PageIndex
 from walstream.rmgr import database, storage, tablespace, xact
 from walstream.rmgr.layout import Cursor
@@ -220,6 +220,36 @@ class ClusterState:
             self._other(self._bodies.body(event.start_lsn))
         self.lsn, self.last_start = event.end_lsn, event.start_lsn
 
+    def apply_all(self, index: PageIndex, after_lsn: int, upto_lsn: int) -> None:
+        """Applies the records that end in ``(after_lsn, upto_lsn]``.
+
+        Raises:
+            RecordError, WalError, StorageError: see ``apply``.
+        """
+        for found in end_runs(index, after_lsn, upto_lsn):
+            if isinstance(found, Event):
+                self.apply(found)
+            else:
+                self._apply_ends(found)
+
+    def _apply_ends(self, ends: list[EndRow]) -> None:
+        at = 0
+        while True:
+            stop = self.transactions.apply_plain(ends, at)
+            newest = -1
+            for i in range(at, stop):
+                ahead = (ends[i][2] - self.next_xid) & 0xFFFFFFFF
+                if newest < ahead < 1 << 31:
+                    newest = ahead
+            if newest >= 0:
+                self._past((self.next_xid + newest) & 0xFFFFFFFF)
+            if stop == len(ends):
+                break
+            end_lsn, start_lsn, xid, _, info = ends[stop]
+            self.apply(Event(end_lsn, start_lsn, RM_XACT, info, xid))
+            at = stop + 1
+        self.lsn, self.last_start = ends[-1][:2]
+
     def _past(self, xid: int) -> None:
         """Moves the next xid beyond ``xid`` (AdvanceNextFullTransactionIdPastXid)."""
         ahead = (xid - self.next_xid) & 0xFFFFFFFF
@@ -384,8 +414,7 @@ def cluster_state(source: StateSource, at_lsn: int) -> ClusterState:
     folded = newest_folded(source.index, backup.start_lsn, at_lsn)
     state = ClusterState(source, folded)
     after_lsn = backup.start_lsn if folded is None else folded.lsn
-    for event in end_events(source.index, after_lsn, at_lsn):
-        state.apply(event)
+    state.apply_all(source.index, after_lsn, at_lsn)
     state.finish(source, at_lsn)
     return state
 

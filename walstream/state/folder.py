@@ -10,7 +10,6 @@ import logging
 from collections.abc import Callable, Sequence
 
 from walstream.errors import NoSpace, WalstreamError
-from walstream.index.ends import end_events
 from walstream.index.page_index import Batch, PageIndex
 from walstream.segments.reader import SegmentReader
 from walstream.state.cluster import ClusterState, StateSource
@@ -97,8 +96,7 @@ class StateFolder:
             state = ClusterState(source, folded)
             self._folded_lsn = base_lsn if folded is None else folded.lsn
         self._state = None  # until it is whole again
-        for event in end_events(index, self._folded_lsn, lsn):
-            state.apply(event)
+        state.apply_all(index, self._folded_lsn, lsn)
         pages = {name: list(area.changes()) for name, area in state.transactions.areas.items()}
         folded = state.fold(index, base_lsn, lsn)
         batch = Batch()

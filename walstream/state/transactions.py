@@ -8,7 +8,7 @@ and file contents out; where records come from is not known here.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -245,6 +245,32 @@ class TransactionLog:
             self._multixact(info & 0xF0, read().main_data)
         elif rmgr_id == RM_COMMIT_TS:
             self._commit_times(info & 0xF0, read().main_data)
+
+    def apply_plain(self, ends: Sequence[tuple[int, int, int, int, int]], at: int) -> int:
+        """Applies commits and aborts from ``ends[at]`` on, up to one whose body must be read.
+
+        They are (end LSN, start LSN, xid, time, info), in WAL's order. Returns where it came to.
+        """
+        tracked, page_number = self.tracked, -1
+        page = bytearray()
+        for i in range(at, len(ends)):
+            _, _, xid, time_us, info = ends[i]
+            # No origin either: that stands in the body too. A clock before 2000 is read there.
+            if info & xact.HAS_INFO or xid < FIRST_NORMAL_XID or (tracked and not time_us):
+                return i
+            committed = info & xact.OP_MASK == xact.COMMIT
+            number = xid // XACTS_PER_PAGE
+            if number != page_number:
+                page, page_number = self._xact.page(number), number
+            place, shift = xid % XACTS_PER_PAGE // 4, 2 * (xid % 4)
+            status = 1 if committed else 2
+            page[place] = page[place] & ~(3 << shift) | status << shift
+            if tracked and committed:
+                times = self._commit_ts.page(xid // COMMIT_TS_PER_PAGE)
+                _COMMIT_TS.pack_into(times, xid % COMMIT_TS_PER_PAGE * 10, time_us, 0)
+                if not self.newest_commit_ts or xid_precedes(self.newest_commit_ts, xid):
+                    self.newest_commit_ts = xid
+        return len(ends)
 
     def _end(self, body: Body) -> None:
         end = xact.parse_end(body.main_data, body.info, self._version)
