@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from contextlib import closing
@@ -10,6 +11,7 @@ from pathlib import Path
 from walstream.app.store_index import open_ingest
 from walstream.errors import StoreError, WriteError
 from walstream.index.page_index import PageIndex
+from walstream.index.parallel import WalFiles, ingest_parts
 from walstream.segments.reader import SegmentReader
 from walstream.store.base_backup import list_base_backups
 from walstream.store.store import Store
@@ -29,16 +31,27 @@ def reindex(path: Path, report: Callable[[int, int], None]) -> int:
         backups = list_base_backups(store.base_path)
         if not backups:
             raise StoreError(f"store {path} has no base backup: let walstream run finish one")
+        identity = store.identity
         fresh = store.path / "index.new"
         shutil.rmtree(fresh, ignore_errors=True)
         try:
             with (
-                closing(SegmentReader(store.wal_path, store.identity.segment_size)) as archive,
+                closing(SegmentReader(store.wal_path, identity.segment_size)) as archive,
                 closing(PageIndex(fresh)) as index,
             ):
                 end_lsn = archive.end_lsn()
                 ingest = open_ingest(store, index, backups, archive)
                 start = ingest.read_lsn
+                files = WalFiles(
+                    store.wal_path, identity.segment_size, identity.version, identity.system_id
+                )
+                ingest_parts(
+                    ingest,
+                    files,
+                    end_lsn,
+                    len(os.sched_getaffinity(0)),
+                    lambda lsn: report(lsn - start, end_lsn - start),
+                )
                 while ingest.read_lsn < end_lsn and ingest.end_of_wal is None:
                     ingest.advance(end_lsn)
                     report(ingest.read_lsn - start, end_lsn - start)

@@ -17,7 +17,7 @@ from walstream.errors import NoSpace, StoreError, WalError
 from walstream.index import keys
 from walstream.index.branch import branch_end, encode_history
 from walstream.index.changes import Changes
-from walstream.index.digest import Digester
+from walstream.index.digest import Digest, Digester
 from walstream.index.forks import Forks, encode_forks
 from walstream.index.page_index import Batch, PageIndex, SizeChange, SizeKind
 from walstream.tasks.supervise import open_bare_nursery
@@ -95,8 +95,9 @@ def begin_index(
 class Ingest:
     """Feeds WAL to the scanner and its records to the index. One owner, in one task.
 
-    ``last_record_end`` is the end of the newest record in the index; ``last_valid`` how far WAL has
-    been read: every record that ends at or before it is in the index. It may lie within a record.
+    ``last_record_end`` and ``last_record_start`` are of the newest record in the index;
+    ``last_valid`` is how far WAL has been read: every record that ends at or before it is in the
+    index. It may lie within a record.
     """
 
     def __init__(
@@ -124,17 +125,22 @@ class Ingest:
         unfinished = index.taken_back_to()
         if unfinished is not None:
             index.take_back(unfinished)
-        self._resume()
+        self.resume()
 
-    def _resume(self) -> None:
-        """Begins where the index ends."""
+    def resume(self) -> None:
+        """Begins anew where the index ends.
+
+        Raises:
+            StoreError: it has not begun.
+            StorageError: it cannot be read.
+        """
         resume = self._index.meta("last_record_end")
         if resume is None:
             raise StoreError("the index has not begun: no base backup was recorded in it")
         self._changes = Changes(self._index)
         self.last_record_end = int(resume)
-        self._last_record_start = int(self._index.meta("last_record_start") or 0)
-        self._digester = Digester(self._version, self.last_record_end, self._last_record_start)
+        self.last_record_start = int(self._index.meta("last_record_start") or 0)
+        self._digester = Digester(self._version, self.last_record_end, self.last_record_start)
         self.last_valid.rewind(self.last_record_end)
         self.read_lsn = self.last_record_end
         self._scanner = WalScanner(
@@ -142,7 +148,7 @@ class Ingest:
             self._segment_size,
             self.last_record_end,
             system_identifier=self._system_id,
-            prev_lsn=self._last_record_start or None,
+            prev_lsn=self.last_record_start or None,
             keep_records=False,
         )
         self._unwritten = False
@@ -161,7 +167,7 @@ class Ingest:
         if lsn is None:
             return None
         self._index.take_back(lsn)
-        self._resume()
+        self.resume()
         if self._folder is not None:
             self._folder.taken_back()
         return lsn
@@ -196,9 +202,7 @@ class Ingest:
         except WalError as error:
             self._damage = error
         if self._unwritten:
-            self._write()
-        if self._folder is not None:
-            self._folder.step(self.last_record_end)
+            self.write(self._digester.take())
         if self._damage is not None:
             raise self._damage
         return self.read_lsn
@@ -212,13 +216,20 @@ class Ingest:
             while row < columns.count:
                 row = digester.add(columns, piece, row)
                 if digester.barrier:
-                    self._write()
+                    self.write(digester.take())
         finally:
             if digester.last_end > self.last_record_end:
                 self._unwritten = True
 
-    def _write(self) -> None:
-        digest = self._digester.take()
+    def write(self, digest: Digest) -> None:
+        """Adds a digest of the records that follow the last one in the index. Blocks.
+
+        ``resume`` before ``advance`` goes on behind them.
+
+        Raises:
+            NoSpace: the disk is full; nothing was written.
+            StorageError: the index cannot be read or written.
+        """
         batch = self._changes.batch(digest)
         if self._history is not None:
             batch.meta["history"] = encode_history(self._history())
@@ -234,11 +245,13 @@ class Ingest:
                 delay_s = min(delay_s * 2, FULL_DISK_RETRY_S[1])
                 continue
             break
-        self.last_record_end, self._last_record_start = digest.last_end, digest.last_start
+        self.last_record_end, self.last_record_start = digest.last_end, digest.last_start
         if self.waiting_for_space.is_set():
             log.info("there is space for the index again")
             self.waiting_for_space = trio.Event()
         self._unwritten = False
+        if self._folder is not None:
+            self._folder.step(self.last_record_end)
 
     async def _wait_for_space(self, error: NoSpace, delay_s: float) -> None:
         if not self.waiting_for_space.is_set():
