@@ -175,9 +175,9 @@ def test_readers_stop_where_the_server_left_what_was_indexed(tmp_path: Path) -> 
     facts = ClusterFacts(18, False, False)
     pages = PageService(index, archive, [], facts, NoRedo(), branch_end=left)
     assert pages.last_record_lsn == pages.last_valid_lsn == common.lsn
-    assert pages.check_lsn(None) == common.lsn
+    assert pages.planner.check_lsn(None) == common.lsn
     with pytest.raises(LsnNotAvailable, match=f"of a branch that the server left at 0/{left:X}"):
-        pages.check_lsn(dead.lsn)
+        pages.planner.check_lsn(dead.lsn)
     index.close()
 
 

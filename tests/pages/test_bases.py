@@ -131,9 +131,9 @@ async def test_a_directory_that_is_made_again_is_empty(
     batch.databases = [(TAG.spc_oid, 0 if whole_tablespace else TAG.db_oid, change)]
     indexed_to(service, STOP + 0x100, batch)
     for tag in (TAG, visibility):
-        assert service.plan(tag, STOP + 0xF8)
+        assert service.planner.plan(tag, STOP + 0xF8)
         with pytest.raises(PageNotFound, match="does not exist at 0/1001100"):
-            service.plan(tag)
+            service.planner.plan(tag)
     batch = Batch()
     for fork in (0, 2):
         batch.sizes.append((TAG.locator, fork, SizeChange(STOP + 0x200, SizeKind.EXTEND, 1)))

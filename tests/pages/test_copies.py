@@ -9,7 +9,8 @@ import pytest
 from walstream.errors import NoBaseImage
 from walstream.index.ingest import begin_index
 from walstream.index.page_index import Batch, DatabaseChange, DatabaseKind, PageIndex
-from walstream.pages.service import MAX_COPIES, ClusterFacts, PageService, Plan
+from walstream.pages.plan import MAX_COPIES, Plan
+from walstream.pages.service import ClusterFacts, PageService
 from walstream.redo.protocol import RedoRequest
 from walstream.segments.reader import SegmentReader
 from walstream.wal.model import BufferTag, RelFileLocator
@@ -38,7 +39,7 @@ def copied_from_itself(path: Path, times: int) -> PageService:
 
 async def test_a_database_copied_from_itself_keeps_its_pages(tmp_path: Path) -> None:
     service = copied_from_itself(tmp_path, 3)
-    plan = service.plan(TAG)
+    plan = service.planner.plan(TAG)
     depth = 0
     while isinstance(plan.base, Plan):
         plan = plan.base
