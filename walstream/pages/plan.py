@@ -6,19 +6,24 @@ backups alone; redo is ``service.py``'s business.
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from walstream.errors import LsnNotAvailable, NoBaseImage, PageDamaged, PageNotFound
 from walstream.index.page_index import MAX_LSN, DatabaseKind, Entry, EntryFlag, PageIndex
+from walstream.index.voids import Void
 from walstream.segments.reader import SegmentReader
 from walstream.store.base_backup_pages import BasePages
 from walstream.tasks.watermark import Watermark
-from walstream.wal.model import BLCKSZ, BufferTag, ForkNumber, format_lsn
+from walstream.wal.model import BLCKSZ, BufferTag, ForkNumber, RelFileLocator, format_lsn
 
 ZERO_PAGE = bytes(BLCKSZ)
 # A page may come from a database that was copied from one that was copied...: so many times.
 MAX_COPIES = 200
+# What is remembered of forks, each as of one LSN.
+KNOWN_FORKS = 1024
 
 
 class Base(NamedTuple):
@@ -46,6 +51,20 @@ class Plan(NamedTuple):
     entries: tuple[Entry, ...]
 
 
+class ForkAt(NamedTuple):
+    """What the index says of a fork as of an LSN, but for its single blocks.
+
+    ``made_lsn``: its database was made then, or removed; 0 for never. ``void``: the last change
+    that made older versions of blocks void. ``last_lsn``: there is no later one that ends at or
+    before it.
+    """
+
+    size: int | None
+    made_lsn: int
+    void: Void | None
+    last_lsn: int
+
+
 class Planner:
     """Plans pages of one store. Any thread may call.
 
@@ -70,6 +89,8 @@ class Planner:
         self.bases = sorted(bases)
         self.last_valid = last_valid
         self.branch_end = branch_end
+        self._lock = threading.Lock()
+        self._forks: OrderedDict[tuple[RelFileLocator, int, int, int], ForkAt] = OrderedDict()
 
     @property
     def first_lsn(self) -> int:
@@ -217,6 +238,52 @@ class Planner:
         for base in reversed(self.bases):
             if floor <= base.start_lsn <= lsn and base.stop_lsn <= asked_lsn:
                 yield base
+
+    def fork_at(self, locator: RelFileLocator, fork: int, lsn: int, known_lsn: int) -> ForkAt:
+        """Returns what the index says of a fork. Blocks.
+
+        ``known_lsn``: everything up to there was in the index before.
+        """
+        index = self.index
+        key = (locator, fork, lsn, index.taken_back)
+        with self._lock:
+            found = self._forks.get(key)
+            if found is not None:
+                self._forks.move_to_end(key)
+                return found
+        copy = index.database_replaced(locator.spc_oid, locator.db_oid, lsn)
+        last_lsn = lsn
+        if known_lsn > lsn:
+            last_lsn = min(index.next_void(locator, fork, lsn) - 1, known_lsn)
+        found = ForkAt(
+            index.size_at(locator, fork, lsn),
+            0 if copy is None else copy.end_lsn,
+            index.newest_void(locator, fork, lsn),
+            last_lsn,
+        )
+        with self._lock:
+            self._forks[key] = found
+            if len(self._forks) > KNOWN_FORKS:
+                self._forks.popitem(last=False)
+        return found
+
+    def floor(self, fork: ForkAt, tag: BufferTag, lsn: int, enough: int) -> int:
+        """Returns the LSN up to which older versions of a block are void; 0 for none.
+
+        A value at or below ``enough`` may be too low. Blocks.
+        """
+        void = fork.void
+        if void is None or void.end_lsn <= max(fork.made_lsn, enough):
+            return fork.made_lsn
+        found = void.end_lsn if void.blocks <= tag.block else self.index.voided(tag, lsn)
+        return max(found, fork.made_lsn)
+
+    def newest_base(self, lsn: int) -> Base | None:
+        """Returns the newest backup that pages as of an LSN can be made from."""
+        for base in reversed(self.bases):
+            if base.stop_lsn <= lsn:
+                return base
+        return None
 
     def records(self, entries: Iterable[Entry]) -> tuple[tuple[int, bytes], ...]:
         """Returns (end LSN, record) of index entries, read from the segment files.

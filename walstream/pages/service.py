@@ -6,55 +6,36 @@ records are then read from the segment files, the redo child does the rest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from itertools import islice, takewhile
-from typing import NamedTuple, Protocol, TypeVar
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from itertools import islice, pairwise, takewhile
+from typing import NamedTuple, TypeVar
 
 import trio
 
 from walstream.errors import PageNotFound
 from walstream.index.page_index import MAX_LSN, Entry, EntryFlag, PageIndex
+from walstream.pages.bulk import Block as Block
+from walstream.pages.bulk import BulkPages, Redo
+from walstream.pages.bulk import ClusterFacts as ClusterFacts
+from walstream.pages.cache import Flights, PageCache
+from walstream.pages.gather import Gatherer
 from walstream.pages.plan import Base as Base
-from walstream.pages.plan import Plan, Planner
-from walstream.redo.protocol import RedoRequest
+from walstream.pages.plan import Planner
 from walstream.redo.rules.checksum import with_checksum
 from walstream.rmgr import describe, operation_name
 from walstream.rmgr.rmgrlist import rmgr_name
 from walstream.segments.reader import SegmentReader
+from walstream.tasks.desk import Desk
 from walstream.tasks.watermark import Watermark
-from walstream.wal.model import BufferTag, ForkNumber, RawRecord
+from walstream.wal.model import BufferTag, ForkNumber, RawRecord, RelFileLocator
 from walstream.wal.record import decode_wal_record
 
 T = TypeVar("T")
 
-
-class Redo(Protocol):
-    """What the service needs of a redo manager."""
-
-    async def redo(self, request: RedoRequest, *, version: int, stamp_hints: bool) -> bytes:
-        """See ``RedoManager.redo``.
-
-        Cancellation: the reply is dropped; nobody else notices.
-        """
-
-
-class ClusterFacts(NamedTuple):
-    """What redo must know of the cluster. ``stamp_hints``: checksums or wal_log_hints are on."""
-
-    version: int
-    stamp_hints: bool
-    checksums: bool
-
-
-class Gathered(NamedTuple):
-    """The bytes that a plan needs: a page to start from, and what is redone on it, in order.
-
-    More than one step where the page is one of a copied database. ``base`` is None where the first
-    record of the first step makes the page.
-    """
-
-    base: bytes | None
-    steps: tuple[RedoRequest, ...]
+CACHE_BYTES = 32 << 20
+BULK_THREADS = 4
 
 
 class BlockChange(NamedTuple):
@@ -86,6 +67,7 @@ class PageService:
         redo: who rebuilds pages.
         last_valid: up to where ingest in this process has read; None without one.
         branch_end: what the index has from there on is of a branch that the server has left.
+        cache_bytes: for rebuilt pages that are remembered.
     """
 
     def __init__(
@@ -97,6 +79,7 @@ class PageService:
         redo: Redo,
         last_valid: Watermark | None = None,
         branch_end: int = MAX_LSN,
+        cache_bytes: int = CACHE_BYTES,
     ) -> None:
         self.planner = Planner(index, archive, bases, last_valid, branch_end)
         self.index = index
@@ -106,8 +89,13 @@ class PageService:
         self._redo = redo
         self._last_valid = last_valid
         self._branch_end = branch_end
-        # The archive and the bases serve one thread at a time.
+        self.gatherer = Gatherer(self.planner, cache := PageCache(cache_bytes))
+        self._cache = cache
+        self._flights = Flights()
+        self._desk = Desk(self.gatherer.gather)
+        # Of what takes long, one at a time; and so many chunks of blocks.
         self._limiter = trio.CapacityLimiter(1)
+        self._bulk_limiter = trio.CapacityLimiter(BULK_THREADS)
 
     @property
     def first_lsn(self) -> int:
@@ -152,31 +140,64 @@ class PageService:
         Cancellation: nothing is left behind; the redo child drops the reply.
         """
         await self.wait_for_lsn(at_lsn or 0, wait_s)
-        page = await self._rebuild(await self._in_thread(self._gather, tag, at_lsn))
-        # Redo leaves pd_checksum stale, as PostgreSQL does until a page is written out.
-        return with_checksum(page, tag.block) if self.facts.checksums else page
+        if at_lsn is not None:
+            page = self._cache.get(tag, at_lsn, self.index.taken_back)
+            if page is not None:
+                return page
+        return await self._flights.share((tag, at_lsn), partial(self._read, tag, at_lsn))
 
-    def _gather(self, tag: BufferTag, at_lsn: int | None) -> Gathered:
-        """Returns all that redo of a page needs, read from the disk. Blocks."""
-        steps: list[RedoRequest] = []
-        plan: bytes | Plan | None = self.planner.plan(tag, at_lsn)
-        while isinstance(plan, Plan):
-            base = plan.base if isinstance(plan.base, bytes) else None
-            if plan.entries:
-                steps.append(RedoRequest(plan.tag, base, self.planner.records(plan.entries)))
-            plan = plan.base
-        return Gathered(plan, tuple(reversed(steps)))
-
-    async def _rebuild(self, gathered: Gathered) -> bytes:
+    async def _read(self, tag: BufferTag, at_lsn: int | None) -> bytes:
+        """Returns a page that is not in the cache, and puts it there."""
+        gathered = await self._desk.ask((tag, at_lsn))
         page = gathered.base
         for step in gathered.steps:
             page = await self._redo.redo(
-                step._replace(base_page=page),
+                step if page is None else step._replace(base_page=page),
                 version=self.facts.version,
                 stamp_hints=self.facts.stamp_hints,
             )
         assert page is not None
+        # Redo leaves pd_checksum stale, as PostgreSQL does until a page is written out.
+        if self.facts.checksums:
+            page = with_checksum(page, tag.block)
+        _, _, first_lsn, last_lsn, generation = gathered
+        self._cache.put(tag, first_lsn, last_lsn, page, generation)
         return page
+
+    @asynccontextmanager
+    async def get_pages(
+        self,
+        locator: RelFileLocator,
+        fork: int,
+        blocks: Sequence[int],
+        at_lsn: int | None = None,
+        *,
+        wait_s: float = 0.0,
+    ) -> AsyncIterator[trio.MemoryReceiveChannel[list[Block]]]:
+        """Gives a channel of lists of blocks of a fork as of ``at_lsn``, in the order asked for.
+
+        Each page is what ``get_page`` gives, and each error what it raises; a page that cannot be
+        rebuilt leaves the others. Memory is bounded, however many blocks there are; pages that are
+        read so are not remembered.
+
+        Args:
+            blocks: their numbers, ascending, none twice.
+            wait_s: see ``get_page``.
+
+        Raises:
+            ValueError: the blocks do not ascend.
+            LsnNotAvailable: no such LSN.
+            StorageError: the index cannot be read.
+
+        Cancellation: nothing is left behind; what is being rebuilt is given up.
+        """
+        if not _ascend(blocks):
+            raise ValueError("blocks: expected ascending numbers, none twice")
+        await self.wait_for_lsn(at_lsn or 0, wait_s)
+        lsn = await self._in_thread(self.planner.check_lsn, at_lsn)
+        bulk = BulkPages(self.gatherer, self._redo, self.facts, self.get_page, self._bulk_limiter)
+        async with bulk.read(locator, fork, blocks, lsn) as received:
+            yield received
 
     async def _in_thread(self, work: Callable[..., T], *arguments: object) -> T:
         """Runs what reads the disk in a thread: only one at a time, and never in the event loop."""
@@ -247,3 +268,9 @@ class PageService:
             bool(entry.flags & EntryFlag.IMPLICIT),
             describe(record, version),
         )
+
+
+def _ascend(numbers: Sequence[int]) -> bool:
+    if isinstance(numbers, range):
+        return numbers.step > 0
+    return all(one < other for one, other in pairwise(numbers))
