@@ -233,8 +233,11 @@ class PageIndex:
 
     def _ended(self, iterator: Any) -> None:
         """Raises ReadError where an iterator ended by damage, which looks like any other end."""
-        with self._reported():
+        try:
             iterator.status()
+        except Exception:  # told by ``_reported``, which costs more than all of this
+            with self._reported():
+                raise
 
     # -- writing
 
@@ -361,8 +364,11 @@ class PageIndex:
 
     def meta(self, name: str) -> bytes | None:
         """Returns a value that was written with a batch, or None."""
-        with self._reported():
+        try:
             value = self._db.get(b"m" + name.encode())
+        except Exception:  # told by ``_reported``, which costs more than all of this
+            with self._reported():
+                raise
         assert value is None or isinstance(value, bytes)
         return value
 

@@ -7,7 +7,8 @@ cannot be read, is planned and read page by page (``plan.py``), which also knows
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import outcome
@@ -68,20 +69,35 @@ class Gatherer:
     def __init__(self, planner: Planner, cache: PageCache) -> None:
         self.planner = planner
         self._cache = cache
+        # Their memory is used again.
+        self._requests: list[Requests] = []
+
+    @contextmanager
+    def _some_requests(self) -> Iterator[Requests]:
+        requests = self._requests.pop() if self._requests else Requests()
+        yield requests
+        requests.clear()
+        self._requests.append(requests)
 
     def gather(self, questions: Sequence[Question]) -> list[outcome.Outcome[Gathered]]:
         """Returns what each of some pages needs, or why it cannot be had."""
+        with self._some_requests() as requests:
+            return self._gather(questions, requests)
+
+    def _gather(
+        self, questions: Sequence[Question], requests: Requests
+    ) -> list[outcome.Outcome[Gathered]]:
         planner = self.planner
         generation = planner.index.taken_back
-        known_lsn = planner.last_valid_lsn
-        chains, requests = Chains(), Requests()
+        known = planner.known()
+        chains = Chains()
         found: list[outcome.Outcome[Gathered] | None] = []
         # Which request is of which question.
         asked: list[tuple[int, int, int]] = []
         for tag, at_lsn in questions:
             try:
-                lsn = planner.check_lsn(at_lsn)
-                quick = self._quick(tag, lsn, known_lsn, generation, chains, requests)
+                lsn = known.check(at_lsn)
+                quick = self._quick(tag, lsn, known.valid, generation, chains, requests)
             except WalstreamError as error:
                 found.append(outcome.Error(error))
                 continue
@@ -165,6 +181,17 @@ class Gatherer:
 
         ``blocks`` are ascending and none is there twice. The LSN was checked.
         """
+        with self._some_requests() as requests:
+            return self._chunk(locator, fork, blocks, lsn, requests)
+
+    def _chunk(
+        self,
+        locator: RelFileLocator,
+        fork: int,
+        blocks: Sequence[int],
+        lsn: int,
+        requests: Requests,
+    ) -> Chunk:
         planner = self.planner
         blocks = blocks[:CHUNK_BLOCKS]
         at = planner.fork_at(locator, fork, lsn, lsn)
@@ -181,7 +208,6 @@ class Gatherer:
         pages: list[bytes | None] = [None] * done
         single: list[int] = []
         based: list[int] = []
-        requests = Requests()
         asked: list[int] = []
         size = 0 if at.size is None else at.size
         for place in range(done):

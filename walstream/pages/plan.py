@@ -65,6 +65,45 @@ class ForkAt(NamedTuple):
     last_lsn: int
 
 
+class Known(NamedTuple):
+    """Which LSNs can be asked for: from ``first`` to ``valid``, both inclusive.
+
+    ``last``: end of the newest record; ``branch_end``: see ``Planner``.
+    """
+
+    first: int
+    last: int
+    valid: int
+    branch_end: int
+
+    def check(self, at_lsn: int | None) -> int:
+        """See ``Planner.check_lsn``."""
+        first, last, valid, branch_end = self
+        if at_lsn is None:
+            at_lsn = last
+            if last < first:
+                raise LsnNotAvailable(
+                    f"no LSN is available yet: the newest record in the index ends at "
+                    f"{format_lsn(last)}, the base backup needs WAL up to {format_lsn(first)}"
+                )
+        if at_lsn < first:
+            raise LsnNotAvailable(
+                f"LSN {format_lsn(at_lsn)} is before the store begins: "
+                f"the earliest is {format_lsn(first)}"
+            )
+        if at_lsn > branch_end:
+            raise LsnNotAvailable(
+                f"LSN {format_lsn(at_lsn)} is of a branch that the server left at "
+                f"{format_lsn(branch_end)}: walstream run takes the index back and goes on"
+            )
+        if at_lsn > valid:
+            raise LsnNotAvailable(
+                f"LSN {format_lsn(at_lsn)} has not been reached: "
+                f"the newest record ends at {format_lsn(last)}"
+            )
+        return at_lsn
+
+
 class Planner:
     """Plans pages of one store. Any thread may call.
 
@@ -116,31 +155,13 @@ class Planner:
             LsnNotAvailable: before the store begins, or beyond what is indexed. The newest is
                 before the beginning until the index has reached the end of the base backup.
         """
+        return self.known().check(at_lsn)
+
+    def known(self) -> Known:
+        """Returns which LSNs can be asked for now. Blocks."""
         last = self.last_record_lsn
-        if at_lsn is None:
-            at_lsn = last
-            if last < self.first_lsn:
-                raise LsnNotAvailable(
-                    f"no LSN is available yet: the newest record in the index ends at "
-                    f"{format_lsn(last)}, the base backup needs WAL up to "
-                    f"{format_lsn(self.first_lsn)}"
-                )
-        if at_lsn < self.first_lsn:
-            raise LsnNotAvailable(
-                f"LSN {format_lsn(at_lsn)} is before the store begins: "
-                f"the earliest is {format_lsn(self.first_lsn)}"
-            )
-        if at_lsn > self.branch_end:
-            raise LsnNotAvailable(
-                f"LSN {format_lsn(at_lsn)} is of a branch that the server left at "
-                f"{format_lsn(self.branch_end)}: walstream run takes the index back and goes on"
-            )
-        if at_lsn > self.last_valid_lsn:
-            raise LsnNotAvailable(
-                f"LSN {format_lsn(at_lsn)} has not been reached: "
-                f"the newest record ends at {format_lsn(last)}"
-            )
-        return at_lsn
+        valid = 0 if self.last_valid is None else self.last_valid.value
+        return Known(self.first_lsn, last, max(valid, last), self.branch_end)
 
     def plan(self, tag: BufferTag, at_lsn: int | None = None) -> Plan:
         """Returns how the page will be rebuilt. Blocks: it reads the index and the base backup.

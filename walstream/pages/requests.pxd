@@ -6,7 +6,7 @@ from walstream.redo.rules.messages cimport (
 from walstream.segments.stored_records cimport StoredRecords
 from walstream.wal.buffer cimport (
     byte, bytes_of, cut, move, put8, put32, put64, put_be32, release, resize, u32, u64, uint32,
-    uint64, writable_of)
+    uint64, unset, writable_of)
 from walstream.wal.bufpage cimport BLCKSZ
 
 cdef Py_ssize_t PAGE, TAGGED, APPLY_HEAD
@@ -25,6 +25,7 @@ cdef class Requests:
     cpdef Py_ssize_t add(self, object tag, Chains chains, Py_ssize_t chain, bytes base,
                          Py_ssize_t base_at) except -1
 
+    cpdef clear(self)
     cpdef read(self, archive)
     cdef Py_ssize_t first(self, Py_ssize_t page) noexcept
     cdef Py_ssize_t last(self, Py_ssize_t page) noexcept

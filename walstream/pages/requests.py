@@ -44,6 +44,7 @@ if not cython.compiled:
         resize,
         u32,
         u64,
+        unset,
         writable_of,
     )
     from walstream.wal.bufpage import BLCKSZ
@@ -67,6 +68,12 @@ class Requests:
 
     def __dealloc__(self) -> None:
         release(self.pages)
+
+    def clear(self) -> None:
+        """Forgets all pages; the memory is kept for the next."""
+        self.count = 0
+        self.bases = []
+        self.records.clear()
 
     def add(
         self, tag: BufferTag, chains: Chains, chain: int, base: bytes | None, base_at: int
@@ -151,7 +158,7 @@ class Requests:
         for page in pages:
             size += self.size(page)
             offsets.append(size)
-        data = bytearray(size)
+        data = unset(size)
         end_lsns = bytearray(8 * len(pages))
         p = writable_of(data)
         q = writable_of(end_lsns)

@@ -121,7 +121,7 @@ class PageService:
         Cancellation: nothing is left behind.
         """
         await trio.lowlevel.checkpoint()
-        if self._last_valid is not None and lsn > self.last_valid_lsn:
+        if self._last_valid is not None and lsn > self._last_valid.value:
             with trio.move_on_after(wait_s):
                 await self._last_valid.wait_for(lsn)
 
@@ -139,11 +139,13 @@ class PageService:
 
         Cancellation: nothing is left behind; the redo child drops the reply.
         """
-        await self.wait_for_lsn(at_lsn or 0, wait_s)
         if at_lsn is not None:
             page = self._cache.get(tag, at_lsn, self.index.taken_back)
             if page is not None:
+                await trio.lowlevel.checkpoint()
                 return page
+            if self._last_valid is not None and at_lsn > self._last_valid.value:
+                await self.wait_for_lsn(at_lsn, wait_s)
         return await self._flights.share((tag, at_lsn), partial(self._read, tag, at_lsn))
 
     async def _read(self, tag: BufferTag, at_lsn: int | None) -> bytes:

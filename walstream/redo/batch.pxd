@@ -1,5 +1,5 @@
 cimport cython
-from walstream.wal.buffer cimport byte, bytes_of, u16, u64, uint32, uint64
+from walstream.wal.buffer cimport byte, bytes_of, u16, u64, uint32, uint64, unset
 from walstream.wal.bufpage cimport (
     BLCKSZ, PG_PAGE_LAYOUT_VERSION, SizeOfPageHeaderData, pd_flags_at, pd_lower_at,
     pd_pagesize_version_at, pd_special_at, pd_upper_at)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from walstream.errors import WalstreamError
     from walstream.wal.buffer import Bytes
 if not cython.compiled:
-    from walstream.wal.buffer import bytes_of, u16, u64
+    from walstream.wal.buffer import bytes_of, u16, u64, unset
     from walstream.wal.bufpage import (
         BLCKSZ,
         PG_PAGE_LAYOUT_VERSION,
@@ -69,7 +69,7 @@ class BatchReply:
     """
 
     def __init__(self, count: int) -> None:
-        self.pages = bytearray(count * PAGE_SIZE)
+        self.pages = unset(count * PAGE_SIZE)
         self.count = count
         self.errors: dict[int, WalstreamError] = {}
         # How many came, in order; and after a death, how many of the others may be the reason.

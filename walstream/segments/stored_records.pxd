@@ -43,11 +43,15 @@ cdef class StoredRecords:
     cdef Py_ssize_t room
     cdef readonly Py_ssize_t size
     cdef Py_ssize_t data_room
+    cdef Py_ssize_t order_room
+    cdef Py_ssize_t window_room
     cdef uint64 segment_size
     cdef byte* items
     cdef byte* order
     cdef byte* data
     cdef byte* window
+
+    cpdef clear(self)
 
     @cython.locals(room=Py_ssize_t, at=Py_ssize_t, grown=cython.p_uchar)
     cpdef Py_ssize_t want(self, uint64 start_lsn, uint64 end_lsn) except -1
@@ -63,8 +67,10 @@ cdef class StoredRecords:
     cpdef read(self, archive)
 
     @cython.locals(i=Py_ssize_t, place=Py_ssize_t, room=uint64, length=uint64, longest=uint64,
-                   window=uint64, grown=cython.p_uchar)
+                   window=Py_ssize_t, grown=cython.p_uchar)
     cdef int prepare(self) except -1
+    @cython.locals(grown=cython.p_uchar)
+    cdef int make_room(self, Py_ssize_t size) except -1
 
     @cython.locals(i=Py_ssize_t, before=Py_ssize_t)
     cdef bint again(self, Py_ssize_t place) noexcept nogil
@@ -83,6 +89,6 @@ cdef class StoredRecords:
 
     cdef void share(self, Py_ssize_t record, Py_ssize_t other) noexcept nogil
 
-    @cython.locals(i=Py_ssize_t, place=Py_ssize_t, size=Py_ssize_t, grown=cython.p_uchar,
+    @cython.locals(i=Py_ssize_t, place=Py_ssize_t, size=Py_ssize_t,
                    p="const byte*", record=bytes)
     cdef int read_long(self, archive, uint64 begin, Py_ssize_t first, Py_ssize_t last) except -1

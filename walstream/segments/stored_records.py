@@ -63,7 +63,7 @@ class StoredRecords:
 
     def __init__(self) -> None:
         self.count = self.room = 0
-        self.size = self.data_room = 0
+        self.size = self.data_room = self.order_room = self.window_room = 0
         self.segment_size = 0
         if not cython.compiled:
             self.items = bytearray()
@@ -76,6 +76,10 @@ class StoredRecords:
         release(self.order)
         release(self.data)
         release(self.window)
+
+    def clear(self) -> None:
+        """Forgets all records; the memory is kept for the next."""
+        self.count = self.size = 0
 
     def want(self, start_lsn: int, end_lsn: int) -> int:
         """Asks for the record at ``[start_lsn, end_lsn)``; returns its number."""
@@ -138,10 +142,12 @@ class StoredRecords:
 
     def prepare(self) -> int:
         """Sorts the records by their starts, and makes room for all of them."""
-        grown = resize(self.order, 16 * self.count)
-        if not grown:
-            raise MemoryError
-        self.order = grown
+        if self.order_room < self.room:
+            grown = resize(self.order, 16 * self.room)
+            if not grown:
+                raise MemoryError
+            self.order = grown
+            self.order_room = self.room
         for i in range(self.count):
             put64(self.order, 16 * i, self.start_lsn(i))
             put64(self.order, 16 * i + 8, i)
@@ -154,18 +160,27 @@ class StoredRecords:
             if length <= LONG and not self.again(place):
                 room += length
                 longest = length if length > longest else longest
-        grown = resize(self.data, room + 1)
-        if not grown:
-            raise MemoryError
-        self.data = grown
-        self.data_room = room
         self.size = 0
+        self.make_room(room + 1)
         window = room + GAP * self.count
         window = window if window < WINDOW else WINDOW
-        grown = resize(self.window, (window if window > longest else longest) + 1)
-        if not grown:
-            raise MemoryError
-        self.window = grown
+        window = window if window > longest else longest
+        if self.window_room < window + 1:
+            grown = resize(self.window, window + 1)
+            if not grown:
+                raise MemoryError
+            self.window = grown
+            self.window_room = window + 1
+        return 0
+
+    def make_room(self, size: int) -> int:
+        """Makes the buffer of records at least so long."""
+        if self.data_room < size:
+            grown = resize(self.data, size)
+            if not grown:
+                raise MemoryError
+            self.data = grown
+            self.data_room = size
         return 0
 
     def again(self, place: int) -> bool:
@@ -264,12 +279,7 @@ class StoredRecords:
             except WalstreamError:
                 continue
             size = len(record)
-            if self.size + size > self.data_room:
-                grown = resize(self.data, self.size + size)
-                if not grown:
-                    raise MemoryError
-                self.data = grown
-                self.data_room = self.size + size
+            self.make_room(self.size + size)
             p = record
             move(self.data, self.size, p, 0, size)
             put64(self.items, i * ITEM + 16, self.size)
