@@ -15,6 +15,7 @@ import trio
 
 from walstream.errors import (
     NoBaseImage,
+    PageDamaged,
     PageNotFound,
     RedoError,
     StorageError,
@@ -35,8 +36,11 @@ T = TypeVar("T")
 BATCHES_AT_ONCE = 4
 SINGLE_AT_ONCE = 64
 
+# The first blocks come soon: most reading of a table ends with it.
+FIRST_BLOCKS = 64
+
 # What costs one page, not the others.
-PAGE_ERRORS = (PageNotFound, NoBaseImage, RedoError, WalError, StorageError)
+PAGE_ERRORS = (PageNotFound, NoBaseImage, PageDamaged, RedoError, WalError, StorageError)
 
 
 class Redo(Protocol):
@@ -71,6 +75,13 @@ class Block(NamedTuple):
     number: int
     page: bytes | None
     error: WalstreamError | None
+
+    def rebuilt(self) -> bytes:
+        """Returns the page; raises why it could not be rebuilt."""
+        if self.page is None:
+            assert self.error is not None
+            raise self.error
+        return self.page
 
 
 class _Work(NamedTuple):
@@ -121,8 +132,10 @@ class BulkPages:
         async def gather() -> None:
             with send_chunk:
                 at = 0
+                size = FIRST_BLOCKS
                 while at < len(blocks):
-                    wanted = blocks[at : at + CHUNK_BLOCKS]
+                    wanted = blocks[at : at + size]
+                    size = CHUNK_BLOCKS
                     chunk = await self._in_thread(self._gatherer.chunk, locator, fork, wanted, lsn)
                     at += len(chunk.blocks)
                     await send_chunk.send(chunk)
@@ -139,7 +152,7 @@ class BulkPages:
                     await send.send(found)
 
         with receive:
-            async with open_bare_nursery() as nursery:
+            async with open_bare_nursery(mild=(trio.BrokenResourceError,)) as nursery:
                 nursery.start_soon(gather)
                 nursery.start_soon(rebuild)
                 nursery.start_soon(finish)

@@ -103,18 +103,17 @@ class PageCache:
 
 
 class Flights:
-    """Work that several tasks want at the same time is done once.
-
-    ``Key``: what makes it the same.
-    """
+    """Work that several tasks want at the same time is done once."""
 
     def __init__(self) -> None:
-        self._flights: dict[tuple[BufferTag, int | None], _Flight] = {}
+        self._flights: dict[tuple[BufferTag, int, int], _Flight] = {}
 
     async def share(
-        self, key: tuple[BufferTag, int | None], work: Callable[[], Awaitable[bytes]]
+        self, key: tuple[BufferTag, int, int], work: Callable[[], Awaitable[bytes]]
     ) -> bytes:
         """Returns what ``work`` returns, here or in another task that is at the same.
+
+        ``key``: block, LSN and the generation of the index.
 
         Errors are not shared: who waited for work that failed does it himself.
 

@@ -31,6 +31,8 @@ BATCH_BYTES = 768 << 10
 # Base pages are read in runs; a gap of so many blocks is read, too.
 RUN_BLOCKS = 128
 RUN_GAP = 3
+# What is used again of what was taken for records.
+KEPT_MEMORY = 32 << 20
 
 Question = tuple[BufferTag, int | None]
 
@@ -74,10 +76,14 @@ class Gatherer:
 
     @contextmanager
     def _some_requests(self) -> Iterator[Requests]:
-        requests = self._requests.pop() if self._requests else Requests()
+        try:
+            requests = self._requests.pop()
+        except IndexError:
+            requests = Requests()
         yield requests
-        requests.clear()
-        self._requests.append(requests)
+        if requests.memory() <= KEPT_MEMORY:
+            requests.clear()
+            self._requests.append(requests)
 
     def gather(self, questions: Sequence[Question]) -> list[outcome.Outcome[Gathered]]:
         """Returns what each of some pages needs, or why it cannot be had."""
@@ -179,8 +185,13 @@ class Gatherer:
     def chunk(self, locator: RelFileLocator, fork: int, blocks: Sequence[int], lsn: int) -> Chunk:
         """Returns what the first of some blocks need; ``Chunk.blocks`` says how many these are.
 
-        ``blocks`` are ascending and none is there twice. The LSN was checked.
+        ``blocks`` are ascending and none is there twice.
+
+        Raises:
+            LsnNotAvailable: see ``Planner.check_lsn``; what was there may have been taken back.
+            StorageError: the index cannot be read.
         """
+        self.planner.check_lsn(lsn)
         with self._some_requests() as requests:
             return self._chunk(locator, fork, blocks, lsn, requests)
 

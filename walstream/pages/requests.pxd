@@ -26,6 +26,7 @@ cdef class Requests:
                          Py_ssize_t base_at) except -1
 
     cpdef clear(self)
+    cpdef Py_ssize_t memory(self)
     cpdef read(self, archive)
     cdef Py_ssize_t first(self, Py_ssize_t page) noexcept
     cdef Py_ssize_t last(self, Py_ssize_t page) noexcept

@@ -75,6 +75,10 @@ class Requests:
         self.bases = []
         self.records.clear()
 
+    def memory(self) -> int:
+        """Returns how many bytes are held for records, with and without page headers."""
+        return self.records.memory()
+
     def add(
         self, tag: BufferTag, chains: Chains, chain: int, base: bytes | None, base_at: int
     ) -> int:

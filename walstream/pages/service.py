@@ -16,6 +16,7 @@ import trio
 
 from walstream.errors import PageNotFound
 from walstream.index.page_index import MAX_LSN, Entry, EntryFlag, PageIndex
+from walstream.pages.bulk import PAGE_ERRORS as PAGE_ERRORS
 from walstream.pages.bulk import Block as Block
 from walstream.pages.bulk import BulkPages, Redo
 from walstream.pages.bulk import ClusterFacts as ClusterFacts
@@ -139,14 +140,18 @@ class PageService:
 
         Cancellation: nothing is left behind; the redo child drops the reply.
         """
-        if at_lsn is not None:
-            page = self._cache.get(tag, at_lsn, self.index.taken_back)
-            if page is not None:
-                await trio.lowlevel.checkpoint()
-                return page
-            if self._last_valid is not None and at_lsn > self._last_valid.value:
-                await self.wait_for_lsn(at_lsn, wait_s)
-        return await self._flights.share((tag, at_lsn), partial(self._read, tag, at_lsn))
+        if at_lsn is None:
+            # Never what somebody else began to read: it may be older than what is known by now.
+            return await self._read(tag, None)
+        generation = self.index.taken_back
+        page = self._cache.get(tag, at_lsn, generation)
+        if page is not None:
+            await trio.lowlevel.checkpoint()
+            return page
+        if self._last_valid is not None and at_lsn > self._last_valid.value:
+            await self.wait_for_lsn(at_lsn, wait_s)
+        key = (tag, at_lsn, generation)
+        return await self._flights.share(key, partial(self._read, tag, at_lsn))
 
     async def _read(self, tag: BufferTag, at_lsn: int | None) -> bytes:
         """Returns a page that is not in the cache, and puts it there."""

@@ -52,6 +52,7 @@ cdef class StoredRecords:
     cdef byte* window
 
     cpdef clear(self)
+    cpdef Py_ssize_t memory(self)
 
     @cython.locals(room=Py_ssize_t, at=Py_ssize_t, grown=cython.p_uchar)
     cpdef Py_ssize_t want(self, uint64 start_lsn, uint64 end_lsn) except -1

@@ -81,6 +81,10 @@ class StoredRecords:
         """Forgets all records; the memory is kept for the next."""
         self.count = self.size = 0
 
+    def memory(self) -> int:
+        """Returns how many bytes the buffers of records take."""
+        return self.data_room + self.window_room
+
     def want(self, start_lsn: int, end_lsn: int) -> int:
         """Asks for the record at ``[start_lsn, end_lsn)``; returns its number."""
         if self.count == self.room:
