@@ -43,6 +43,7 @@ cdef class StoredRecords:
     cdef Py_ssize_t room
     cdef readonly Py_ssize_t size
     cdef Py_ssize_t data_room
+    cdef Py_ssize_t needed
     cdef Py_ssize_t order_room
     cdef Py_ssize_t window_room
     cdef uint64 segment_size

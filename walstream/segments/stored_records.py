@@ -64,7 +64,7 @@ class StoredRecords:
     def __init__(self) -> None:
         self.count = self.room = 0
         self.size = self.data_room = self.order_room = self.window_room = 0
-        self.segment_size = 0
+        self.segment_size = self.needed = 0
         if not cython.compiled:
             self.items = bytearray()
             self.order = bytearray()
@@ -165,7 +165,8 @@ class StoredRecords:
                 room += length
                 longest = length if length > longest else longest
         self.size = 0
-        self.make_room(room + 1)
+        self.needed = room + 1
+        self.make_room(self.needed)
         window = room + GAP * self.count
         window = window if window < WINDOW else WINDOW
         window = window if window > longest else longest
@@ -283,7 +284,9 @@ class StoredRecords:
             except WalstreamError:
                 continue
             size = len(record)
-            self.make_room(self.size + size)
+            # What ``prepare`` made room for is still to come.
+            self.needed += size
+            self.make_room(self.needed)
             p = record
             move(self.data, self.size, p, 0, size)
             put64(self.items, i * ITEM + 16, self.size)
