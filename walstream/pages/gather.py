@@ -32,7 +32,7 @@ BATCH_BYTES = 768 << 10
 RUN_BLOCKS = 128
 RUN_GAP = 3
 # What is used again of what was taken for records.
-KEPT_MEMORY = 32 << 20
+KEPT_MEMORY = 12 << 20
 
 Question = tuple[BufferTag, int | None]
 
