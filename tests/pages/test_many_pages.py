@@ -238,6 +238,7 @@ async def test_reading_may_stop_anywhere(past: Past) -> None:
         with trio.CancelScope() as scope:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(read, service, fork, range(size), lsn)
+                await trio.lowlevel.checkpoint()
                 for _ in range(steps):
                     await trio.lowlevel.checkpoint()
                 scope.cancel()
