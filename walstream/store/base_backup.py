@@ -40,7 +40,10 @@ class BaseBackup(NamedTuple):
     """A complete backup. It is consistent once WAL ``[start_lsn, stop_lsn)`` was replayed.
 
     ``tablespaces`` maps the oid of a tablespace that lay outside the data directory to its path on
-    the server.
+    the server. ``wal_from``: where a server begins to replay, as far as that is before
+    ``start_lsn``: in the pages of a base that was advanced there is already all up to
+    ``start_lsn``, what is beside them is told from the checkpoint before it. ``timeline`` is that
+    of WAL at ``first_needed_lsn``.
     """
 
     path: Path
@@ -49,6 +52,12 @@ class BaseBackup(NamedTuple):
     checkpoint_lsn: int
     timeline: int
     tablespaces: Mapping[int, str] = {}
+    wal_from: int | None = None
+
+    @property
+    def first_needed_lsn(self) -> int:
+        """The lowest WAL position that is needed to restore the backup, by whomever."""
+        return self.start_lsn if self.wal_from is None else min(self.start_lsn, self.wal_from)
 
 
 def list_base_backups(base_path: Path) -> list[BaseBackup]:
@@ -75,6 +84,7 @@ def list_base_backups(base_path: Path) -> list[BaseBackup]:
                     parse_lsn(table["checkpoint_lsn"]),
                     int(table["timeline"]),
                     {int(oid): str(at) for oid, at in table.get("tablespaces", {}).items()},
+                    parse_lsn(table["wal_from"]) if "wal_from" in table else None,
                 )
             )
         except (ConfigError, KeyError, ValueError, TypeError, AttributeError) as exc:
