@@ -39,7 +39,8 @@ def reindex(path: Path, report: Callable[[int, int], None]) -> int:
                 closing(PageIndex(fresh)) as index,
             ):
                 end_lsn = archive.end_lsn()
-                begin_index(index, first.start_lsn, base_pages(store, first).sizes().items())
+                sizes = base_pages(store, first).sizes().items()
+                begin_index(index, first.first_needed_lsn, sizes)
                 ingest = Ingest(
                     index,
                     archive,

@@ -55,7 +55,7 @@ class StoreParts:
         with ExitStack() as opened:
             index = opened.enter_context(closing(PageIndex(store.index_path)))
             first = backups[0]
-            begin_index(index, first.start_lsn, base_pages(store, first).sizes().items())
+            begin_index(index, first.first_needed_lsn, base_pages(store, first).sizes().items())
             # Pages and ingest each read with an archive of their own, in threads of their own.
             archive, source = (
                 opened.enter_context(closing(SegmentReader(store.wal_path, identity.segment_size)))
@@ -109,7 +109,7 @@ class Application:
         self.ingested = Watermark(parts.ingest.last_record_end)
         self.writer = Writer(
             store.wal_path,
-            start=StartPoint(first.timeline, first.start_lsn),
+            start=StartPoint(first.timeline, first.first_needed_lsn),
             synchronous=config.synchronous,
             verify=default_level(),
             allow_rewind=False,

@@ -54,9 +54,9 @@ def check_wal(source: StateSource, at_lsn: int) -> None:
     """
     archive = source.archive
     size = archive.segment_size
-    for number in range(source.backup.start_lsn // size, -(-at_lsn // size)):
+    for number in range(source.backup.first_needed_lsn // size, -(-at_lsn // size)):
         if archive.find(number) is None:
-            begin = max(number * size, source.backup.start_lsn)
+            begin = max(number * size, source.backup.first_needed_lsn)
             raise SegmentMissing(
                 f"WAL from {format_lsn(begin)} on is missing in {archive.path}: "
                 f"the latest moment that can be had is before {format_lsn(begin)}",
