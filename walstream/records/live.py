@@ -106,7 +106,7 @@ async def stream_wal(
         loop: whether a lost connection is made again.
 
     Raises:
-        ValueError: an LSN, a resource manager or a relation that is none.
+        ValueError: an LSN, a resource manager or a relation that is none, or ``block`` alone.
         ServerRefused: no REPLICATION, or WAL from ``start`` on is not there any more.
         ConnectionLost: with ``loop`` off.
         WalError: the server's WAL is not what PostgreSQL writes, or of another branch than before.

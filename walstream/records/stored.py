@@ -52,7 +52,7 @@ def read_wal(
             reads.
 
     Raises:
-        ValueError: an LSN, a resource manager or a relation that is none.
+        ValueError: an LSN, a resource manager or a relation that is none, or ``block`` alone.
         StorageError: nothing is there, or a file cannot be read.
         WalError: the WAL is damaged, or ends within a record (``lsn``: behind the last good one);
             after all good records before that were given.
