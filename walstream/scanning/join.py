@@ -10,8 +10,9 @@ from __future__ import annotations
 from walstream.errors import WalError
 from walstream.scanning.ending import Ending, EndKind, raise_ending
 from walstream.scanning.runs import RunEnd
-from walstream.scanning.tail import PAGE, Position, tail_of
+from walstream.scanning.tail import Position, tail_of
 from walstream.segments.source import SegmentSource
+from walstream.wal.layout import XLOG_BLCKSZ
 
 
 class RunJoin:
@@ -60,5 +61,7 @@ class RunJoin:
     def _tail(self, end: RunEnd) -> Ending:
         if self._last is not None:
             return tail_of(self._source, self._last.position)
-        first = max(end.run.first * self._source.segment_size, self._start_lsn // PAGE * PAGE)
+        first = max(
+            end.run.first * self._source.segment_size, self._start_lsn // XLOG_BLCKSZ * XLOG_BLCKSZ
+        )
         return tail_of(self._source, Position(first, find=True))
