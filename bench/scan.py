@@ -21,7 +21,8 @@ import time
 from pathlib import Path
 
 from tests.support.servers import PostgresServer
-from walstream.scanning.runs import RunScan, open_source, plan_runs
+from walstream.scanning.opening import open_wal
+from walstream.scanning.runs import RunScan, plan_runs
 
 MB = 1 << 20
 
@@ -91,7 +92,7 @@ def timed(command: list[str]) -> tuple[float, float]:
 
 def columns_only(path: Path) -> tuple[float, int]:
     """Returns CPU seconds and records of a scan into columns on one thread."""
-    source = open_source(path)
+    source = open_wal(path)
     began = time.process_time()
     records = 0
     for run in plan_runs(source):

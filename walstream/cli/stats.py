@@ -49,10 +49,11 @@ def command(
     of ``walstream verify``.
     """
     from walstream.scanning.ending import EndKind
-    from walstream.scanning.runs import default_threads, open_source
+    from walstream.scanning.opening import open_wal
+    from walstream.scanning.runs import default_threads
     from walstream.stats.waldump_table import stats_table
 
-    source = open_source(path, timeline)
+    source = open_wal(path, timeline)
     click.get_current_context().call_on_close(source.close)
     if "all" in kinds:
         kinds = KINDS

@@ -32,14 +32,15 @@ def command(
     from rich.progress import Progress
 
     from walstream.cli import exit_codes
-    from walstream.scanning.runs import default_threads, open_source, stored_numbers
+    from walstream.scanning.opening import open_wal
+    from walstream.scanning.runs import default_threads, stored_numbers
     from walstream.store.store import Store
     from walstream.verify.check import verify
     from walstream.verify.report import Verdict
     from walstream.wal.model import format_lsn
 
     system = Store.open(path, lock=False).identity.system_id if Store.exists(path) else None
-    source = open_source(path, timeline)
+    source = open_wal(path, timeline)
     click.get_current_context().call_on_close(source.close)
     # A tar archive is one file that cannot be read at two places.
     threads = 1 if path.is_file() else threads or default_threads()

@@ -15,12 +15,9 @@ from typing import IO
 from walstream.records.match import Position, position, record_match
 from walstream.rmgr.record import WalRecord
 from walstream.scanning.ending import raise_ending
+from walstream.scanning.opening import open_range
 from walstream.scanning.reading import Batch, Reading
-from walstream.scanning.runs import open_source
 from walstream.scanning.wal_range import WalRange
-from walstream.segments.files import DirectoryFiles
-from walstream.segments.names import parse_segment_name
-from walstream.segments.source import SegmentSource
 from walstream.wal.match import RecordMatch
 from walstream.wal.model import RelFileLocator
 
@@ -74,22 +71,12 @@ def _records(
         reading = Reading(wanted, match)
         yield from _of_batches(reading.from_pipe(source), reading)
     else:
-        segments, wanted = _open(Path(source), wanted, timeline)
+        segments, wanted = open_range(Path(source), wanted, timeline)
         with closing(segments):
             reading = Reading(wanted, match, threads=threads)
             yield from _of_batches(reading.from_segments(segments), reading)
     if reading.ending is not None:
         raise_ending(reading.ending)
-
-
-def _open(path: Path, wanted: WalRange, timeline: int | None) -> tuple[SegmentSource, WalRange]:
-    """Opens what a path names; returns what of it is wanted, of one segment what it has."""
-    file = parse_segment_name(path.name)
-    if file is None or not path.is_file():
-        return open_source(path, timeline), wanted
-    source = SegmentSource(DirectoryFiles(path.parent), timeline or file.timeline)
-    begin = source.begin_of(file)
-    return source, wanted.within(begin, begin + source.segment_size)
 
 
 def _of_batches(batches: Iterator[Batch], reading: Reading) -> Iterator[WalRecord]:

@@ -11,12 +11,10 @@ from __future__ import annotations
 import os
 from bisect import bisect_left
 from collections.abc import Generator, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from walstream.errors import NoWalFound, WalError
+from walstream.errors import WalError
 from walstream.scanning.tail import Position, is_wal_page
-from walstream.segments.files import DirectoryFiles, TarFiles, is_tar
 from walstream.segments.names import segment_file_name
 from walstream.segments.source import PIECE, SegmentSource
 from walstream.wal.input import LostWal
@@ -84,23 +82,6 @@ class RunEnd(NamedTuple):
             self.system_identifier,
             max(self.timeline, 1),
         )
-
-
-def open_source(path: Path, timeline: int | None = None) -> SegmentSource:
-    """Returns the segments of a store, a data directory, a directory of WAL, or a tar archive.
-
-    Raises:
-        NoWalFound: there is no WAL.
-    """
-    if path.is_file() and not is_tar(path.name):
-        raise NoWalFound(f"{path} is no directory of WAL, store or tar archive", str(path))
-    if path.is_file() and is_tar(path.name):
-        return SegmentSource(TarFiles(path), timeline)
-    if (path / "walstream.toml").exists():
-        path /= "wal"
-    elif (path / "pg_wal").is_dir():
-        path /= "pg_wal"
-    return SegmentSource(DirectoryFiles(path), timeline)
 
 
 def stored_numbers(source: SegmentSource) -> list[int]:

@@ -25,13 +25,13 @@ from walstream.scanning.arrow import (
     record_batch,
 )
 from walstream.scanning.join import RunJoin
+from walstream.scanning.opening import open_wal
 from walstream.scanning.runs import (
     Batch,
     Run,
     RunEnd,
     RunScan,
     default_threads,
-    open_source,
     plan_runs,
 )
 from walstream.scanning.threads import in_order
@@ -196,7 +196,7 @@ class WalScan:
                 if made.num_rows:
                     yield made
 
-        source = open_source(self.path, self.timeline)
+        source = open_wal(self.path, self.timeline)
         try:
             threads = self.threads
             if not isinstance(source.files, DirectoryFiles) or source.segment_size > LARGE:
