@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from tests.support.archives import mixed_wal, write_segments
 from tests.support.walgen import SEGMENT, WalWriter, record_body
 from walstream.cli.stats import command
+from walstream.scanning.ending import EndKind
 from walstream.scanning.opening import open_wal
 from walstream.stats.breakdown import FIRST, as_json, collect
 from walstream.stats.record_stats import count_records
@@ -36,9 +37,10 @@ def test_sums(tmp_path: Path, threads: int, part: bool) -> None:
         start, end = records[1000].start_lsn, records[-1000].start_lsn
         records = records[1000:-1000]
     source = open_wal(tmp_path)
-    totals, first, version, ending, error = count_records(source, threads, start, end)
-    assert error is None
-    assert (ending is None) == part
+    totals, version, ending = count_records(source, threads, start, end)
+    assert ending is not None
+    assert ending.kind is (EndKind.LIMIT if part else EndKind.CLEAN)
+    first = totals.first_lsn
     assert (first, version, totals.end_lsn) == (records[0].start_lsn, 18, records[-1].end_lsn)
     sums = collect(source, start, end)
     assert sums.first_lsn == first

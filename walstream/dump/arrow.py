@@ -8,15 +8,16 @@ import pyarrow as pa
 
 from walstream.dump.text_lines import LineWriter
 from walstream.scanning.arrow import RECORDS, record_batch
-from walstream.scanning.reading import Batch
+from walstream.scanning.output import Batch
 
 WITH_DESCRIPTION = RECORDS.append(pa.field("description", pa.string()))
 
 
 def described_batch(batch: Batch, version: int, writer: LineWriter) -> pa.RecordBatch:
-    """Returns the chosen rows with a column of descriptions (schema WITH_DESCRIPTION)."""
-    columns, rows, piece = batch
-    plain = record_batch(columns, version, rows)
+    """Returns the records with a column of descriptions (schema WITH_DESCRIPTION)."""
+    columns, piece = batch.columns, batch.piece
+    plain = record_batch(columns, version)
+    rows = array("I", range(columns.count))
     ends = array("i", bytes(4 * (len(rows) + 1)))
     writer.text.clear()
     writer.describe_rows(

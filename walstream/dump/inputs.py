@@ -7,7 +7,7 @@ from pathlib import Path
 
 from walstream.errors import ConfigError, NoWalFound, ReadError
 from walstream.scanning.opening import open_segment, open_wal, wal_directory
-from walstream.scanning.reading import Wait
+from walstream.scanning.range_scan import Wait
 from walstream.scanning.wal_range import WalRange
 from walstream.segments.names import parse_segment_name
 from walstream.segments.source import SegmentSource

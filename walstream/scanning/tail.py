@@ -51,8 +51,10 @@ class Position(NamedTuple):
     system_identifier: int = 0
     timeline: int = 1
 
-    def scanner(self, segment_size: int) -> WalScanner:
-        """Returns a scanner that goes on there."""
+    def scanner(
+        self, segment_size: int, keep_records: bool = False, detached: bool = False
+    ) -> WalScanner:
+        """Returns a scanner that goes on there; the rest is as of ``WalScanner``."""
         return WalScanner(
             self.version or None,
             segment_size,
@@ -61,6 +63,8 @@ class Position(NamedTuple):
             prev_lsn=self.prev_lsn or None,
             system_identifier=self.system_identifier or None,
             timeline=self.timeline,
+            keep_records=keep_records,
+            detached=detached,
         )
 
 
