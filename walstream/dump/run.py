@@ -6,11 +6,13 @@ import re
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 from walstream.dump.formats import FORMATS, SinkOptions
 from walstream.dump.inputs import follower, open_segments
+from walstream.dump.output import LinesOutput, MakeWriter
 from walstream.dump.sinks import Dumper, ImageSaver, QuietSink, Sink, StatsSink
 from walstream.errors import WriteError
 from walstream.scanning.ending import Ending
@@ -54,12 +56,10 @@ class DumpRequest:
         return len(self.segments) == 1 and _DSN.fullmatch(self.segments[0]) is not None
 
     @property
-    def keeps_bytes(self) -> bool:
-        """Whether the bytes of records are wanted, or columns are enough."""
-        if self.save_fullpage is not None:
-            return True
+    def writer(self) -> MakeWriter | None:
+        """What makes the writer of lines, None where columns are enough."""
         printed = not self.quiet and self.stats is None
-        return printed and (FORMATS[self.form].needs_bytes or self.options.described)
+        return FORMATS[self.form].writer(self.options) if printed else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,24 +77,27 @@ def make_output(request: DumpRequest) -> MakeOutput[Any]:
     counted = request.stats is not None and request.match.everything
     if (request.quiet or counted) and request.save_fullpage is None and not request.limit:
         return TotalsOutput
-    return records_output if request.keeps_bytes else ColumnsOutput
+    saves = request.save_fullpage is not None
+    if request.writer is not None:
+        return partial(LinesOutput, request.writer, saves or FORMATS[request.form].columns)
+    return records_output if saves else ColumnsOutput
 
 
 def threads_of(request: DumpRequest) -> int:
     """Returns how many threads read."""
-    if (request.match.everything and request.keeps_bytes) or request.save_fullpage is not None:
+    if (request.match.everything and request.writer) or request.save_fullpage is not None:
         # To print or save all of it takes longer than to read it.
         return 1
     return request.threads or default_threads()
 
 
 def make_sink(request: DumpRequest, out: IO[bytes], scan: Scan[Any]) -> Sink:
-    """Returns what takes the records, when the version of the WAL is known."""
+    """Returns what takes the records."""
     if request.quiet:
         return QuietSink()
     if request.stats is not None:
         return StatsSink(out, scan, request.stats == "record")
-    return FORMATS[request.form].make_sink(out, scan.version, request.options)
+    return FORMATS[request.form].make_sink(out, request.options)
 
 
 def run_dump(request: DumpRequest) -> Dumped:

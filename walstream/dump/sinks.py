@@ -1,17 +1,17 @@
-"""Writes records: as pg_waldump's text, as JSON lines, as Arrow or Parquet, or as statistics.
+"""Writes records: as lines, as Arrow or Parquet, or as statistics.
 
-A sink takes batches of chosen records. It is made when the first batch comes, since only then the
-version of the WAL is known; what it needs is loaded then, while threads read on.
+A sink takes what an output gives of chosen records. It is made with the first of it: what it needs
+is loaded then, while threads read on.
 """
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Callable, Generator
 from contextlib import closing
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from walstream.dump.output import Lines
 from walstream.errors import RecordError, StoreError, WriteError
 from walstream.scanning.output import Batch
 from walstream.scanning.scan import Scan
@@ -37,30 +37,18 @@ def count_of(batch: Batch, most: int | None) -> int:
     return batch.rows if most is None else min(batch.rows, most)
 
 
-class TextSink:
-    """pg_waldump's lines."""
+class LinesSink:
+    """Lines, as they are."""
 
-    def __init__(self, out: IO[bytes], version: int, details: bool) -> None:
-        from walstream.dump.text_lines import LineWriter
-
+    def __init__(self, out: IO[bytes]) -> None:
         self.out = out
-        self.writer = LineWriter(version, details)
 
-    def write(self, batch: Batch, most: int | None) -> int:
-        writer = self.writer
-        columns = batch.columns
-        count = count_of(batch, most)
-        writer.text.clear()
-        writer.write_rows(
-            array("I", range(count)),
-            columns.start_lsn,
-            columns.record_at,
-            columns.total_length,
-            batch.piece,
-            columns.side,
-        )
-        self.out.write(memoryview(writer.text.store)[: writer.text.used])
-        return count
+    def write(self, lines: Lines, most: int | None) -> int:
+        if most is None or lines.rows <= most:
+            self.out.write(lines.text)
+            return lines.rows
+        self.out.write(lines.text[: lines.ends[most]])
+        return most
 
     def finish(self) -> None:
         self.out.flush()
@@ -102,52 +90,18 @@ class StatsSink:
         self.out.flush()
 
 
-class JsonSink:
-    """One JSON object a line."""
-
-    def __init__(self, out: IO[bytes], version: int) -> None:
-        from walstream.dump.json_lines import ObjectWriter
-
-        self.out = out
-        self.writer = ObjectWriter(version)
-
-    def write(self, batch: Batch, most: int | None) -> int:
-        writer = self.writer
-        columns = batch.columns
-        count = count_of(batch, most)
-        writer.text.clear()
-        writer.write_rows(
-            array("I", range(count)),
-            columns.start_lsn,
-            columns.end_lsn,
-            columns.record_at,
-            columns.total_length,
-            batch.piece,
-            columns.side,
-        )
-        self.out.write(memoryview(writer.text.store)[: writer.text.used])
-        return count
-
-    def finish(self) -> None:
-        self.out.flush()
-
-
 class ArrowSink:
     """An Arrow IPC stream, or a Parquet file; with a column of descriptions if asked for."""
 
-    def __init__(self, out: IO[bytes], version: int, parquet: bool, described: bool) -> None:
+    def __init__(self, out: IO[bytes], parquet: bool, described: bool) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         from walstream.dump.arrow import WITH_DESCRIPTION, described_batch
-        from walstream.dump.text_lines import LineWriter
         from walstream.scanning.arrow import PARQUET, RECORDS, record_batch
 
         self.described_batch, self.record_batch = described_batch, record_batch
-        self.version = version
-        self.described = described
         schema = WITH_DESCRIPTION if described else RECORDS
-        self.lines = LineWriter(version)
         self.writer = (
             pq.ParquetWriter(out, schema, **PARQUET) if parquet else pa.ipc.new_stream(out, schema)
         )
@@ -155,12 +109,13 @@ class ArrowSink:
         self.pending: list[Any] = []
         self.rows = 0
 
-    def write(self, batch: Batch, most: int | None) -> int:
-        if self.described:
-            made = self.described_batch(batch, self.version, self.lines)
+    def write(self, item: Batch | Lines, most: int | None) -> int:
+        if isinstance(item, Lines):
+            made = self.described_batch(item)
         else:
-            made = self.record_batch(batch.columns, self.version)
-        made = made.slice(0, count_of(batch, most))
+            made = self.record_batch(item.columns, item.version)
+        if most is not None:
+            made = made.slice(0, most)
         self.pending.append(made)
         self.rows += made.num_rows
         # A row group of Parquet should be large; a stream goes out as it comes.
@@ -195,10 +150,12 @@ class ImageSaver:
                 f'could not access directory "{directory}": {error.strerror}', str(directory)
             ) from error
 
-    def write(self, batch: Batch, count: int, timeline: int) -> None:
-        """Saves the images of the first ``count`` records of a batch."""
+    def write(self, item: Batch | Lines, count: int, timeline: int) -> None:
+        """Saves the images of the first ``count`` records; their bytes must be there."""
         from walstream.wal.image import restore_image
 
+        batch = item.batch if isinstance(item, Lines) else item
+        assert batch is not None
         columns = batch.columns
         for row in range(count):
             if not columns.fpi_length[row]:
