@@ -45,6 +45,7 @@ CHANGES = {
     "rows/typmod.py": 1,
     "state/transactions.py": 1,
     "stats/waldump_table.py": 2,
+    "store/manifest.py": 1,
 }
 # Dictionaries by version: bodies and names as they were from a version on.
 TABLES = {

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from walstream.app.page_service import base_pages
+from walstream.app.index_start import start_index
 from walstream.errors import StoreError, WriteError
-from walstream.index.ingest import Ingest, begin_index
+from walstream.index.ingest import Ingest
 from walstream.index.page_index import PageIndex
 from walstream.segments.reader import SegmentReader
 from walstream.store.base_backup import list_base_backups
+from walstream.store.base_directory import of_history
 from walstream.store.store import Store
 
 
@@ -30,7 +31,7 @@ def reindex(path: Path, report: Callable[[int, int], None]) -> int:
         backups = list_base_backups(store.base_path)
         if not backups:
             raise StoreError(f"store {path} has no base backup: let walstream run finish one")
-        identity, first = store.identity, backups[0]
+        identity = store.identity
         fresh = store.path / "index.new"
         shutil.rmtree(fresh, ignore_errors=True)
         try:
@@ -39,7 +40,7 @@ def reindex(path: Path, report: Callable[[int, int], None]) -> int:
                 closing(PageIndex(fresh)) as index,
             ):
                 end_lsn = archive.end_lsn()
-                begin_index(index, first.start_lsn, base_pages(store, first).sizes().items())
+                start_index(index, store, of_history(backups, archive.current_history()))
                 ingest = Ingest(
                     index,
                     archive,

@@ -10,15 +10,17 @@ from functools import partial
 
 import trio
 
+from walstream.app.base_watch import BaseWatch
 from walstream.app.full_disk import with_space
+from walstream.app.index_start import start_index
 from walstream.app.intake import Intake, report
-from walstream.app.page_service import base_pages, page_service
+from walstream.app.page_service import page_service
 from walstream.app.prepare import prepare_store
 from walstream.app.signals import obey_signals
 from walstream.app.threads import closing_in_thread
 from walstream.config import RunConfig
 from walstream.errors import ConnectionLost
-from walstream.index.ingest import Ingest, begin_index
+from walstream.index.ingest import Ingest
 from walstream.index.page_index import PageIndex
 from walstream.pages.service import PageService
 from walstream.receive.receiver import Receiver
@@ -26,6 +28,7 @@ from walstream.redo.manager import RedoConfig, RedoManager
 from walstream.segments.reader import SegmentReader
 from walstream.status.prometheus import RedoCollector, StatusCollector, serve_metrics
 from walstream.store.base_backup import BaseBackup
+from walstream.store.base_directory import first_needed, of_history
 from walstream.store.store import Store
 from walstream.store.verifier import default_level
 from walstream.store.writer import Writer
@@ -49,18 +52,17 @@ class StoreParts:
     def __init__(self, config: RunConfig, store: Store, backups: list[BaseBackup]) -> None:
         identity = store.identity
         self.store = store
-        self.backups = backups
         self.file_mode = store.file_mode
         self.redo = RedoManager(RedoConfig(sandbox=config.sandbox, dump_directory=store.dumps_path))
         with ExitStack() as opened:
             index = opened.enter_context(closing(PageIndex(store.index_path)))
-            first = backups[0]
-            begin_index(index, first.start_lsn, base_pages(store, first).sizes().items())
-            # Pages and ingest each read with an archive of their own, in threads of their own.
-            archive, source = (
+            # Each reads with an archive of its own, in a thread of its own.
+            archive, source, watched = (
                 opened.enter_context(closing(SegmentReader(store.wal_path, identity.segment_size)))
-                for _ in range(2)
+                for _ in range(3)
             )
+            self.backups = of_history(backups, source.current_history())
+            start_index(index, store, self.backups)
             self.ingest = Ingest(
                 index,
                 source,
@@ -70,7 +72,8 @@ class StoreParts:
                 source.current_history,
             )
             last_valid = self.ingest.last_valid
-            self.pages = page_service(store, index, self.redo, backups, archive, last_valid)
+            self.pages = page_service(store, index, self.redo, self.backups, archive, last_valid)
+            self.bases = BaseWatch(store, self.pages, watched.current_history, self.backups)
             self._opened = opened.pop_all()
 
     def close(self) -> None:
@@ -103,13 +106,13 @@ class Application:
     """
 
     def __init__(self, config: RunConfig, parts: StoreParts) -> None:
-        store, first = parts.store, parts.backups[0]
+        store, first = parts.store, first_needed(parts.backups)
         self.config = config
         self.flushed = Watermark()
         self.ingested = Watermark(parts.ingest.last_record_end)
         self.writer = Writer(
             store.wal_path,
-            start=StartPoint(first.timeline, first.start_lsn),
+            start=StartPoint(first.timeline, first.first_needed_lsn),
             synchronous=config.synchronous,
             verify=default_level(),
             allow_rewind=False,
@@ -122,6 +125,7 @@ class Application:
         self.redo = parts.redo
         self.pages: PageService = parts.pages
         self._ingest = parts.ingest
+        self._bases = parts.bases
         self._status_path = store.status_path
         self._streaming = trio.Event()
         self._stopped = trio.Event()
@@ -175,7 +179,7 @@ class Application:
                         report, monitor, self._status_path, self.config.show_progress
                     )
                     async with trio.open_nursery() as indexing:
-                        await indexing.start(partial(self._ingest.run, self.flushed, self.ingested))
+                        await indexing.start(self._index)
                         await self._intake.run(streaming=self._streaming)
                         # Drained: everything received is on disk. Let ingest catch up with it.
                         if not await self._ingest.caught_up_or_full(self.flushed.value):
@@ -186,6 +190,19 @@ class Application:
         log.info("stopped: WAL is on disk up to %s", format_lsn(self.flushed.value))
         self._streaming.set()
         self._stopped.set()
+
+    async def _index(
+        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Indexes, and has pages start from what base backups there are."""
+        async with trio.open_nursery() as nursery:
+            task_status.started()
+            # The history of WAL is known then: bases of a branch that the server has left are
+            # forgotten before anything is indexed on another.
+            await self.flushed.wait_past(0)
+            await self._bases.look()
+            nursery.start_soon(self._bases.run)
+            await self._ingest.run(self.flushed, self.ingested)
 
 
 @asynccontextmanager

@@ -131,6 +131,22 @@ class MomentType(click.ParamType["MomentText"]):
             self.fail(str(error), param, ctx)
 
 
+class BytesType(click.ParamType[int]):
+    """``50MB`` -> bytes; units are powers of 1024, as in PostgreSQL's settings."""
+
+    name = "bytes"
+
+    def convert(
+        self, value: str | int, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(r"([1-9][0-9]{0,11}) ?([kKMGT]?)i?B?", value, re.ASCII)
+        if match is None:
+            self.fail(f"expected a number of bytes such as 50MB, got {value!r}", param, ctx)
+        return int(match[1]) << 10 * " KMGT".index(match[2].upper() or " ")
+
+
 class ListenType(click.ParamType[str]):
     """``HOST:PORT`` to listen on; without HOST the loopback."""
 
@@ -188,6 +204,7 @@ MOMENT = MomentType()
 ZONE = ZoneType()
 RELATION = RelationType()
 LISTEN = ListenType()
+BYTES = BytesType()
 STORE = click.Path(exists=True, file_okay=False, path_type=Path)
 FORK = click.Choice(list(FORK_NAMES))
 BLOCK = click.IntRange(0, MAX_BLOCK)

@@ -83,13 +83,14 @@ class RelationTable:
 
     def _names(self, spc_oid: int, db_oid: int, upto_lsn: int) -> set[tuple[int, int]]:
         names = set(self._known.get((spc_oid, db_oid), ()))
-        copy = self._copy(spc_oid, db_oid, upto_lsn)
+        # A copy older than the base counts too: the index has its names under the source alone.
+        copy = self._index.database_replaced(spc_oid, db_oid, upto_lsn)
         for _ in range(MAX_COPIES):
-            if copy is None:
+            if copy is None or copy.kind != DatabaseKind.COPY:
                 return names
             source = (copy.source_spc_oid, copy.source_db_oid)
             names |= self._known.get(source, set())
-            copy = self._copy(*source, copy.end_lsn - 1)
+            copy = self._index.database_replaced(*source, copy.end_lsn - 1)
         raise StoreError(
             f"database {db_oid} is the copy of a copy, more than {MAX_COPIES} times, at "
             f"{format_lsn(upto_lsn)}"

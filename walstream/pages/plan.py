@@ -125,16 +125,21 @@ class Planner:
     ) -> None:
         self.index = index
         self.archive = archive
-        self.bases = sorted(bases)
+        self.bases: list[Base] = []
+        self.replace_bases(bases)
         self.last_valid = last_valid
         self.branch_end = branch_end
         self._lock = threading.Lock()
         self._forks: OrderedDict[tuple[RelFileLocator, int, int, int], ForkAt] = OrderedDict()
 
+    def replace_bases(self, bases: Sequence[Base]) -> None:
+        """From now on pages start from these base backups; for any thread."""
+        self.bases = sorted(bases, key=lambda base: (base.start_lsn, base.stop_lsn))
+
     @property
     def first_lsn(self) -> int:
         """The earliest LSN that can be asked for (inclusive)."""
-        return self.bases[0].stop_lsn if self.bases else 0
+        return min((base.stop_lsn for base in self.bases), default=0)
 
     @property
     def last_record_lsn(self) -> int:

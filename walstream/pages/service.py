@@ -85,7 +85,6 @@ class PageService:
         self.planner = Planner(index, archive, bases, last_valid, branch_end)
         self.index = index
         self.archive = archive
-        self.bases = self.planner.bases
         self.facts = facts
         self._redo = redo
         self._last_valid = last_valid
@@ -97,6 +96,15 @@ class PageService:
         # Of what takes long, one at a time; and so many chunks of blocks.
         self._limiter = trio.CapacityLimiter(1)
         self._bulk_limiter = trio.CapacityLimiter(BULK_THREADS)
+
+    @property
+    def bases(self) -> list[Base]:
+        """The base backups that pages start from, oldest first."""
+        return self.planner.bases
+
+    def replace_bases(self, bases: Sequence[Base]) -> None:
+        """From now on pages start from these base backups; for any thread."""
+        self.planner.replace_bases(bases)
 
     @property
     def first_lsn(self) -> int:

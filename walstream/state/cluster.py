@@ -1,8 +1,8 @@
 """The state of a cluster beside its pages, as of an LSN.
 
 Counters, transaction statuses, relation maps, two-phase files, database and tablespace directories,
-replication origins, parameters: what a base backup has, with the records since its start applied as
-PostgreSQL's recovery does. Costs one pass over the events between the backup and the LSN.
+replication origins, parameters: what a base backup has, with the records since its redo point
+applied as PostgreSQL's recovery does. Costs one pass over the events between the two.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class ClusterState:
         self.tablespaces = {**_base_tablespaces(files), **backup.tablespaces}
         self.two_phase = _base_two_phase(files)
         self.origins = _base_origins(files)
-        self.lsn = self.last_start = backup.start_lsn
+        self.lsn = self.last_start = backup.first_needed_lsn
         # The last record before which no xid is at or above its next xid.
         self._anchor: Event | None = None
 
@@ -279,7 +279,7 @@ class ClusterState:
             WalError, StorageError: WAL cannot be read.
         """
         anchor = self._anchor
-        from_lsn = source.backup.start_lsn if anchor is None else anchor.end_lsn
+        from_lsn = source.backup.first_needed_lsn if anchor is None else anchor.end_lsn
         if anchor is not None and anchor.rmgr_id == RM_STANDBY:
             cursor = Cursor(self._bodies.body(anchor.start_lsn).main_data)
             cursor.skip(12)
@@ -307,7 +307,7 @@ def cluster_state(source: StateSource, at_lsn: int) -> ClusterState:
             f"the earliest moment is {format_lsn(backup.stop_lsn)}"
         )
     state = ClusterState(source)
-    for event in source.index.events(backup.start_lsn, at_lsn):
+    for event in source.index.events(backup.first_needed_lsn, at_lsn):
         state.apply(event)
     state.finish(source, at_lsn)
     return state
