@@ -21,7 +21,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Comparisons with a version's number, by file: each is a change that a version brought for good.
 CHANGES = {
-    "datadir/materialize.py": 2,
+    "datadir/other_files.py": 2,
     "datadir/start.py": 1,
     "dump/run.py": 1,
     "dump/text_lines.py": 1,
@@ -45,6 +45,7 @@ CHANGES = {
     "rows/typmod.py": 1,
     "state/transactions.py": 1,
     "stats/waldump_table.py": 2,
+    "store/manifest.py": 1,
 }
 # Dictionaries by version: bodies and names as they were from a version on.
 TABLES = {

@@ -9,10 +9,11 @@ import pytest
 import trio
 
 from tests.support.walgen import SEGMENT, WalWriter
-from walstream.app import full_disk, prepare, reindex, store_index
+from walstream.app import full_disk, index_start, prepare, reindex
 from walstream.config import RunConfig
 from walstream.errors import NoSpace, ReadError, RecordError
 from walstream.index.page_index import Batch, PageIndex
+from walstream.store.base_backup import BaseBackup
 from walstream.store.store import Store, StoreIdentity
 
 
@@ -37,10 +38,10 @@ def test_a_reindex_that_fails_keeps_the_old_index(
     wrong = wal.add_of_length(100)
     wal.data[wrong.start_lsn - SEGMENT + 60] ^= 1
     (store.wal_path / "000000010000000000000001").write_bytes(wal.close())
-    backup = SimpleNamespace(start_lsn=SEGMENT, path=store.path)
+    backup = BaseBackup(store.path, SEGMENT, SEGMENT, SEGMENT, 1)
     monkeypatch.setattr(reindex, "list_base_backups", lambda _: [backup])
-    monkeypatch.setattr(store_index, "base_pages", lambda *_: SimpleNamespace(sizes=dict))
-    monkeypatch.setattr(store_index, "base_tablespaces", lambda _: ())
+    monkeypatch.setattr(index_start, "base_pages", lambda *_: SimpleNamespace(sizes=dict))
+    monkeypatch.setattr(index_start, "base_tablespaces", lambda _: ())
     with pytest.raises(RecordError, match="checksum"):
         reindex.reindex(store.path, lambda done, total: None)
     assert not (store.path / "index.new").exists()

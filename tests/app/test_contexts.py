@@ -15,8 +15,8 @@ import trio
 import trio.testing
 
 from tests.support.walgen import SEGMENT
+from walstream.app import index_start, prepare, run
 from walstream.app import open as opening
-from walstream.app import prepare, run
 from walstream.app.open import open_cluster, open_pages, open_past
 from walstream.app.run import open_application
 from walstream.app.signals import obey_signals
@@ -31,7 +31,7 @@ from walstream.status.prometheus import serve_metrics
 from walstream.store.base_backup import BaseBackup
 from walstream.store.store import Store, StoreIdentity
 from walstream.tasks.supervise import open_bare_nursery
-from walstream.wal.timeline import TimelineHistory, TimelinePart
+from walstream.wal.timeline import INFINITY, TimelineHistory, TimelinePart
 
 PACKAGE = Path(__file__).parents[2] / "walstream"
 Open = Callable[[Path], AbstractAsyncContextManager[object]]
@@ -98,8 +98,8 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for module in (opening, prepare):
         monkeypatch.setattr(module, "list_base_backups", lambda _: [backup])
     pages = SimpleNamespace(sizes=dict)
-    monkeypatch.setattr(run, "base_pages", lambda *_: pages)
-    history = TimelineHistory((TimelinePart(1, 0, None),))  # type: ignore[arg-type]
+    monkeypatch.setattr(index_start, "base_pages", lambda *_: pages)
+    history = TimelineHistory((TimelinePart(1, 0, INFINITY),))
     monkeypatch.setattr(
         "walstream.segments.reader.SegmentReader.current_history", lambda _: history
     )

@@ -175,7 +175,7 @@ async def main(dsn, store, path):
     config = RunConfig(dsn, Path(store), slot=None, status_interval_s=1.0)
     async with open_application(config) as application:
         await application.streaming()
-        await application.caught_up()
+        await application.pages.wait_for_lsn(application.pages.first_lsn, 60)
         locator, fork = parse_relation(path)
         tag = BufferTag(*locator, fork, 0)
         await application.pages.get_page(tag)
@@ -201,7 +201,7 @@ def test_heartbeats_go_on_while_a_page_waits_for_the_disk(disk: HangingDisk) -> 
         )  # fmt: skip
         try:
             assert process.stdout is not None
-            assert process.stdout.readline() == "read\n"
+            assert process.stdout.readline() == "read\n", process.communicate()
             disk.hang()
             wait_until(lambda: len(disk.waiting()) >= 2, "nobody waits for the disk")
             heartbeats_go_on(server, process)

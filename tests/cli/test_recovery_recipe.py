@@ -55,8 +55,33 @@ def modes(path: Path) -> set[int]:
     return {each.stat().st_mode & 0o777 for each in path.rglob("*") if each.is_file()}
 
 
+def advance(server: PostgresServer, store: Path) -> Path:
+    """Makes a base from pages, with prepared transactions around it, and WAL after it."""
+    with server.connect() as session:
+        session.execute("BEGIN")
+        session.execute("INSERT INTO t VALUES (-1, 'prepared before the checkpoint')")
+        session.execute("PREPARE TRANSACTION 'before'")
+        server.execute("CHECKPOINT")
+        session.execute("BEGIN")
+        session.execute("INSERT INTO t VALUES (-2, 'prepared after it')")
+        session.execute("PREPARE TRANSACTION 'after'")
+    server.execute("UPDATE t SET x = 'z' WHERE i % 3 = 0")
+    keep(server, store, server.flush_lsn())
+    command = [sys.executable, "-m", "walstream", "base", "advance", str(store)]
+    subprocess.run(command, check=True, capture_output=True)
+    server.execute("DELETE FROM t WHERE i % 7 = 0")
+    server.execute("COMMIT PREPARED 'before'")
+    keep(server, store, server.flush_lsn())
+    found = [path for path in (store / "base").glob("*.toml") if "wal_from" in path.read_text()]
+    assert len(found) == 1
+    return found[0].with_suffix("")
+
+
+@pytest.mark.parametrize("advanced", [False, True])
 @pytest.mark.parametrize("version", VERSIONS)
-def test_the_commands_of_the_page_recover_tablespaces_too(version: int, walstream: str) -> None:
+def test_the_commands_of_the_page_recover_tablespaces_too(
+    version: int, walstream: str, advanced: bool
+) -> None:
     content = "SELECT count(*), min(i), max(i) FROM t"
     with directory_for_server(roomy_directory()) as place:
         elsewhere = place / "elsewhere"
@@ -72,6 +97,9 @@ def test_the_commands_of_the_page_recover_tablespaces_too(version: int, walstrea
             keep(server, store, server.flush_lsn())
             server.execute("INSERT INTO t SELECT i, 'y' FROM generate_series(1001, 9000) i")
             keep(server, store, server.flush_lsn())
+            (base,) = (path for path in (store / "base").iterdir() if path.is_dir())
+            if advanced:
+                base = advance(server, store)
             expected = server.execute(content)
             server.crash()
         elsewhere.rename(place / "gone")  # nothing of the old server may be needed
@@ -81,7 +109,6 @@ def test_the_commands_of_the_page_recover_tablespaces_too(version: int, walstrea
         user = server_user()
         if user is not None:
             subprocess.run(["chgrp", "-R", str(user.pw_gid), str(store)], check=True)
-        (base,) = (path for path in (store / "base").iterdir() if path.is_dir())
         commands = recipe().replace("base/0000000002000028", f"base/{base.name}")
         commands = commands.replace("/srv/wal/db1", str(store))
         commands = commands.replace("/var/lib/postgresql/recovered", str(recovered))
@@ -97,6 +124,8 @@ def test_the_commands_of_the_page_recover_tablespaces_too(version: int, walstrea
                 lambda: again.execute("SELECT pg_is_in_recovery()") == [(False,)], again.log_text
             )
             assert again.execute(content) == expected
+            prepared = again.execute("SELECT gid FROM pg_prepared_xacts")
+            assert prepared == ([("after",)] if advanced else [])
             (path,) = again.execute("SELECT pg_relation_filepath('t')")[0]
             assert path.startswith("pg_tblspc/")
             (link,) = (again.data_directory / "pg_tblspc").iterdir()

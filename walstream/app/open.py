@@ -27,6 +27,7 @@ from walstream.redo.manager import RedoConfig, RedoManager
 from walstream.segments.reader import SegmentReader
 from walstream.state.cluster import StateSource, cluster_state
 from walstream.store.base_backup import list_base_backups
+from walstream.store.base_directory import of_history
 from walstream.store.store import Store
 from walstream.tasks.supervise import open_bare_nursery
 from walstream.wal.model import RelFileLocator, format_lsn
@@ -51,8 +52,8 @@ class StoreReader:
 
     def __init__(self, path: Path, *, sandbox: bool) -> None:
         store = Store.open(path, lock=False)
-        self.backups = list_base_backups(store.base_path)
-        if not self.backups:
+        backups = list_base_backups(store.base_path)
+        if not backups:
             raise StoreError(f"store {path} has no base backup yet: let walstream run finish one")
         self.redo = RedoManager(
             RedoConfig(sandbox=sandbox, warm_spare=False, dump_directory=store.dumps_path)
@@ -62,6 +63,7 @@ class StoreReader:
             archive = opened.enter_context(
                 closing(SegmentReader(store.wal_path, store.identity.segment_size))
             )
+            self.backups = of_history(backups, archive.current_history())
             self.pages = page_service(store, index, self.redo, self.backups, archive)
             self._opened = opened.pop_all()
 

@@ -18,6 +18,11 @@ def base_pages(store: Store, backup: BaseBackup) -> BasePages:
     return BasePages(backup.path, checksums=store.identity.checksums, needs_manifest=True)
 
 
+def base_of(store: Store, backup: BaseBackup) -> Base:
+    """Returns a backup of a store as pages start from it."""
+    return Base(backup.start_lsn, backup.stop_lsn, base_pages(store, backup))
+
+
 def page_service(
     store: Store,
     index: PageIndex,
@@ -42,7 +47,7 @@ def page_service(
     return PageService(
         index,
         archive,
-        [Base(backup.start_lsn, backup.stop_lsn, base_pages(store, backup)) for backup in backups],
+        [base_of(store, backup) for backup in backups],
         ClusterFacts(identity.version, identity.stamp_hints, identity.checksums),
         redo,
         last_valid,

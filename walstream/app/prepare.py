@@ -1,4 +1,4 @@
-"""Makes a store ready to stream into: identity, slot, base backup."""
+"""Makes a store ready to stream into: identity, slot, base backup; takes another one into it."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from walstream.store.base_backup import (
     list_base_backups,
     remove_unfinished,
 )
+from walstream.store.base_directory import lock_bases
+from walstream.store.file_layer import DirectoryLock
 from walstream.store.store import Store, StoreIdentity
 from walstream.tasks.supervise import open_bare_nursery
 from walstream.terminal import StatusLine
@@ -80,6 +82,8 @@ async def prepare_store(config: RunConfig) -> tuple[Store, list[BaseBackup]]:
         if making.store is not None:
             making.store.close()
         raise
+    finally:
+        making.release()
     assert making.store is not None
     return making.store, making.backups
 
@@ -90,6 +94,7 @@ class _Making:
     def __init__(self, config: RunConfig) -> None:
         self.config = config
         self.store: Store | None = None
+        self.lock: DirectoryLock | None = None
         self.backups: list[BaseBackup] = []
 
     def open(self) -> None:
@@ -105,7 +110,15 @@ class _Making:
             self.store = Store.create(path, identity, group_access=group_access)
         else:
             self.store.check(identity)
+        # Held until the backup is complete: whatever is unfinished is nobody's.
+        self.lock = self.lock or lock_bases(self.store.base_path)
         remove_unfinished(self.store.base_path)
+
+    def release(self) -> None:
+        """Lets others make base backups."""
+        if self.lock is not None:
+            self.lock.release()
+            self.lock = None
 
     async def make(self, connection: ReplicationConnection) -> None:
         """Makes the store from a server, with a base backup of it."""
@@ -116,25 +129,42 @@ class _Making:
         assert store is not None
         if config.slot is not None:
             await connection.create_physical_slot(config.slot, if_not_exists=True)
-        log.info("taking a base backup into %s", store.base_path)
-        writer = await trio.to_thread.run_sync(
-            lambda: BackupWriter(
-                store.base_path, file_mode=store.file_mode, wait_for_space=WaitForSpace()
-            )
-        )
-        await _take_backup(connection, writer, config.show_progress)
+        await take_backup(connection, store, terminal=config.show_progress)
         self.backups = await trio.to_thread.run_sync(list_base_backups, store.base_path)
 
 
-async def _take_backup(
-    connection: ReplicationConnection, writer: BackupWriter, terminal: bool
-) -> None:
+async def take_backup(
+    connection: ReplicationConnection, store: Store, *, terminal: bool, fast: bool = True
+) -> BaseBackup:
+    """Takes a base backup of the server into a store, and returns it.
+
+    Only for who holds the lock of ``base/``. A full disk is waited for.
+
+    Args:
+        connection: to the server.
+        store: where it goes.
+        terminal: keeps a line on standard error.
+        fast: have the server make its checkpoint at once.
+
+    Raises:
+        ConnectionLost, ServerRefused, ProtocolError, StoreError, StorageError.
+
+    Cancellation: the unfinished backup is removed; close the connection.
+    """
+    log.info("taking a base backup into %s", store.base_path)
+    writer = await trio.to_thread.run_sync(
+        lambda: BackupWriter(
+            store.base_path, file_mode=store.file_mode, wait_for_space=WaitForSpace()
+        )
+    )
     with StatusLine(terminal) as line:
         async with open_bare_nursery() as nursery:
             nursery.start_soon(show_backup, lambda: writer.bytes_written, line)
-            await take_base_backup(connection, writer)
+            await take_base_backup(connection, writer, fast=fast)
             nursery.cancel_scope.cancel()
     log.info("the base backup is complete: %.0f MB", writer.bytes_written / 1e6)
+    assert writer.result is not None
+    return writer.result
 
 
 async def _group_access(config: RunConfig, connection: ReplicationConnection) -> bool:

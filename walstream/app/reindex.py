@@ -14,6 +14,7 @@ from walstream.index.page_index import PageIndex
 from walstream.index.parallel import WalFiles, ingest_parts
 from walstream.segments.reader import SegmentReader
 from walstream.store.base_backup import list_base_backups
+from walstream.store.base_directory import of_history
 from walstream.store.store import Store
 
 
@@ -40,7 +41,8 @@ def reindex(path: Path, report: Callable[[int, int], None]) -> int:
                 closing(PageIndex(fresh)) as index,
             ):
                 end_lsn = archive.end_lsn()
-                ingest = open_ingest(store, index, backups, archive)
+                used = of_history(backups, archive.current_history())
+                ingest = open_ingest(store, index, used, archive)
                 start = ingest.read_lsn
                 files = WalFiles(
                     store.wal_path, identity.segment_size, identity.version, identity.system_id

@@ -10,6 +10,7 @@ from functools import partial
 
 import trio
 
+from walstream.app.base_watch import BaseWatch
 from walstream.app.full_disk import with_space
 from walstream.app.intake import Intake, report
 from walstream.app.page_service import page_service
@@ -25,6 +26,7 @@ from walstream.redo.manager import RedoConfig, RedoManager
 from walstream.segments.reader import SegmentReader
 from walstream.status.prometheus import RedoCollector, StatusCollector, serve_metrics
 from walstream.store.base_backup import BaseBackup
+from walstream.store.base_directory import first_needed, of_history
 from walstream.store.store import Store
 from walstream.store.verifier import default_level
 from walstream.store.writer import Writer
@@ -48,20 +50,21 @@ class StoreParts:
     def __init__(self, config: RunConfig, store: Store, backups: list[BaseBackup]) -> None:
         identity = store.identity
         self.store = store
-        self.backups = backups
         self.file_mode = store.file_mode
         self.redo = RedoManager(RedoConfig(sandbox=config.sandbox, dump_directory=store.dumps_path))
         with ExitStack() as opened:
             index, self.remakes_index = open_index(store)
             opened.enter_context(closing(index))
-            # Pages and ingest each read with an archive of their own, in threads of their own.
-            archive, source = (
+            # Each reads with an archive of its own, in a thread of its own.
+            archive, source, watched = (
                 opened.enter_context(closing(SegmentReader(store.wal_path, identity.segment_size)))
-                for _ in range(2)
+                for _ in range(3)
             )
-            self.ingest = open_ingest(store, index, backups, source)
+            self.backups = of_history(backups, source.current_history())
+            self.ingest = open_ingest(store, index, self.backups, source)
             last_valid = self.ingest.last_valid
-            self.pages = page_service(store, index, self.redo, backups, archive, last_valid)
+            self.pages = page_service(store, index, self.redo, self.backups, archive, last_valid)
+            self.bases = BaseWatch(store, self.pages, watched.current_history, self.backups)
             self._opened = opened.pop_all()
 
     def close(self) -> None:
@@ -94,13 +97,13 @@ class Application:
     """
 
     def __init__(self, config: RunConfig, parts: StoreParts) -> None:
-        store, first = parts.store, parts.backups[0]
+        store, first = parts.store, first_needed(parts.backups)
         self.config = config
         self.flushed = Watermark()
         self.ingested = Watermark(parts.ingest.last_record_end)
         self.writer = Writer(
             store.wal_path,
-            start=StartPoint(first.timeline, first.start_lsn),
+            start=StartPoint(first.timeline, first.first_needed_lsn),
             synchronous=config.synchronous,
             verify=default_level(),
             allow_rewind=False,
@@ -114,6 +117,7 @@ class Application:
         self.pages: PageService = parts.pages
         self._ingest = parts.ingest
         self._remakes_index = parts.remakes_index
+        self._bases = parts.bases
         self._status_path = store.status_path
         self._streaming = trio.Event()
         self._stopped = trio.Event()
@@ -167,7 +171,7 @@ class Application:
                         report, monitor, self._status_path, self.config.show_progress
                     )
                     async with trio.open_nursery() as indexing:
-                        await indexing.start(partial(self._ingest.run, self.flushed, self.ingested))
+                        await indexing.start(self._index)
                         if self._remakes_index:
                             indexing.start_soon(self._tell_when_remade)
                         await self._intake.run(streaming=self._streaming)
@@ -185,6 +189,19 @@ class Application:
         await self.streaming()
         await self.caught_up()
         log.info("the index is made again, up to %s", format_lsn(self.ingested.value))
+
+    async def _index(
+        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Indexes, and has pages start from what base backups there are."""
+        async with trio.open_nursery() as nursery:
+            task_status.started()
+            # The history of WAL is known then: bases of a branch that the server has left are
+            # forgotten before anything is indexed on another.
+            await self.flushed.wait_past(0)
+            await self._bases.look()
+            nursery.start_soon(self._bases.run)
+            await self._ingest.run(self.flushed, self.ingested)
 
 
 @asynccontextmanager

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import logging
 import shutil
-from functools import partial
 
-from walstream.app.page_service import base_pages
+from walstream.app.index_start import start_index
 from walstream.errors import StoreError, WriteError
-from walstream.index.ingest import Ingest, begin_index
+from walstream.index.ingest import Ingest
 from walstream.index.page_index import FORMAT, PageIndex, stored_format
 from walstream.segments.reader import SegmentReader
-from walstream.state.cluster import base_tablespaces
 from walstream.state.folder import StateFolder
 from walstream.store.base_backup import BaseBackup, list_base_backups
+from walstream.store.base_directory import of_history
 from walstream.store.store import Store
 
 log = logging.getLogger("walstream")
@@ -63,9 +62,12 @@ def open_ingest(
         StoreError: the index has begun elsewhere.
         WalError, StorageError: base backup or index cannot be read, or the index not be written.
     """
-    first, identity = backups[0], store.identity
-    sizes = base_pages(store, first).sizes().items()
-    begin_index(index, first.start_lsn, sizes, base_tablespaces(first))
+    identity = store.identity
+    start_index(index, store, backups)
+
+    def known() -> list[BaseBackup]:
+        return of_history(list_base_backups(store.base_path), source.current_history())
+
     return Ingest(
         index,
         source,
@@ -73,5 +75,5 @@ def open_ingest(
         identity.segment_size,
         identity.system_id,
         source.current_history,
-        StateFolder(index, source, partial(list_base_backups, store.base_path), identity.version),
+        StateFolder(index, source, known, identity.version),
     )

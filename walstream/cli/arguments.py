@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from walstream.index.moment import MomentText
 
+# MaxBlockNumber.
+MAX_BLOCK = 0xFFFFFFFE
+
 
 class LsnType(click.ParamType[int]):
     """``0/16B3748`` -> int."""
@@ -128,6 +131,22 @@ class MomentType(click.ParamType["MomentText"]):
             self.fail(str(error), param, ctx)
 
 
+class BytesType(click.ParamType[int]):
+    """``50MB`` -> bytes; units are powers of 1024, as in PostgreSQL's settings."""
+
+    name = "bytes"
+
+    def convert(
+        self, value: str | int, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(r"([1-9][0-9]{0,11}) ?([kKMGT]?)i?B?", value, re.ASCII)
+        if match is None:
+            self.fail(f"expected a number of bytes such as 50MB, got {value!r}", param, ctx)
+        return int(match[1]) << 10 * " KMGT".index(match[2].upper() or " ")
+
+
 class ListenType(click.ParamType[str]):
     """``HOST:PORT`` to listen on; without HOST the loopback."""
 
@@ -138,6 +157,27 @@ class ListenType(click.ParamType[str]):
         if not (port.isascii() and port.isdecimal() and int(port) < 65536):
             self.fail(f"expected HOST:PORT, got {value!r}", param, ctx)
         return value
+
+
+class BlocksType(click.ParamType[int | range]):
+    """``N`` -> N, ``FIRST-LAST`` -> a range, LAST included; ``FIRST-`` goes as far as it can."""
+
+    name = "block"
+
+    def convert(
+        self, value: str | int | range, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | range:
+        if not isinstance(value, str):
+            return value
+        found = re.fullmatch(r"([0-9]+)(?:(-)([0-9]*))?", value, re.ASCII)
+        if found is None:
+            self.fail(f"expected N or FIRST-LAST, got {value!r}", param, ctx)
+        first, last = int(found[1]), int(found[3] or MAX_BLOCK)
+        if found[2] is None:
+            last = first
+        if last > MAX_BLOCK or first > last:
+            self.fail(f"expected numbers from 0 to {MAX_BLOCK}, ascending: {value!r}", param, ctx)
+        return first if found[2] is None else range(first, last + 1)
 
 
 class ZoneType(click.ParamType["ZoneInfo"]):
@@ -164,9 +204,11 @@ MOMENT = MomentType()
 ZONE = ZoneType()
 RELATION = RelationType()
 LISTEN = ListenType()
+BYTES = BytesType()
 STORE = click.Path(exists=True, file_okay=False, path_type=Path)
 FORK = click.Choice(list(FORK_NAMES))
-BLOCK = click.IntRange(0, 0xFFFFFFFE)
+BLOCK = click.IntRange(0, MAX_BLOCK)
+BLOCKS = BlocksType()
 
 
 def buffer_tag(relation: tuple[RelFileLocator, int], fork: str | None, block: int) -> BufferTag:

@@ -15,6 +15,7 @@ from walstream import __version__
 # name -> (module, first line of help)
 COMMANDS = {
     "archive-push": ("archive_push", "Put a WAL file into a store; an archive_command."),
+    "base": ("base", "List, make, advance and check the base backups of a store."),
     "demo": ("demo", "Show the whole path on an embedded PostgreSQL 18."),
     "dump": ("dump", "Print the records of WAL, as pg_waldump or as JSON, Arrow, Parquet."),
     "diff": ("diff", "Show the rows of a table that changed between two moments."),

@@ -84,30 +84,17 @@ def write_other_files(source: StateSource, plan: MomentPlan, work: DirectoryFile
         StoreError: a file of the base backup is not what was backed up.
     """
     state, version = plan.state, source.version
-    for name in DIRECTORIES:
+    for name in standing_directories(version):
         work.directory(name)
-    if version >= 17:
-        work.directory("pg_wal/summaries")
-    files: dict[str, bytes] = {"PG_VERSION": f"{version}\n".encode()}
     for oid in state.tablespaces:
         if oid in plan.tablespaces:
             work.link(f"pg_tblspc/{oid}", plan.tablespaces[oid])
         else:
             work.directory(f"pg_tblspc/{oid}")
         work.directory(f"pg_tblspc/{oid}/{VERSION_DIRECTORIES[version]}")
-    for key, has_version in state.directories.items():
-        directory = database_directory(key, version)
-        work.directory(directory)
-        if has_version:
-            files[f"{directory}/PG_VERSION"] = files["PG_VERSION"]
-    for key, data in state.relation_maps.items():
-        directory = "global" if key == SHARED else database_directory(key, version)
-        files[f"{directory}/{MAP_FILE}"] = data
-    files.update(state.transactions.files())
-    for xid, data in state.two_phase.items():
-        name = two_phase_name(xid, state.next_xid, version)
-        files[f"pg_twophase/{name}"] = data + crc32c(data).to_bytes(4, "little")
-    files["pg_logical/replorigin_checkpoint"] = encode_origins(state.origins)
+    for key in state.directories:
+        work.directory(database_directory(key, version))
+    files = state_files(state, version)
     files.update(_configuration(version, state))
     timeline = plan.identity.timeline
     files[f"pg_wal/{history_file_name(timeline)}"] = plan.history
@@ -119,6 +106,31 @@ def write_other_files(source: StateSource, plan: MomentPlan, work: DirectoryFile
     # Last: without it nothing starts.
     work.write("global/pg_control", plan.start.control)
     return count
+
+
+def standing_directories(version: int) -> tuple[str, ...]:
+    """Returns the directories that every data directory of a version has, of those that we make."""
+    return (*DIRECTORIES, "pg_wal/summaries") if version >= 17 else DIRECTORIES
+
+
+def state_files(state: ClusterState, version: int) -> dict[str, bytes]:
+    """Returns name and content of the files beside relations that records change.
+
+    Not the control file, which depends on what the directory is for.
+    """
+    files: dict[str, bytes] = {"PG_VERSION": f"{version}\n".encode()}
+    for key, has_version in state.directories.items():
+        if has_version:
+            files[f"{database_directory(key, version)}/PG_VERSION"] = files["PG_VERSION"]
+    for key, data in state.relation_maps.items():
+        directory = "global" if key == SHARED else database_directory(key, version)
+        files[f"{directory}/{MAP_FILE}"] = data
+    files.update(state.transactions.files())
+    for xid, data in state.two_phase.items():
+        name = two_phase_name(xid, state.next_xid, version)
+        files[f"pg_twophase/{name}"] = data + crc32c(data).to_bytes(4, "little")
+    files["pg_logical/replorigin_checkpoint"] = encode_origins(state.origins)
+    return files
 
 
 def _configuration(version: int, state: ClusterState) -> dict[str, bytes]:

@@ -54,9 +54,9 @@ def check_wal(source: StateSource, at_lsn: int) -> None:
     """
     archive = source.archive
     size = archive.segment_size
-    for number in range(source.backup.start_lsn // size, -(-at_lsn // size)):
+    for number in range(source.backup.first_needed_lsn // size, -(-at_lsn // size)):
         if archive.find(number) is None:
-            begin = max(number * size, source.backup.start_lsn)
+            begin = max(number * size, source.backup.first_needed_lsn)
             raise SegmentMissing(
                 f"WAL from {format_lsn(begin)} on is missing in {archive.path}: "
                 f"the latest moment that can be had is before {format_lsn(begin)}",
@@ -105,7 +105,7 @@ def plan_moment(source: StateSource, at_lsn: int, target: Target) -> MomentPlan:
     """
     check_wal(source, at_lsn)
     state = cluster_state(source, at_lsn)
-    _check_statuses(state)
+    check_statuses(state)
     archive = source.archive
     timelines = [state.timeline, archive.timeline, *(p.timeline for p in archive.history.parts)]
     identity = Identity(new_system_id(), max(timelines) + 1, int(time.time()))
@@ -118,8 +118,14 @@ def plan_moment(source: StateSource, at_lsn: int, target: Target) -> MomentPlan:
     return MomentPlan(state, start, history, identity, places)
 
 
-def _check_statuses(state: ClusterState) -> None:
-    """A missing page of pg_xact reads as zeros without a word: all would seem uncommitted."""
+def check_statuses(state: ClusterState) -> None:
+    """Checks that the statuses of all transactions are known.
+
+    A missing page of pg_xact reads as zeros without a word: all would seem uncommitted.
+
+    Raises:
+        LsnNotAvailable: they are not.
+    """
     area = state.transactions.areas["pg_xact"]
     page, last = state.oldest_xid // XACTS_PER_PAGE, (state.next_xid - 1 & 0xFFFFFFFF)
     while True:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import shutil
@@ -18,7 +19,7 @@ from pathlib import Path
 
 from walstream.errors import StoreError
 from walstream.store.base_backup import sync_filesystem
-from walstream.store.file_layer import storage_error
+from walstream.store.file_layer import set_mode, storage_error
 
 PARTIAL_SUFFIX = ".partial"
 JOURNAL = "walstream.journal"
@@ -27,6 +28,8 @@ SYNC_BYTES = 256 << 20
 CHUNK = 1 << 20
 # The kernel or file system cannot copy between these two files by itself.
 _NO_COPY_RANGE = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM)
+_NO_CLONE = (*_NO_COPY_RANGE, errno.ENOTTY, errno.EBADF)
+_FICLONE = 0x40049409  # of linux/fs.h: _IOW(0x94, 9, int)
 
 
 def check_target(path: Path, what: str) -> None:
@@ -42,6 +45,15 @@ def check_target(path: Path, what: str) -> None:
         raise storage_error("read", path, exc) from exc
 
 
+def read_identity(line: str) -> dict[str, str] | None:
+    """Returns what work the first line of a journal says it is of, None where it says nothing."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
 class WorkDirectory:
     """``DIR.partial`` of one materialization.
 
@@ -50,6 +62,8 @@ class WorkDirectory:
         identity: what the work is; another run goes on with it only where all of it is the same.
         tablespaces: oid -> directory outside, for those that are not inside the data directory.
         owner: user and group of everything that is made; None: whoever runs this.
+        path: where it is made until it is whole; None: ``TARGET.partial``.
+        file_mode: of the files; directories are open to the group where they are.
 
     Raises:
         StoreError: the target is there, or an unfinished directory is of other work.
@@ -62,21 +76,26 @@ class WorkDirectory:
         identity: Mapping[str, str],
         tablespaces: Mapping[int, Path],
         owner: tuple[int, int] | None = None,
+        *,
+        path: Path | None = None,
+        file_mode: int = 0o600,
     ) -> None:
         self.target = target
-        self.path = target.with_name(target.name + PARTIAL_SUFFIX)
+        self.path = path or target.with_name(target.name + PARTIAL_SUFFIX)
+        self.file_mode = file_mode
+        self._directory_mode = 0o750 if file_mode & 0o040 else 0o700
         self._tablespaces = dict(tablespaces)
         self._owner = owner
         self._lock = threading.Lock()
-        self._unsynced: list[tuple[str, int]] = []
+        self._unsynced: list[tuple[str, int, str]] = []
         self._unsynced_bytes = 0
         self._directories: set[Path] = set()
         self._journal = self.path / JOURNAL
         check_target(target, "directory")
         self.complete = self._begin(dict(identity))
 
-    def _begin(self, identity: dict[str, str]) -> dict[str, int]:
-        """Returns the files that an earlier run completed, with their sizes."""
+    def _begin(self, identity: dict[str, str]) -> dict[str, tuple[int, str]]:
+        """Returns the files that an earlier run completed: their sizes, and what was noted."""
         try:
             if not self._journal.exists():
                 check_target(self.path, "directory")
@@ -88,18 +107,19 @@ class WorkDirectory:
             lines = self._journal.read_text(errors="surrogateescape").split("\n")
         except OSError as exc:
             raise storage_error("create", self.path, exc) from exc
-        try:
-            found = json.loads(lines[0])
-        except ValueError:
-            found = None
-        if found != identity:
+        if read_identity(lines[0]) != identity:
             raise StoreError(
                 f"{self.path} is an unfinished directory of another moment, store or mapping: "
                 "remove it, or ask for the same again to have it finished"
             )
         # The last line may be cut: what follows the last line end does not count.
-        entries = [line.rpartition("\t") for line in lines[1:-1]]
-        return {name: int(size) for name, _, size in entries if size.isdecimal()}
+        complete = {}
+        for line in lines[1:-1]:
+            name, _, entry = line.rpartition("\t")
+            size, _, note = entry.partition(" ")
+            if size.isdecimal():
+                complete[name] = (int(size), note)
+        return complete
 
     def place(self, name: str) -> Path:
         """Returns where a file of the data directory is written."""
@@ -112,11 +132,11 @@ class WorkDirectory:
 
     def has(self, name: str) -> bool:
         """Returns whether an earlier run completed that file."""
-        size = self.complete.get(name)
-        if size is None:
+        found = self.complete.get(name)
+        if found is None:
             return False
         try:
-            return self.place(name).stat().st_size == size
+            return self.place(name).stat().st_size == found[0]
         except FileNotFoundError:
             return False
         except OSError as exc:
@@ -137,7 +157,8 @@ class WorkDirectory:
                 at = at.parent
             for one in reversed(missing):
                 with contextlib.suppress(FileExistsError):  # two threads
-                    one.mkdir(mode=0o700)
+                    one.mkdir(mode=self._directory_mode)
+                set_mode(one, self._directory_mode)
                 self._give(one)
         except OSError as exc:
             raise storage_error("create", path, exc) from exc
@@ -154,12 +175,13 @@ class WorkDirectory:
         try:
             flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
             fd = os.open(path, flags, 0o600)
+            os.fchmod(fd, self.file_mode)
             self._give(fd)
         except OSError as exc:
             raise storage_error("create", path, exc) from exc
         return fd
 
-    def write(self, name: str, data: bytes, size: int | None = None) -> None:
+    def write(self, name: str, data: bytes, size: int | None = None, note: str = "") -> None:
         """Writes a whole small file; zeros follow up to ``size`` where that is given."""
         fd = self.open(name)
         try:
@@ -172,7 +194,7 @@ class WorkDirectory:
             raise storage_error("write", self.place(name), exc) from exc
         finally:
             os.close(fd)
-        self.done(name, len(data) if size is None else size)
+        self.done(name, len(data) if size is None else size, note)
 
     def copy(self, source: Path, name: str) -> int:
         """Copies a file as it is, by reference where the file system can; returns its size."""
@@ -184,25 +206,28 @@ class WorkDirectory:
         self.done(name, size)
         return size
 
-    def done(self, name: str, size: int) -> None:
-        """Notes a file that is complete; now and then what was noted is put on disk."""
+    def done(self, name: str, size: int, note: str = "") -> None:
+        """Notes a file that is complete; now and then what was noted is put on disk.
+
+        ``note`` is found in ``complete`` by the run that goes on with the work; no tabs.
+        """
         with self._lock:
-            self._unsynced.append((name, size))
+            self._unsynced.append((name, size, note))
             self._unsynced_bytes += size
             if len(self._unsynced) < SYNC_FILES and self._unsynced_bytes < SYNC_BYTES:
                 return
             names, self._unsynced, self._unsynced_bytes = self._unsynced, [], 0
         self._sync(names)
 
-    def _sync(self, names: Iterable[tuple[str, int]]) -> None:
+    def _sync(self, names: Iterable[tuple[str, int, str]]) -> None:
         try:
             for place in (self.path, *self._tablespaces.values()):
                 if place.exists():
                     sync_filesystem(place)
-            for name, _ in names:
+            for name, _, _ in names:
                 sync_path(self.place(name))
             with self._lock, self._journal.open("a", errors="surrogateescape") as journal:
-                journal.writelines(f"{name}\t{size}\n" for name, size in names)
+                journal.writelines(f"{name}\t{size} {note}\n" for name, size, note in names)
                 journal.flush()
                 os.fsync(journal.fileno())
         except OSError as exc:
@@ -250,6 +275,17 @@ def sync_path(path: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def clone(source: int, target: int) -> bool:
+    """Gives an empty file the content of another by reference (FICLONE); False: it cannot be."""
+    try:
+        fcntl.ioctl(target, _FICLONE, source)
+    except OSError as exc:
+        if exc.errno in _NO_CLONE:
+            return False
+        raise
+    return True
 
 
 def copy_range(source: Path, fd: int, length: int | None) -> int:

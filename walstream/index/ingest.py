@@ -55,15 +55,16 @@ def begin_index(
 ) -> None:
     """Makes an empty index ready: the sizes of the base backup, and where WAL begins.
 
-    ``start_lsn`` is the redo point of the base backup: records that begin there or later count.
+    ``start_lsn`` is the redo point of the base backup: records that begin there or later count. An
+    index that begins before it has what is needed: its first base backup was taken away.
     ``tablespaces``: the OIDs of those that hold no relation as well.
 
     Raises:
-        StoreError: the index has begun elsewhere already.
+        StoreError: the index begins later.
     """
     begun = index.meta("start_lsn")
     if begun is not None:
-        if int(begun) != start_lsn:
+        if int(begun) > start_lsn:
             raise StoreError(
                 f"the index begins at {format_lsn(int(begun))}, not at {format_lsn(start_lsn)}: "
                 "run walstream reindex"

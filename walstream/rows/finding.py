@@ -74,10 +74,10 @@ async def find_table_events(
     """
     asked = parse_name(text)
     bodies = BodyReader(source.archive, source.version)
-    events = end_events(service.index, source.backup.start_lsn, upto_lsn)
+    events = end_events(service.index, source.backup.first_needed_lsn, upto_lsn)
     found: list[TableEvent] = []
     state = ClusterState(source)
-    applied = end_events(service.index, source.backup.start_lsn, upto_lsn)
+    applied = end_events(service.index, source.backup.first_needed_lsn, upto_lsn)
     pending = next(applied, None)
     for removal in _removals(events, bodies, source.version):
         if removal.event.start_lsn < source.backup.stop_lsn:

@@ -1,9 +1,9 @@
 """The state of a cluster beside its pages, as of an LSN.
 
 Counters, transaction statuses, relation maps, two-phase files, database and tablespace directories,
-replication origins, parameters: what a base backup has, with the records since its start applied as
-PostgreSQL's recovery does. What was folded before (``folded.py``) is not applied again: the state
-at an LSN costs what happened since the last folded one.
+replication origins, parameters: what a base backup has, with the records since its redo point
+applied as PostgreSQL's recovery does. What was folded before (``folded.py``) is not applied again:
+the state at an LSN costs what happened since the last folded one.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ class ClusterState:
         self.tablespaces = base_tablespaces(backup)
         self.two_phase = _base_two_phase(files)
         self.origins = _base_origins(files)
-        self.lsn = self.last_start = backup.start_lsn
+        self.lsn = self.last_start = backup.first_needed_lsn
 
     def _go_on_from(self, folded: Folded) -> None:
         self.parameters = folded.parameters
@@ -376,7 +376,7 @@ class ClusterState:
             WalError, StorageError: WAL cannot be read.
         """
         anchor = self._anchor
-        from_lsn = source.backup.start_lsn if anchor is None else anchor.end_lsn
+        from_lsn = source.backup.first_needed_lsn if anchor is None else anchor.end_lsn
         if anchor is not None and anchor.rmgr_id == RM_STANDBY:
             cursor = Cursor(self._bodies.body(anchor.start_lsn).main_data)
             cursor.skip(12)
@@ -413,7 +413,7 @@ def cluster_state(source: StateSource, at_lsn: int) -> ClusterState:
     check_walls(source, at_lsn)
     folded = newest_folded(source.index, backup.start_lsn, at_lsn)
     state = ClusterState(source, folded)
-    after_lsn = backup.start_lsn if folded is None else folded.lsn
+    after_lsn = backup.first_needed_lsn if folded is None else folded.lsn
     state.apply_all(source.index, after_lsn, at_lsn)
     state.finish(source, at_lsn)
     return state
@@ -425,7 +425,7 @@ def check_walls(source: StateSource, at_lsn: int) -> None:
     Raises:
         LsnNotAvailable: one of them cannot.
     """
-    wall = source.index.first_wall(source.backup.start_lsn, at_lsn)
+    wall = source.index.first_wall(source.backup.first_needed_lsn, at_lsn)
     if wall is None:
         return
     start = format_lsn(wall.start_lsn)

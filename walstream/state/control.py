@@ -154,10 +154,12 @@ class ControlFile:
         checkpoint_lsn: int,
         checkpoint: CheckPoint,
         parameters: Parameters,
+        consistent_at: tuple[int, int] = (0, 0),
     ) -> ControlFile:
         """Returns the file of a cluster whose last checkpoint is ``checkpoint``.
 
-        Nothing is left of a recovery or a backup; unlogged relations are to be made anew.
+        Nothing is left of another recovery or a backup; unlogged relations are to be made anew.
+        ``consistent_at``: LSN and timeline that recovery must come to (minRecoveryPoint).
         """
         data = bytearray(self.data)
         pack_into("<Q", data, _SYSTEM_ID, system_id)
@@ -165,7 +167,7 @@ class ControlFile:
         pack_into("<q", data, _TIME, time_s)
         pack_into("<Q", data, _CHECKPOINT_LSN, checkpoint_lsn)
         data[_CHECKPOINT : _CHECKPOINT + CHECKPOINT_SIZE] = encode_checkpoint(checkpoint)
-        pack_into("<QQI", data, _UNLOGGED, 1000, 0, 0)
+        pack_into("<QQI", data, _UNLOGGED, 1000, *consistent_at)
         pack_into("<QQB", data, _BACKUP_START, 0, 0, 0)
         pack_into("<i", data, _WAL_LEVEL, parameters.wal_level)
         data[_LOG_HINTS] = parameters.wal_log_hints

@@ -84,7 +84,7 @@ class StateFolder:
             return
         backup = max(fitting, key=lambda one: one.stop_lsn)
         index, base_lsn = self._index, backup.start_lsn
-        if base_lsn == self._given_up or index.first_wall(base_lsn, lsn) is not None:
+        if base_lsn == self._given_up or index.first_wall(backup.first_needed_lsn, lsn) is not None:
             return
         source = StateSource(index, self._archive, backup, self._version)
         state = self._state
@@ -94,7 +94,7 @@ class StateFolder:
             if folded is not None and folded.lsn >= lsn:
                 return
             state = ClusterState(source, folded)
-            self._folded_lsn = base_lsn if folded is None else folded.lsn
+            self._folded_lsn = backup.first_needed_lsn if folded is None else folded.lsn
         self._state = None  # until it is whole again
         state.apply_all(index, self._folded_lsn, lsn)
         pages = {name: list(area.changes()) for name, area in state.transactions.areas.items()}

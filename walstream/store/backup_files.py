@@ -7,7 +7,7 @@ files are compared as they are read, large ones once for as long as they are not
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -116,6 +116,33 @@ class BackupFiles:
                 self._compare(name, entry, total.hexdigest())
         return data
 
+    def problems(self, progress: Callable[[int], None]) -> list[str]:
+        """Returns what of the directory is not what was backed up, one line each.
+
+        WAL below ``pg_wal`` is no part of it. ``progress`` is told the bytes of each file.
+
+        Raises:
+            StoreError: the manifest is missing or malformed, or a checksum of an unknown kind.
+            ReadError: a file or directory cannot be read.
+        """
+        listed = self.listed
+        assert listed is not None
+        found = []
+        for name, entry in listed.items():
+            try:
+                self.prove(name)
+            except BackupDamaged as error:
+                found.append(str(error))
+            progress(entry.size)
+        for directory, _, names in os.walk(self.path, onerror=_unreadable):
+            there = [Path(directory, name).relative_to(self.path).as_posix() for name in names]
+            found += [
+                f"{self.path / name}: the manifest does not list it"
+                for name in there
+                if name not in listed and name != MANIFEST and not name.startswith("pg_wal/")
+            ]
+        return found
+
     def prove(self, name: str) -> None:
         """Compares a file with the manifest: its length and its checksum.
 
@@ -146,6 +173,11 @@ class BackupFiles:
                         total.update(piece)
                     self._compare(name, entry, total.hexdigest())
         self._proven[name] = state
+
+    def is_proven(self, name: str, status: os.stat_result) -> bool:
+        """Whether ``prove`` was called for this very file, and it was not changed since."""
+        state = (status.st_ino, status.st_size, status.st_mtime_ns)
+        return self.listed is None or self._proven.get(name) == state
 
     def _entry(self, name: str) -> ManifestFile | None:
         if self.listed is None:

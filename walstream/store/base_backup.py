@@ -40,7 +40,10 @@ class BaseBackup(NamedTuple):
     """A complete backup. It is consistent once WAL ``[start_lsn, stop_lsn)`` was replayed.
 
     ``tablespaces`` maps the oid of a tablespace that lay outside the data directory to its path on
-    the server.
+    the server. ``wal_from``: where a server begins to replay, as far as that is before
+    ``start_lsn``: in the pages of a base that was advanced there is already all up to
+    ``start_lsn``, what is beside them is told from the checkpoint before it. ``timeline`` is that
+    of WAL at ``first_needed_lsn``, ``stop_timeline`` that of its end; None where it is not known.
     """
 
     path: Path
@@ -49,6 +52,31 @@ class BaseBackup(NamedTuple):
     checkpoint_lsn: int
     timeline: int
     tablespaces: Mapping[int, str] = {}
+    wal_from: int | None = None
+    stop_timeline: int | None = None
+
+    @property
+    def first_needed_lsn(self) -> int:
+        """The lowest WAL position that is needed to restore the backup, by whomever."""
+        return self.start_lsn if self.wal_from is None else min(self.start_lsn, self.wal_from)
+
+    def to_toml(self) -> str:
+        """Returns the description that stands beside the backup."""
+        lines = [
+            f'start_lsn = "{format_lsn(self.start_lsn)}"',
+            f'stop_lsn = "{format_lsn(self.stop_lsn)}"',
+            f'checkpoint_lsn = "{format_lsn(self.checkpoint_lsn)}"',
+            f"timeline = {self.timeline}",
+        ]
+        if self.stop_timeline is not None:
+            lines.append(f"stop_timeline = {self.stop_timeline}")
+        if self.wal_from is not None:
+            lines.append(f'wal_from = "{format_lsn(self.wal_from)}"')
+        if self.tablespaces:
+            # A JSON string is a TOML one.
+            places = [f"{oid} = {json.dumps(at)}" for oid, at in sorted(self.tablespaces.items())]
+            lines += ["", "[tablespaces]", *places]
+        return "\n".join(lines) + "\n"
 
 
 def list_base_backups(base_path: Path) -> list[BaseBackup]:
@@ -75,6 +103,8 @@ def list_base_backups(base_path: Path) -> list[BaseBackup]:
                     parse_lsn(table["checkpoint_lsn"]),
                     int(table["timeline"]),
                     {int(oid): str(at) for oid, at in table.get("tablespaces", {}).items()},
+                    parse_lsn(table["wal_from"]) if "wal_from" in table else None,
+                    int(table["stop_timeline"]) if "stop_timeline" in table else None,
                 )
             )
         except (ConfigError, KeyError, ValueError, TypeError, AttributeError) as exc:
@@ -107,8 +137,13 @@ def _remove(path: Path) -> None:
 
 
 def remove_unfinished(base_path: Path) -> None:
-    """Removes what an interrupted backup left, as far as that can be removed."""
-    for path in _named(base_path, _UNFINISHED):
+    """Removes what an interrupted backup left, as far as that can be removed.
+
+    Only for who holds the lock of ``base/``: what is unfinished then is nobody's.
+    """
+    descriptions = _named(base_path, _DESCRIPTION)
+    left = [path for path in descriptions if not path.with_suffix("").is_dir()]
+    for path in [*_named(base_path, _UNFINISHED), *left]:
         with suppress(OSError):
             _remove(path)
 
@@ -206,7 +241,6 @@ class BackupWriter:
             StoreError: a file is missing, too much, or differs from the manifest.
             StorageError: a system call failed.
         """
-        del timeline  # a standby may be promoted during its backup: WAL tells, not the backup
         self._end_archive()
         if self._manifest is None:
             raise ReplicationProtocolError("BASE_BACKUP: no manifest arrived")
@@ -222,16 +256,15 @@ class BackupWriter:
         checkpoint_lsn = parse_lsn(found[1].decode("ascii"))
         self._write_durably(self._path / MANIFEST, manifest)
         final = self._path.with_suffix("")
-        description = (
-            f'start_lsn = "{format_lsn(self._start_lsn)}"\n'
-            f'stop_lsn = "{format_lsn(stop_lsn)}"\n'
-            f'checkpoint_lsn = "{format_lsn(checkpoint_lsn)}"\n'
-            f"timeline = {self._timeline}\n"
+        result = BaseBackup(
+            final,
+            self._start_lsn,
+            stop_lsn,
+            checkpoint_lsn,
+            self._timeline,
+            dict(self._tablespaces),
+            stop_timeline=timeline,
         )
-        if self._tablespaces:
-            # A JSON string is a TOML one.
-            places = (f"{oid} = {json.dumps(at)}\n" for oid, at in self._tablespaces.items())
-            description += "\n[tablespaces]\n" + "".join(places)
         try:
             sync_filesystem(self._path)
             for name in [*self._sums, MANIFEST]:
@@ -242,19 +275,16 @@ class BackupWriter:
                     self._layer.close(fd)
             for directory in sorted(self._directories, reverse=True):
                 self._layer.fsync_directory(directory)
+        except OSError as exc:
+            raise storage_error("finish", final, exc) from exc
+        # Before the name, which is what makes the backup count; without it, it says nothing.
+        self._write_durably(final.with_suffix(".toml"), result.to_toml().encode())
+        try:
             self._layer.rename(self._path, final)
             self._layer.fsync_directory(self._base)
         except OSError as exc:
             raise storage_error("finish", final, exc) from exc
-        self._write_durably(final.with_suffix(".toml"), description.encode())
-        self.result = BaseBackup(
-            final,
-            self._start_lsn,
-            stop_lsn,
-            checkpoint_lsn,
-            self._timeline,
-            dict(self._tablespaces),
-        )
+        self.result = result
 
     def _write_durably(self, path: Path, content: bytes) -> None:
         self._with_space(path, partial(write_durably, self._layer, path, content, self._file_mode))

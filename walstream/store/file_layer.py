@@ -186,8 +186,8 @@ class DirectoryLock:
     It belongs to the inode: it is the same one by whatever path or link the directory is reached.
     """
 
-    def __init__(self, path: Path, what: str) -> None:
-        """Takes the lock.
+    def __init__(self, path: Path, what: str, mode: int = 0o600) -> None:
+        """Takes the lock; ``mode`` is that of a file that is not there yet.
 
         Raises:
             StoreError: another process holds it.
@@ -195,7 +195,7 @@ class DirectoryLock:
         """
         try:
             flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
-            self._fd = os.open(path, flags | os.O_CLOEXEC, 0o600)
+            self._fd = os.open(path, flags | os.O_CLOEXEC, mode)
         except OSError as exc:
             raise storage_error("open", path, exc) from exc
         try:

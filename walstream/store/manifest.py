@@ -6,10 +6,13 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 from walstream.errors import StoreError
+from walstream.wal.model import format_lsn
+from walstream.wal.timeline import TimelinePart
 
 MANIFEST = "backup_manifest"
 
@@ -84,3 +87,51 @@ def _path_of(entry: dict[str, Any]) -> str:
     if "Encoded-Path" in entry:
         return os.fsdecode(bytes.fromhex(entry["Encoded-Path"]))
     return os.fsdecode(str(entry["Path"]).encode())  # the manifest is UTF-8, whatever we use
+
+
+class ManifestEntry(NamedTuple):
+    """What a manifest says of one file; ``changed_s``: seconds since 1970."""
+
+    name: str
+    file: ManifestFile
+    changed_s: int
+
+
+def encode_manifest(
+    version: int, system_id: int, entries: Iterable[ManifestEntry], ranges: Iterable[TimelinePart]
+) -> bytes:
+    """Returns the manifest of a backup, as backup_manifest.c writes it.
+
+    ``ranges``: the WAL that makes the backup consistent. From 17 on the cluster is named too.
+    """
+    begin = [f'"System-Identifier": {system_id},'] if version >= 17 else []
+    lines = [f'{{ "PostgreSQL-Backup-Manifest-Version": {1 + len(begin)},', *begin, '"Files": [']
+    lines += _joined(_file_text(entry) for entry in entries)
+    lines += ["],", '"WAL-Ranges": [']
+    lines += _joined(
+        f'{{ "Timeline": {part.timeline}, "Start-LSN": "{format_lsn(part.begin)}", '
+        f'"End-LSN": "{format_lsn(part.end)}" }}'
+        for part in ranges
+    )
+    body = "\n".join([*lines, "],\n"]).encode()
+    # The sum is over all lines before its own.
+    return body + f'"Manifest-Checksum": "{hashlib.sha256(body).hexdigest()}"}}\n'.encode()
+
+
+def _joined(objects: Iterable[str]) -> Iterator[str]:
+    found = list(objects)
+    yield from (text + "," for text in found[:-1])
+    yield from found[-1:]
+
+
+def _file_text(entry: ManifestEntry) -> str:
+    name, file = os.fsencode(entry.name), entry.file
+    try:
+        path = f'"Path": {json.dumps(name.decode(), ensure_ascii=False)}'
+    except UnicodeDecodeError:
+        path = f'"Encoded-Path": "{name.hex()}"'
+    changed = time.strftime("%Y-%m-%d %H:%M:%S GMT", time.gmtime(entry.changed_s))
+    text = f'{{ {path}, "Size": {file.size}, "Last-Modified": "{changed}"'
+    if file.algorithm is not None:
+        text += f', "Checksum-Algorithm": "{file.algorithm}", "Checksum": "{file.checksum}"'
+    return text + " }"
