@@ -14,6 +14,7 @@ EXTRAS = {
     "pyarrow": "sql",
     "duckdb": "sql",
     "polars": "polars",
+    "pyfuse3": "mount",
 }
 
 # Commands that need more than one package -> the extra that has all of them.
@@ -23,7 +24,9 @@ COMMAND_EXTRAS = {
     "find": "run",
     "history": "run",
     "materialize": "run",
+    "open": "mount",
     "page": "run",
+    "psql": "mount",
     "reindex": "run",
     "rows": "run",
     "run": "run",

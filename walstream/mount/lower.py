@@ -1,0 +1,108 @@
+"""The relation files of the moment: which there are, and their pages when they are asked for."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from walstream.errors import StoreError
+from walstream.pages.service import PageService
+from walstream.tasks.supervise import open_bare_nursery
+from walstream.wal.model import BufferTag, RelFileLocator
+from walstream.wal.relpath import RELSEG_SIZE, relation_file
+
+
+class LowerFile(NamedTuple):
+    """One file of at most 1 GB of a fork: ``blocks`` pages from the fork's block ``first`` on."""
+
+    locator: RelFileLocator
+    fork: int
+    first: int
+    blocks: int
+
+
+class Lower:
+    """Every relation file of a moment, by directory and name.
+
+    Args:
+        forks: locator, fork and blocks of all that is there at the moment.
+        version_directory: TABLESPACE_VERSION_DIRECTORY of the major version.
+        place: turns a path of the data directory into that of the mount.
+        pages: makes pages.
+        lsn: the moment.
+    """
+
+    def __init__(
+        self,
+        forks: Iterable[tuple[RelFileLocator, int, int]],
+        version_directory: str,
+        place: Places,
+        pages: PageService,
+        lsn: int,
+    ) -> None:
+        self._pages = pages
+        self._lsn = lsn
+        self.pages_made = 0
+        self.directories: dict[str, dict[str, LowerFile]] = defaultdict(dict)
+        for locator, fork, blocks in forks:
+            for segment in range(max(1, -(-blocks // RELSEG_SIZE))):
+                first = segment * RELSEG_SIZE
+                path = relation_file(locator, fork, segment, version_directory)
+                directory, _, name = place.of(path).rpartition("/")
+                self.directories[directory][name] = LowerFile(
+                    locator, fork, first, min(blocks - first, RELSEG_SIZE)
+                )
+
+    def find(self, directory: str, name: str) -> LowerFile | None:
+        """Returns the file of that name in a directory of the mount, None where there is none."""
+        files = self.directories.get(directory)
+        return None if files is None else files.get(name)
+
+    async def read(self, file: LowerFile, blocks: Sequence[int]) -> list[bytes]:
+        """Returns pages of a file, by their numbers within it, in the order asked for.
+
+        Raises:
+            PageError, RedoError, WalError, StorageError: a page cannot be rebuilt.
+
+        Cancellation: nothing is left behind.
+        """
+        self.pages_made += len(blocks)
+        if len(blocks) == 1:
+            return [await self._pages.get_page(self._tag(file, blocks[0]), self._lsn)]
+        found = [b""] * len(blocks)
+
+        async def fetch(place: int, block: int) -> None:
+            found[place] = await self._pages.get_page(self._tag(file, block), self._lsn)
+
+        async with open_bare_nursery() as nursery:
+            for place, block in enumerate(blocks):
+                nursery.start_soon(fetch, place, block)
+        return found
+
+    def _tag(self, file: LowerFile, block: int) -> BufferTag:
+        return BufferTag(*file.locator, file.fork, file.first + block)
+
+
+class Places:
+    """Where things of the data directory lie below the mount's root.
+
+    ``data`` is the data directory; tablespace OID is ``data.tablespaces/OID``, to which the link in
+    ``pg_tblspc`` leads: a recovery refuses tablespaces that are no links.
+    """
+
+    DATA = "data"
+    TABLESPACES = "data.tablespaces"
+
+    def of(self, path: str) -> str:
+        """Returns the place of a path of the data directory.
+
+        Raises:
+            StoreError: it is none.
+        """
+        if path.startswith(("/", "..")):
+            raise StoreError(f"{path} is no path of a data directory")
+        parts = path.split("/", 2)
+        if parts[0] == "pg_tblspc" and len(parts) == 3:
+            return f"{self.TABLESPACES}/{parts[1]}/{parts[2]}"
+        return f"{self.DATA}/{path}"
