@@ -24,6 +24,7 @@ COMMAND_EXTRAS = {
     "find": "run",
     "history": "run",
     "materialize": "run",
+    "mount": "mount",
     "open": "mount",
     "page": "run",
     "psql": "mount",

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import trio
 
@@ -21,9 +19,8 @@ from walstream.datadir.relations import RelationTable
 from walstream.errors import LsnNotAvailable
 from walstream.index.moment import Moment, MomentText, parse_moment
 from walstream.mount.branch import (
-    DIRECTORY,
     Branch,
-    check_name,
+    branch_path,
     load_branch,
     make_branch,
     point_links,
@@ -31,17 +28,15 @@ from walstream.mount.branch import (
 from walstream.mount.filesystem import MomentFilesystem
 from walstream.mount.lower import Lower, Places
 from walstream.mount.mounted import check_fuse, mounted
+from walstream.mount.place import Place, place_beside, user_for
 from walstream.rmgr.storage import VERSION_DIRECTORIES
 from walstream.server.postmaster import running_server, stop
 from walstream.server.programs import (
-    ServerUser,
     find_programs,
     reachable_by_all,
     reachable_programs,
-    server_user,
-    temporary_place,
 )
-from walstream.state.cluster import StateSource, cluster_state
+from walstream.state.cluster import ClusterState, StateSource, cluster_state
 from walstream.state.control import DbState, Parameters
 from walstream.store.file_layer import DirectoryLock
 from walstream.wal.model import format_lsn
@@ -73,15 +68,45 @@ class OpenOptions:
     protected: bool = False
     sandbox: bool = True
 
+    @property
+    def branches(self) -> bool:
+        """Whether it is a cluster of its own that takes writes."""
+        return self.writable or self.name is not None
+
+
+class Connection(NamedTuple):
+    """How to connect to an opening, as its superuser."""
+
+    socket_directory: Path
+    port: int
+    user: str
+
+    @property
+    def conninfo(self) -> str:
+        """The connection string."""
+        user = self.user.replace("\\", "\\\\").replace("'", "\\'")
+        user = user if user.isalnum() else f"'{user}'"
+        return f"host={self.socket_directory} port={self.port} user={user} dbname=postgres"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """libpq's environment variables: what a program is told itself counts before them."""
+        return {
+            "PGHOST": str(self.socket_directory),
+            "PGPORT": str(self.port),
+            "PGUSER": self.user,
+            "PGDATABASE": "postgres",
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """A moment that is open. ``programs``: PostgreSQL's, of its version."""
+    """A moment that is open. ``programs``: where PostgreSQL's of its version are."""
 
     branch: Branch
     moment: Moment | None
     mount_point: Path
-    conninfo: str
+    connection: Connection
     programs: Path
     process: trio.Process
     lower: Lower
@@ -89,45 +114,6 @@ class Opening:
     @property
     def data_directory(self) -> Path:
         return self.mount_point / Places.DATA
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """A private directory beside the store: mount point, socket, access rules."""
-
-    path: Path
-    user: ServerUser | None
-
-    @property
-    def mount_point(self) -> Path:
-        return self.path / "mnt"
-
-    @property
-    def owner(self) -> tuple[int, int] | None:
-        return None if self.user is None else (self.user.uid, self.user.gid)
-
-
-def _make_place(store: Path) -> _Place:
-    user = server_user(store.stat().st_uid)
-    path = Path(tempfile.mkdtemp(prefix="walstream-", dir=temporary_place(user)))
-    place = _Place(path, user)
-    for directory in (place.mount_point, path / "socket"):
-        directory.mkdir(mode=0o700)
-        if place.owner is not None:
-            os.chown(directory, *place.owner)
-    if user is not None:
-        path.chmod(0o711)
-    return place
-
-
-@asynccontextmanager
-async def _place_beside(store: Path) -> AsyncIterator[_Place]:
-    place = await trio.to_thread.run_sync(_make_place, store)
-    try:
-        yield place
-    finally:
-        with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(partial(shutil.rmtree, place.path, ignore_errors=True))
 
 
 @asynccontextmanager
@@ -150,43 +136,101 @@ async def open_moment(
     Cancellation: the server is shut down at once; a branch with a name stays as after a crash.
     """
     check_fuse()
-    if options.name is not None:
-        check_name(options.name)
-    async with open_reader(store, options.sandbox) as reader, _place_beside(store) as place:
+    async with open_reader(store, options.sandbox) as reader, place_beside(store) as place:
         past = Past(reader.pages, reader.backups)
         moment = await past.moment(asked)
-        source = past.source(moment.lsn)
-        standby = not options.writable and options.name is None
-        target = Target(place.mount_point / Places.DATA, {})
-        plan = await trio.to_thread.run_sync(
-            plan_moment,
-            source,
-            moment.lsn,
-            target,
-            DbState.SHUTDOWNED if standby else DbState.IN_PRODUCTION,
-        )
-        superuser = await _superuser(reader, moment.lsn, plan)
-        path = place.path / "branch" if options.name is None else store / DIRECTORY / options.name
-        branch = await trio.to_thread.run_sync(
-            partial(
-                make_branch,
-                path,
-                source,
-                plan,
-                superuser,
-                owner=place.owner,
-                wal_beside=options.name is None or _reachable(store, place),
-                extra=("standby.signal",) if standby else (),
-                expires=options.expires,
-                protected=options.protected,
-                durable=options.name is not None,
-            )
-        )
+        path = place.path / "branch"
+        if options.name is not None:
+            path = branch_path(store, options.name)
+        branch, plan = await _make(reader, past, moment, place, path, options)
         async with _opened(
-            reader, source, plan.state.directories, branch, place, options, plan.state.parameters,
-            moment, standby=standby,
-        ) as opening:  # fmt: skip
+            reader, past.source(moment.lsn), branch, place, options, plan.state, moment
+        ) as opening:
             yield opening
+
+
+async def create_branch(store: Path, asked: MomentText, options: OpenOptions) -> Branch:
+    """Makes a branch without opening it.
+
+    Raises:
+        WalstreamError: see ``open_moment``.
+
+    Cancellation: what was made is removed with the next branch of that name.
+    """
+    assert options.name is not None
+    path = branch_path(store, options.name)
+    async with open_reader(store, options.sandbox) as reader:
+        past = Past(reader.pages, reader.backups)
+        moment = await past.moment(asked)
+        place = Place(path, await trio.to_thread.run_sync(user_for, store))
+        branch, _ = await _make(reader, past, moment, place, path, options)
+        return branch
+
+
+async def _make(
+    reader: StoreReader,
+    past: Past,
+    moment: Moment,
+    place: Place,
+    path: Path,
+    options: OpenOptions,
+    *,
+    mount_only: bool = False,
+) -> tuple[Branch, MomentPlan]:
+    """Returns a new branch directory at ``path``, and what its moment is made of.
+
+    ``mount_only``: no server runs on it: everything is in the mount, and it was shut down.
+    """
+    source = past.source(moment.lsn)
+    target = Target(place.mount_point / Places.DATA, {})
+    state = DbState.IN_PRODUCTION if options.branches else DbState.SHUTDOWNED
+    plan = await trio.to_thread.run_sync(plan_moment, source, moment.lsn, target, state)
+    superuser = await _superuser(reader, moment.lsn, plan)
+    reachable = options.name is None or place.user is None or reachable_by_all(path.parent.parent)
+    branch = await trio.to_thread.run_sync(
+        partial(
+            make_branch,
+            path,
+            source,
+            plan,
+            superuser,
+            owner=place.owner,
+            wal_beside=reachable and not mount_only,
+            extra=() if options.branches or mount_only else ("standby.signal",),
+            expires=options.expires,
+            protected=options.protected,
+            durable=options.name is not None,
+        )
+    )
+    return branch, plan
+
+
+@asynccontextmanager
+async def mount_moment(
+    store: Path, asked: MomentText, directory: Path, *, others: bool = False, sandbox: bool = True
+) -> AsyncIterator[Moment]:
+    """Mounts the data directory of a moment at a directory, read-only.
+
+    Raises:
+        MountError: it cannot be mounted; see ``open_moment`` for the rest.
+
+    Cancellation: it is unmounted.
+    """
+    check_fuse()
+    async with open_reader(store, sandbox) as reader, place_beside(store) as beside:
+        past = Past(reader.pages, reader.backups)
+        moment = await past.moment(asked)
+        place = Place(beside.path, None, directory.absolute())
+        path = beside.path / "branch"
+        branch, plan = await _make(
+            reader, past, moment, place, path, OpenOptions(), mount_only=True
+        )
+        lower = await trio.to_thread.run_sync(
+            _lower, reader, past.source(moment.lsn), plan.state, branch.lsn
+        )
+        filesystem = MomentFilesystem(path, lower, None, writable=False)
+        async with mounted(filesystem, directory, others=others, keep=False):
+            yield moment
 
 
 @asynccontextmanager
@@ -199,16 +243,13 @@ async def open_branch(store: Path, name: str, options: OpenOptions) -> AsyncIter
     Cancellation: as ``open_moment``.
     """
     check_fuse()
-    branch = await trio.to_thread.run_sync(load_branch, store / DIRECTORY / check_name(name))
-    async with open_reader(store, options.sandbox) as reader, _place_beside(store) as place:
+    branch = await trio.to_thread.run_sync(load_branch, branch_path(store, name))
+    async with open_reader(store, options.sandbox) as reader, place_beside(store) as place:
         past = Past(reader.pages, reader.backups)
-        source = past.source(branch.lsn)
         await past.moment(parse_moment(format_lsn(branch.lsn)))
+        source = past.source(branch.lsn)
         state = await trio.to_thread.run_sync(cluster_state, source, branch.lsn)
-        async with _opened(
-            reader, source, state.directories, branch, place, options, state.parameters, None,
-            standby=False,
-        ) as opening:  # fmt: skip
+        async with _opened(reader, source, branch, place, options, state, None) as opening:
             yield opening
 
 
@@ -229,30 +270,23 @@ async def _superuser(reader: StoreReader, lsn: int, plan: MomentPlan) -> str:
     return found
 
 
-def _reachable(store: Path, place: _Place) -> bool:
-    return place.user is None or reachable_by_all(store)
-
-
 @asynccontextmanager
 async def _opened(
     reader: StoreReader,
     source: StateSource,
-    directories: dict[tuple[int, int], bool],
     branch: Branch,
-    place: _Place,
+    place: Place,
     options: OpenOptions,
-    parameters: Parameters,
+    state: ClusterState,
     moment: Moment | None,
-    *,
-    standby: bool,
 ) -> AsyncIterator[Opening]:
     keep = options.name is not None
     bindir, lower, lock = await trio.to_thread.run_sync(
-        _prepare, reader, source, directories, branch, place, options
+        _prepare, reader, source, state, branch, place, options
     )
     try:
         filesystem = MomentFilesystem(branch.path, lower, place.owner)
-        settings = _settings(place, options, parameters, standby=standby)
+        settings = _settings(place, options, state.parameters)
         user = None if place.user is None else place.user.name
         async with (
             mounted(filesystem, place.mount_point, others=user is not None, keep=keep),
@@ -266,41 +300,26 @@ async def _opened(
                 pid_file=branch.path / "upper" / Places.DATA / "postmaster.pid",
             ) as process,
         ):
-            conninfo = (
-                f"host={place.path / 'socket'} port={settings['port']} "
-                f"user={_conninfo_value(branch.superuser)} dbname=postgres"
-            )
-            yield Opening(branch, moment, place.mount_point, conninfo, bindir, process, lower)
+            connection = Connection(place.path / "socket", int(settings["port"]), branch.superuser)
+            yield Opening(branch, moment, place.mount_point, connection, bindir, process, lower)
             await stop(process)
     finally:
         lock.release()
 
 
-def _conninfo_value(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return text if text.isalnum() else f"'{escaped}'"
-
-
 def _prepare(
     reader: StoreReader,
     source: StateSource,
-    directories: dict[tuple[int, int], bool],
+    state: ClusterState,
     branch: Branch,
-    place: _Place,
+    place: Place,
     options: OpenOptions,
 ) -> tuple[Path, Lower, DirectoryLock]:
     lock = DirectoryLock(branch.path / "lock", f"branch {branch.name}")
     try:
         found = find_programs(source.version, options.bindir)
         bindir = reachable_programs(found, place.user, place.path / "installed")
-        table = RelationTable(source.index, source.backup.start_lsn, branch.lsn)
-        lower = Lower(
-            table.sizes(directories),
-            VERSION_DIRECTORIES[source.version],
-            Places(),
-            reader.pages,
-            branch.lsn,
-        )
+        lower = _lower(reader, source, state, branch.lsn)
         point_links(branch, place.mount_point, place.owner)
         rules = place.path / "pg_hba.conf"
         rules.write_text(SOCKET_ONLY if options.port is None else WITH_PORT)
@@ -311,9 +330,18 @@ def _prepare(
     return bindir, lower, lock
 
 
-def _settings(
-    place: _Place, options: OpenOptions, parameters: Parameters, *, standby: bool
-) -> dict[str, str]:
+def _lower(reader: StoreReader, source: StateSource, state: ClusterState, lsn: int) -> Lower:
+    table = RelationTable(source.index, source.backup.start_lsn, lsn)
+    return Lower(
+        table.sizes(state.directories),
+        VERSION_DIRECTORIES[source.version],
+        Places(),
+        reader.pages,
+        lsn,
+    )
+
+
+def _settings(place: Place, options: OpenOptions, parameters: Parameters) -> dict[str, str]:
     """Returns the settings that an opening's server is started with."""
     settings = {
         "port": str(options.port or 5432),
@@ -332,8 +360,8 @@ def _settings(
         "max_prepared_transactions": str(parameters.max_prepared_transactions),
         "max_locks_per_transaction": str(parameters.max_locks_per_transaction),
     }
-    if standby:
-        settings |= {"hot_standby": "on", "fsync": "off"}
-    elif options.name is None:
+    if not options.branches:
+        settings["hot_standby"] = "on"
+    if options.name is None:
         settings["fsync"] = "off"
     return {**settings, **dict(options.settings)}

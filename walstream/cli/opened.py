@@ -16,7 +16,7 @@ from walstream.app.opening import Opening, OpenOptions, open_branch, open_moment
 from walstream.datadir.configuration import OUTSIDE, OVERRIDES
 from walstream.errors import ConfigError, LocalServerError
 from walstream.index.moment import parse_moment
-from walstream.mount.branch import DESCRIPTION, DIRECTORY
+from walstream.mount.branch import DESCRIPTION, branch_path
 from walstream.wal.model import format_lsn
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def _open(
     store: Path, asked: MomentText | None, options: OpenOptions
 ) -> AbstractAsyncContextManager[Opening]:
     name = options.name
-    if name is not None and (store / DIRECTORY / name / DESCRIPTION).exists():
+    if name is not None and (branch_path(store, name) / DESCRIPTION).exists():
         if asked is not None:
             raise ConfigError(f"branch {name} is there already: --at cannot move it")
         return open_branch(store, name, options)
@@ -84,7 +84,7 @@ def _tell(opening: Opening, options: OpenOptions, verbose: bool) -> None:
 
 async def _until(signals: object, opening: Opening) -> None:
     """Waits for a signal, or for the server's own end."""
-    click.echo(f'psql "{opening.conninfo}"')
+    click.echo(f'psql "{opening.connection.conninfo}"')
     async with trio.open_nursery() as nursery:
 
         async def watch() -> None:
@@ -105,21 +105,10 @@ async def _psql(opening: Opening, arguments: list[str]) -> int:
         raise LocalServerError(f"there is no psql in {opening.programs} and none on PATH")
     process: trio.Process = await trio.lowlevel.open_process(
         [found, *arguments],
-        env={**os.environ, **connection_environment(opening.conninfo)},
+        env={**os.environ, **opening.connection.environment},
     )
     try:
         return await process.wait()
     finally:
         if process.returncode is None:
             process.send_signal(signal.SIGTERM)
-
-
-def connection_environment(conninfo: str) -> dict[str, str]:
-    """Returns libpq's environment variables of a connection string.
-
-    So that psql's own arguments (-d, -U) count before them.
-    """
-    from psycopg.conninfo import conninfo_to_dict
-
-    names = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "dbname": "PGDATABASE"}
-    return {names[key]: str(value) for key, value in conninfo_to_dict(conninfo).items()}

@@ -27,12 +27,20 @@ from typing import NamedTuple
 from walstream.datadir.other_files import write_other_files
 from walstream.datadir.plan import MomentPlan
 from walstream.errors import ConfigError, StoreError
+from walstream.mount.gone import Gone
 from walstream.mount.lower import Places
+from walstream.mount.own_pages import count_own_pages
 from walstream.segments.files import read_error
 from walstream.state.cluster import StateSource
-from walstream.store.file_layer import FileLayer, storage_error, write_durably
+from walstream.store.file_layer import (
+    DirectoryLock,
+    FileLayer,
+    storage_error,
+    write_durably,
+)
 from walstream.toml import parse_toml
-from walstream.wal.model import format_lsn, parse_lsn
+from walstream.wal.model import BLCKSZ, format_lsn, parse_lsn
+from walstream.wal.relpath import parse_relation_file
 
 DESCRIPTION = "branch.toml"
 DIRECTORY = "branches"
@@ -91,6 +99,15 @@ def check_name(name: str) -> str:
     if not NAME.fullmatch(name):
         raise ConfigError(f"{name!r} is no name of a branch: letters, digits, - and _ (at most 63)")
     return name
+
+
+def branch_path(store: Path, name: str) -> Path:
+    """Returns where the branch of that name lies in a store.
+
+    Raises:
+        ConfigError: it is no name.
+    """
+    return store / DIRECTORY / check_name(name)
 
 
 def load_branch(path: Path) -> Branch:
@@ -347,16 +364,86 @@ def drop_branch(path: Path) -> None:
     """Removes a branch with all that it has written; first its description, so that it is none.
 
     Raises:
+        StoreError: there is none, or it is open.
         StorageError: it cannot be removed.
     """
+    load_branch(path)
+    lock = DirectoryLock(path / "lock", f"branch {path.name}")
     try:
-        (path / DESCRIPTION).unlink(missing_ok=True)
+        (path / DESCRIPTION).unlink()
         gone = path.with_name(path.name + ".tmp")
         if gone.exists():
             shutil.rmtree(gone)
         path.rename(gone)
         shutil.rmtree(gone)
-    except FileNotFoundError:
-        pass
     except OSError as error:
         raise storage_error("remove", path, error) from error
+    finally:
+        lock.release()
+
+
+def drop_expired(store: Path, now: datetime) -> list[str]:
+    """Removes the branches whose time is over and that are not open; returns their names.
+
+    Raises:
+        StoreError, StorageError: see ``list_branches``, ``drop_branch``.
+    """
+    dropped = []
+    for branch in list_branches(store):
+        if branch.expired(now) and not is_open(branch.path):
+            drop_branch(branch.path)
+            dropped.append(branch.name)
+    return dropped
+
+
+def is_open(path: Path) -> bool:
+    """Returns whether a process has the branch open.
+
+    Raises:
+        StorageError: it cannot be looked at.
+    """
+    try:
+        DirectoryLock(path / "lock", "branch").release()
+    except StoreError:
+        return True
+    return False
+
+
+class Written(NamedTuple):
+    """A file that a branch has written or removed. ``pages``: how many of the moment's it has anew.
+
+    ``kind`` is ``changed``, ``new`` or ``gone``.
+    """
+
+    name: str
+    kind: str
+    pages: int
+
+
+def written(branch: Branch) -> list[Written]:
+    """Returns the relation files that differ from the moment's, by name below the mount. Blocks.
+
+    A page counts as changed when it was written, whatever with.
+
+    Raises:
+        ReadError: the branch cannot be read.
+    """
+    maps, upper = branch.path / "maps", branch.path / "upper"
+    found = []
+    try:
+        gone = Gone(branch.path / "gone")
+        gone.close()
+        found += [Written(name, "gone", 0) for name in gone]
+        for path in sorted(upper.rglob("*")):
+            name = str(path.relative_to(upper))
+            if path.is_symlink() or not path.is_file():
+                continue
+            if (maps / name).exists():
+                pages = count_own_pages(path, maps / name)
+                if pages:
+                    found.append(Written(name, "changed", pages))
+            elif parse_relation_file(Places().origin(name)) is not None:
+                found.append(Written(name, "new", path.stat().st_size // BLCKSZ))
+    except OSError as error:
+        raise read_error("read", branch.path, error) from error
+    return sorted(found)

@@ -106,3 +106,8 @@ class Places:
         if parts[0] == "pg_tblspc" and len(parts) == 3:
             return f"{self.TABLESPACES}/{parts[1]}/{parts[2]}"
         return f"{self.DATA}/{path}"
+
+    def origin(self, place: str) -> str:
+        """Returns the path below the data directory of a place below the mount's root."""
+        root, _, rest = place.partition("/")
+        return f"pg_tblspc/{rest}" if root == self.TABLESPACES else rest

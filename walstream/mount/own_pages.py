@@ -179,3 +179,16 @@ class OwnPages:
         self._removed = True
         self._path.unlink(missing_ok=True)
         self._map_path.unlink(missing_ok=True)
+
+
+def count_own_pages(path: Path, map_path: Path) -> int:
+    """Returns how many pages of a file are the opening's own, by what is on disk.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    content = map_path.read_bytes()
+    limit = _HEADER.unpack_from(content)[0] if len(content) >= _HEADER.size else 0
+    blocks = path.stat().st_size // BLCKSZ
+    bits = int.from_bytes(content[_HEADER.size :], "little") & (1 << min(limit, blocks)) - 1
+    return bits.bit_count() + max(0, blocks - limit)
