@@ -21,7 +21,7 @@ MOMENT = None
 
 
 class Machine(RuleBasedStateMachine):
-    """``pages``: what each page is: MOMENT, or a byte that fills it. ``synced``: at the last sync."""
+    """``pages``: each is MOMENT, or a byte that fills it; ``synced``: as of the last sync."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -113,6 +113,6 @@ def test_a_removed_file_lives_on_for_who_has_it_open(tmp_path: Path) -> None:
 def test_a_removed_file_that_was_never_written_is_not_made_again(tmp_path: Path) -> None:
     own = OwnPages(tmp_path / "file", tmp_path / "map", 3)
     own.remove()
-    with pytest.raises(OSError, match="[Ss]tale"):
+    with pytest.raises(OSError, match=r"[Ss]tale"):
         own.write(0, b"x" * BLCKSZ)
     assert not list(tmp_path.iterdir())

@@ -28,7 +28,7 @@ from walstream.mount.branch import (
 from walstream.mount.filesystem import MomentFilesystem
 from walstream.mount.lower import Lower, Places
 from walstream.mount.mounted import check_fuse, mounted
-from walstream.mount.place import Place, place_beside, user_for
+from walstream.mount.place import BRANCH, Place, place_beside, user_for
 from walstream.rmgr.storage import VERSION_DIRECTORIES
 from walstream.server.postmaster import running_server, stop
 from walstream.server.programs import (
@@ -139,7 +139,7 @@ async def open_moment(
     async with open_reader(store, options.sandbox) as reader, place_beside(store) as place:
         past = Past(reader.pages, reader.backups)
         moment = await past.moment(asked)
-        path = place.path / "branch"
+        path = place.path / BRANCH
         if options.name is not None:
             path = branch_path(store, options.name)
         branch, plan = await _make(reader, past, moment, place, path, options)
@@ -221,12 +221,12 @@ async def mount_moment(
         past = Past(reader.pages, reader.backups)
         moment = await past.moment(asked)
         place = Place(beside.path, None, directory.absolute())
-        path = beside.path / "branch"
+        path = beside.path / BRANCH
         branch, plan = await _make(
             reader, past, moment, place, path, OpenOptions(), mount_only=True
         )
         lower = await trio.to_thread.run_sync(
-            _lower, reader, past.source(moment.lsn), plan.state, branch.lsn
+            _lower, reader, past.source(moment.lsn), plan.state, branch
         )
         filesystem = MomentFilesystem(path, lower, None, writable=False)
         async with mounted(filesystem, directory, others=others, keep=False):
@@ -319,7 +319,7 @@ def _prepare(
     try:
         found = find_programs(source.version, options.bindir)
         bindir = reachable_programs(found, place.user, place.path / "installed")
-        lower = _lower(reader, source, state, branch.lsn)
+        lower = _lower(reader, source, state, branch)
         point_links(branch, place.mount_point, place.owner)
         rules = place.path / "pg_hba.conf"
         rules.write_text(SOCKET_ONLY if options.port is None else WITH_PORT)
@@ -330,14 +330,14 @@ def _prepare(
     return bindir, lower, lock
 
 
-def _lower(reader: StoreReader, source: StateSource, state: ClusterState, lsn: int) -> Lower:
-    table = RelationTable(source.index, source.backup.start_lsn, lsn)
+def _lower(reader: StoreReader, source: StateSource, state: ClusterState, branch: Branch) -> Lower:
+    table = RelationTable(source.index, source.backup.start_lsn, branch.lsn)
     return Lower(
         table.sizes(state.directories),
         VERSION_DIRECTORIES[source.version],
-        Places(),
+        Places(branch.tablespaces),
         reader.pages,
-        lsn,
+        branch.lsn,
     )
 
 

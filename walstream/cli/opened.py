@@ -17,6 +17,7 @@ from walstream.datadir.configuration import OUTSIDE, OVERRIDES
 from walstream.errors import ConfigError, LocalServerError
 from walstream.index.moment import parse_moment
 from walstream.mount.branch import DESCRIPTION, branch_path
+from walstream.server.postmaster import check_end
 from walstream.wal.model import format_lsn
 
 if TYPE_CHECKING:
@@ -83,12 +84,17 @@ def _tell(opening: Opening, options: OpenOptions, verbose: bool) -> None:
 
 
 async def _until(signals: object, opening: Opening) -> None:
-    """Waits for a signal, or for the server's own end."""
+    """Waits for a signal, or for the server's own end.
+
+    Raises:
+        LocalServerError: it did not end in good order.
+    """
     click.echo(f'psql "{opening.connection.conninfo}"')
     async with trio.open_nursery() as nursery:
 
         async def watch() -> None:
             await opening.process.wait()
+            check_end(opening.process, opening.branch.path / "server.log")
             nursery.cancel_scope.cancel()
 
         nursery.start_soon(watch)

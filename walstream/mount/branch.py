@@ -19,7 +19,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -165,16 +165,23 @@ class UpperFiles:
 
     Args:
         path: the directory of the opening.
+        linked: oids of the tablespaces that are links.
         wal_link: pg_wal goes beside ``upper/``, and a link to this place into it; None: within.
         owner: user and group of everything.
     """
 
-    def __init__(self, path: Path, wal_link: Path | None, owner: tuple[int, int] | None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        linked: Iterable[int],
+        wal_link: Path | None,
+        owner: tuple[int, int] | None,
+    ) -> None:
         self._upper = path / "upper"
         self._wal = path / "pg_wal"
         self._wal_link = wal_link
         self._owner = owner
-        self._places = Places()
+        self._places = Places(linked)
         self._made: set[Path] = set()
         self.files: list[Path] = []
 
@@ -306,7 +313,7 @@ def make_branch(
                 directory.chmod(stat.S_IMODE(directory.stat().st_mode) | 0o011)
     except OSError as error:
         raise storage_error("create", temporary, error) from error
-    files = UpperFiles(temporary, path / "pg_wal" if wal_beside else None, owner)
+    files = UpperFiles(temporary, plan.tablespaces, path / "pg_wal" if wal_beside else None, owner)
     write_other_files(source, plan, files)
     for name in extra:
         files.write(name, b"")
@@ -442,7 +449,7 @@ def written(branch: Branch) -> list[Written]:
                 pages = count_own_pages(path, maps / name)
                 if pages:
                     found.append(Written(name, "changed", pages))
-            elif parse_relation_file(Places().origin(name)) is not None:
+            elif parse_relation_file(Places(branch.tablespaces).origin(name)) is not None:
                 found.append(Written(name, "new", path.stat().st_size // BLCKSZ))
     except OSError as error:
         raise read_error("read", branch.path, error) from error

@@ -88,11 +88,18 @@ class Places:
     """Where things of the data directory lie below the mount's root.
 
     ``data`` is the data directory; tablespace OID is ``data.tablespaces/OID``, to which the link in
-    ``pg_tblspc`` leads: a recovery refuses tablespaces that are no links.
+    ``pg_tblspc`` leads: a recovery refuses tablespaces that are no links. Those that were made in
+    place (allow_in_place_tablespaces) stay there.
+
+    Args:
+        linked: oids of the tablespaces that are links.
     """
 
     DATA = "data"
     TABLESPACES = "data.tablespaces"
+
+    def __init__(self, linked: Iterable[int]) -> None:
+        self._linked = {str(oid) for oid in linked}
 
     def of(self, path: str) -> str:
         """Returns the place of a path of the data directory.
@@ -103,7 +110,7 @@ class Places:
         if path.startswith(("/", "..")):
             raise StoreError(f"{path} is no path of a data directory")
         parts = path.split("/", 2)
-        if parts[0] == "pg_tblspc" and len(parts) == 3:
+        if parts[0] == "pg_tblspc" and len(parts) == 3 and parts[1] in self._linked:
             return f"{self.TABLESPACES}/{parts[1]}/{parts[2]}"
         return f"{self.DATA}/{path}"
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -72,6 +74,15 @@ async def mounted(
     finally:
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(_close, filesystem, keep)
+
+
+def unmount_dead(directory: Path) -> None:
+    """Unmounts what a process left mounted that is no more; who still uses it gets errors."""
+    program = shutil.which("fusermount3") or shutil.which("fusermount")
+    if program is not None and str(directory) in Path("/proc/mounts").read_text():
+        subprocess.run(
+            [program, "-u", "-z", "-q", str(directory)], capture_output=True, check=False
+        )
 
 
 def _close(filesystem: MomentFilesystem, keep: bool) -> None:

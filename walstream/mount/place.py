@@ -1,4 +1,8 @@
-"""Where an opening lives while it is open: short paths, which the server's user can reach."""
+"""Where an opening lives while it is open: short paths, which the server's user can reach.
+
+A place is locked while its process lives. One that was killed leaves a server without its files, a
+mount that answers nobody, and what was written: the next opening takes all of it away.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,17 @@ from pathlib import Path
 
 import trio
 
+from walstream.errors import WalstreamError
+from walstream.mount.lower import Places
+from walstream.mount.mounted import unmount_dead
+from walstream.server.postmaster import end_orphans
 from walstream.server.programs import ServerUser, server_user, temporary_place
+from walstream.store.file_layer import DirectoryLock
+
+PREFIX = "walstream-open-"
+MOUNT_POINT = "mnt"
+# Of the branch that goes away at the end, below a place.
+BRANCH = "branch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +43,7 @@ class Place:
 
     @property
     def mount_point(self) -> Path:
-        return self.mounted_at or self.path / "mnt"
+        return self.mounted_at or self.path / MOUNT_POINT
 
     @property
     def owner(self) -> tuple[int, int] | None:
@@ -45,9 +59,14 @@ def user_for(store: Path) -> ServerUser | None:
     return server_user(store.stat().st_uid)
 
 
-def _make_place(store: Path) -> Place:
+def _make_place(store: Path) -> tuple[Place, DirectoryLock]:
     user = user_for(store)
-    path = Path(tempfile.mkdtemp(prefix="walstream-", dir=temporary_place(user)))
+    parent = Path(temporary_place(user))
+    _take_away_left_over(parent)
+    # It has its name when it is locked: until then nobody takes it for left over.
+    made = Path(tempfile.mkdtemp(prefix="walstream-new-", dir=parent))
+    lock = DirectoryLock(made, str(made))
+    path = made.rename(made.with_name(made.name.replace("walstream-new-", PREFIX)))
     place = Place(path, user)
     for directory in (place.mount_point, path / "socket"):
         directory.mkdir(mode=0o700)
@@ -55,7 +74,19 @@ def _make_place(store: Path) -> Place:
             os.chown(directory, *place.owner)
     if user is not None:
         path.chmod(0o711)
-    return place
+    return place, lock
+
+
+def _take_away_left_over(parent: Path) -> None:
+    for path in parent.glob(f"{PREFIX}*"):
+        try:
+            lock = DirectoryLock(path, str(path))
+        except WalstreamError:
+            continue  # open, or another user's
+        end_orphans(path / MOUNT_POINT / Places.DATA)
+        unmount_dead(path / MOUNT_POINT)
+        shutil.rmtree(path, ignore_errors=True)
+        lock.release()
 
 
 @asynccontextmanager
@@ -67,9 +98,10 @@ async def place_beside(store: Path) -> AsyncIterator[Place]:
 
     Cancellation: it is removed.
     """
-    place = await trio.to_thread.run_sync(_make_place, store)
+    place, lock = await trio.to_thread.run_sync(_make_place, store)
     try:
         yield place
     finally:
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(partial(shutil.rmtree, place.path, ignore_errors=True))
+        lock.release()

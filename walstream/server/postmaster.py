@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -119,15 +120,55 @@ async def wait_until_ready(process: trio.Process, pid_file: Path, log_path: Path
             # Not there yet, or no more: a server that fails to start removes it.
             with suppress(FileNotFoundError):
                 lines = pid_file.read_text().splitlines()
-            if len(lines) >= _STATUS_LINE and lines[_STATUS_LINE - 1].strip() in _READY:
+            # One that was killed left its own behind.
+            ours = lines[:1] == [str(process.pid)]
+            if ours and len(lines) >= _STATUS_LINE and lines[_STATUS_LINE - 1].strip() in _READY:
                 return
-        raise LocalServerError(f"the server did not start: {_what_it_said(log_path)}")
+        raise LocalServerError(f"the server did not start: {what_it_said(log_path)}")
     raise LocalServerError(
-        f"the server was not ready after {START_DEADLINE_S:.0f} s: {_what_it_said(log_path)}"
+        f"the server was not ready after {START_DEADLINE_S:.0f} s: {what_it_said(log_path)}"
     )
 
 
-def _what_it_said(log_path: Path) -> str:
+def end_orphans(data: Path) -> None:
+    """Ends the processes of a server that nobody looks after any more. Blocks.
+
+    Args:
+        data: its data directory, in which every one of its processes works.
+    """
+    found = list(_working_in(data))
+    for number, patience_s in ((signal.SIGQUIT, STOP_DEADLINE_S), (signal.SIGKILL, 0.0)):
+        for pid in found:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, number)
+        deadline = time.monotonic() + patience_s
+        while found and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
+            found = [pid for pid in found if Path(f"/proc/{pid}").exists()]
+
+
+def _working_in(data: Path) -> Iterator[int]:
+    for process in Path("/proc").iterdir():
+        # Not ours to look at, or gone.
+        with suppress(OSError):
+            if process.name.isdigit() and (process / "cwd").readlink() == data:
+                yield int(process.name)
+
+
+def check_end(process: trio.Process, log_path: Path) -> None:
+    """Looks how a server ended that was not told to.
+
+    Raises:
+        LocalServerError: it was killed, or it failed.
+    """
+    code = process.returncode
+    if code:
+        how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        raise LocalServerError(f"the server {how}: {what_it_said(log_path)}")
+
+
+def what_it_said(log_path: Path) -> str:
+    """Returns the last complaint in a server's log, or its last line."""
     lines = log_path.read_text(errors="replace").strip().splitlines()
     told = [line for line in lines if "FATAL:" in line or "PANIC:" in line] or lines
     return f"{told[-1]} ({log_path})" if told else f"nothing in {log_path}"
