@@ -22,13 +22,12 @@ from walstream.mount.branch import (
     Branch,
     branch_path,
     load_branch,
-    make_branch,
-    point_links,
 )
 from walstream.mount.filesystem import MomentFilesystem
 from walstream.mount.lower import Lower, Places
 from walstream.mount.mounted import check_fuse, mounted
 from walstream.mount.place import BRANCH, Place, place_beside, user_for
+from walstream.mount.upper import make_branch, point_links
 from walstream.rmgr.storage import VERSION_DIRECTORIES
 from walstream.server.postmaster import running_server, stop
 from walstream.server.programs import (
