@@ -42,7 +42,7 @@ MEANINGS = {
     ROWS_LOST: "rows are missing from the output: a page, tuple or value cannot be read",
     NO_ROWS: "no such table at that moment, or none whose rows can be read",
     READ: "a file cannot be read",
-    LOCAL_SERVER: "a PostgreSQL of walstream's own (demo, open) is not found or does not start",
+    LOCAL_SERVER: "a PostgreSQL of walstream's own (demo, open) is not found, does not start, or fails",
     MOUNT: "nothing can be mounted: no FUSE, or no permission",
 }
 

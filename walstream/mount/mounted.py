@@ -32,6 +32,11 @@ def check_fuse() -> None:
             f"there is no {FUSE_DEVICE}: this system has no FUSE, or does not give it to this "
             "container; walstream materialize makes a directory without it"
         )
+    if not os.access(FUSE_DEVICE, os.R_OK | os.W_OK):
+        raise MountError(
+            f"we may not use {FUSE_DEVICE}: chmod 666 is its usual mode; walstream materialize "
+            "makes a directory without it"
+        )
 
 
 @asynccontextmanager
