@@ -19,8 +19,10 @@ EXTRAS = {
 
 # Commands that need more than one package -> the extra that has all of them.
 COMMAND_EXTRAS = {
+    "branch": "mount",
     "demo": "demo",
     "diff": "run",
+    "drill": "mount",
     "find": "run",
     "history": "run",
     "materialize": "run",

@@ -84,7 +84,7 @@ def commands_run_here(page: str) -> bool:
     return any(map(run, blocks(page)))
 
 
-@pytest.mark.parametrize("page", list(filter(commands_run_here, RUN)))
+@pytest.mark.parametrize("page", [page for page in RUN if commands_run_here(page)])
 def test_the_blocks_run(page: str, python: Sequence[str]) -> None:
     found = blocks(page)
     if page == "docs/tutorial.md":

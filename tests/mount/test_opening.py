@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import shutil
 import signal
@@ -28,6 +29,7 @@ from tests.support.running import DEADLINE_S, WALSTREAM, Running, walstream
 from tests.support.servers import PostgresServer
 from tests.support.waldump import decoded
 from tests.support.workload import make_multixacts, use_databases
+from walstream.store.drills import last_drill
 from walstream.wal.model import format_lsn
 
 pytestmark = [pytest.mark.pg_versions(15, 18), pytest.mark.timeout(600)]
@@ -212,6 +214,39 @@ def test_a_mount_is_a_data_directory_and_read_only(kept: Kept, tmp_path: Path) -
         process.send_signal(signal.SIGINT)
     assert process.returncode == 0
     assert not list(at.iterdir())
+
+
+def test_a_drill_passes_and_what_is_broken_fails_it(kept: Kept, tmp_path: Path) -> None:
+    (tmp_path / "check.sql").write_text("SELECT 1 / count(*) FROM accounts;\n")
+    bindir = ("--bindir", kept.bindir)
+    said = walstream("drill", kept.store, *kept.options, "--sql", tmp_path / "check.sql", "--json")
+    assert said.returncode == 0, said.stdout
+    report = json.loads(said.stdout)
+    assert report["lsn"] == format_lsn(kept.at[1])
+    checks = {check["name"]: check["passed"] for check in report["checks"]}
+    checksums = True if kept.story.server.version >= 18 else None  # the default of initdb
+    assert checks == {"first query": True, "amcheck": True, "sql": True, "checksums": checksums}
+    assert report["pages_read"] > 1000
+
+    (tmp_path / "check.sql").write_text("SELECT 1 / 0;\n")
+    quick = ("--no-amcheck", "--no-checksums", *bindir)
+    said = walstream("drill", kept.store, "--sql", tmp_path / "check.sql", *quick)
+    assert said.returncode == 19
+    assert "division by zero" in said.stdout
+
+    broken = tmp_path / "broken"
+    shutil.copytree(kept.store, broken)
+    for segment in (broken / "wal").iterdir():
+        segment.unlink()
+    said = walstream("drill", broken, *quick)
+    assert said.returncode == 19
+    assert "open         FAILED" in said.stdout
+    last = last_drill(broken)
+    assert last is not None
+    assert not last.passed
+    good = last_drill(kept.store, passed=True)
+    assert good is not None
+    assert good.first_query_s is not None
 
 
 def test_what_is_missing_is_said_in_one_line(kept: Kept, tmp_path: Path) -> None:

@@ -204,11 +204,27 @@ async def _make(
     return branch, plan
 
 
+class MountedMoment(NamedTuple):
+    """A moment whose data directory is mounted. ``state``: what lies beside its pages."""
+
+    moment: Moment
+    data_directory: Path
+    state: ClusterState
+    lower: Lower
+
+
 @asynccontextmanager
 async def mount_moment(
-    store: Path, asked: MomentText, directory: Path, *, others: bool = False, sandbox: bool = True
-) -> AsyncIterator[Moment]:
-    """Mounts the data directory of a moment at a directory, read-only.
+    store: Path,
+    asked: MomentText,
+    directory: Path | None = None,
+    *,
+    others: bool = False,
+    sandbox: bool = True,
+) -> AsyncIterator[MountedMoment]:
+    """Mounts the data directory of a moment at a directory, read-only, as of a clean shutdown.
+
+    ``directory``: an empty one; None: a private one.
 
     Raises:
         MountError: it cannot be mounted; see ``open_moment`` for the rest.
@@ -219,7 +235,7 @@ async def mount_moment(
     async with open_reader(store, sandbox) as reader, place_beside(store) as beside:
         past = Past(reader.pages, reader.backups)
         moment = await past.moment(asked)
-        place = Place(beside.path, None, directory.absolute())
+        place = Place(beside.path, None, None if directory is None else directory.absolute())
         path = beside.path / BRANCH
         branch, plan = await _make(
             reader, past, moment, place, path, OpenOptions(), mount_only=True
@@ -228,8 +244,9 @@ async def mount_moment(
             _lower, reader, past.source(moment.lsn), plan.state, branch
         )
         filesystem = MomentFilesystem(path, lower, None, writable=False)
-        async with mounted(filesystem, directory, others=others, keep=False):
-            yield moment
+        async with mounted(filesystem, place.mount_point, others=others, keep=False):
+            data = place.mount_point / Places.DATA
+            yield MountedMoment(moment, data, plan.state, lower)
 
 
 @asynccontextmanager

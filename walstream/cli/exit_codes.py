@@ -23,6 +23,7 @@ NO_ROWS = 15
 READ = 16
 LOCAL_SERVER = 17
 MOUNT = 18
+DRILL = 19
 
 MEANINGS = {
     OK: "success",
@@ -42,8 +43,9 @@ MEANINGS = {
     ROWS_LOST: "rows are missing from the output: a page, tuple or value cannot be read",
     NO_ROWS: "no such table at that moment, or none whose rows can be read",
     READ: "a file cannot be read",
-    LOCAL_SERVER: "a PostgreSQL of walstream's own (demo, open) is not found, does not start, or fails",
+    LOCAL_SERVER: "a PostgreSQL of walstream's own is not found, does not start, or fails",
     MOUNT: "nothing can be mounted: no FUSE, or no permission",
+    DRILL: "a drill failed: the report says which check",
 }
 
 _CODES: tuple[tuple[type[errors.WalstreamError], int], ...] = (

@@ -18,6 +18,7 @@ COMMANDS = {
     "base": ("base", "List, make, advance and check the base backups of a store."),
     "branch": ("branch", "List, make and drop the branches of a store."),
     "demo": ("demo", "Show the whole path on an embedded PostgreSQL 18."),
+    "drill": ("drill", "Open a moment, check all of it, and write a report."),
     "dump": ("dump", "Print the records of WAL, as pg_waldump or as JSON, Arrow, Parquet."),
     "diff": ("diff", "Show the rows of a table that changed between two moments."),
     "find": ("find", "Find the moment at which a table was dropped or truncated."),

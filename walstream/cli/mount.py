@@ -48,9 +48,9 @@ def command(
                 directory,
                 others=allow_other,
                 sandbox=not no_sandbox,
-            ) as moment:
-                click.echo(f"moment: {moment}", err=True)
-                click.echo(f"{directory / 'data'}: mounted")
+            ) as mounted:
+                click.echo(f"moment: {mounted.moment}", err=True)
+                click.echo(f"{mounted.data_directory}: mounted")
                 async for _ in signals:
                     return
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -18,6 +17,7 @@ from walstream.errors import ConfigError, LocalServerError
 from walstream.index.moment import parse_moment
 from walstream.mount.branch import DESCRIPTION, branch_path
 from walstream.server.postmaster import check_end
+from walstream.server.programs import client_program
 from walstream.wal.model import format_lsn
 
 if TYPE_CHECKING:
@@ -53,6 +53,8 @@ async def open_and_run(
                         await _until(signals, opening)
                     else:
                         code = await _psql(opening, psql)
+                    if verbose:
+                        click.echo(f"pages made: {opening.lower.pages_made}", err=True)
                 nursery.cancel_scope.cancel()
 
             nursery.start_soon(run)
@@ -105,8 +107,7 @@ async def _until(signals: object, opening: Opening) -> None:
 
 async def _psql(opening: Opening, arguments: list[str]) -> int:
     """Runs psql at our terminal; Ctrl-C is psql's."""
-    program = opening.programs / "psql"
-    found = str(program) if program.exists() else shutil.which("psql")
+    found = client_program("psql", opening.programs)
     if found is None:
         raise LocalServerError(f"there is no psql in {opening.programs} and none on PATH")
     process: trio.Process = await trio.lowlevel.open_process(

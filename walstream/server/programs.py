@@ -102,7 +102,8 @@ def find_programs(version: int, bindir: Path | None = None) -> Path:
 def _places(version: int) -> Iterator[Path]:
     on_path = shutil.which("postgres")
     if on_path is not None:
-        yield Path(on_path).parent
+        # A link may stand alone; the other programs are beside what it leads to.
+        yield Path(on_path).resolve().parent
     for place in PLACES:
         yield Path(place.format(version))
     wheel = wheel_installation()
@@ -119,6 +120,12 @@ def _version(directory: Path) -> int | None:
         return None
     found = _VERSION.search(said)
     return int(found[1]) if found else None
+
+
+def client_program(name: str, bindir: Path) -> str | None:
+    """Returns where a client program is: beside the server's, or on PATH; None: nowhere."""
+    beside = bindir / name
+    return str(beside) if beside.exists() else shutil.which(name)
 
 
 def reachable_by_all(path: Path) -> bool:
