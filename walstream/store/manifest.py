@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 from walstream.errors import StoreError
-from walstream.wal.model import format_lsn
+from walstream.wal.model import format_lsn, parse_lsn
 from walstream.wal.timeline import TimelinePart
 
 MANIFEST = "backup_manifest"
@@ -87,6 +87,23 @@ def _path_of(entry: dict[str, Any]) -> str:
     if "Encoded-Path" in entry:
         return os.fsdecode(bytes.fromhex(entry["Encoded-Path"]))
     return os.fsdecode(str(entry["Path"]).encode())  # the manifest is UTF-8, whatever we use
+
+
+def parse_wal_ranges(manifest: bytes) -> list[TimelinePart]:
+    """Returns the WAL that a backup needs, as its manifest says; the parts are in no order.
+
+    Raises:
+        StoreError: it is malformed.
+    """
+    try:
+        return [
+            TimelinePart(
+                int(each["Timeline"]), parse_lsn(each["Start-LSN"]), parse_lsn(each["End-LSN"])
+            )
+            for each in json.loads(manifest).get("WAL-Ranges", [])
+        ]
+    except (KeyError, ValueError, TypeError, AttributeError) as exc:
+        raise StoreError(f"backup manifest: malformed: {exc}") from exc
 
 
 class ManifestEntry(NamedTuple):
