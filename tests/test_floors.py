@@ -38,6 +38,7 @@ FLOORS = {
     "scanning": 7,
     "stats": 8,
     "verify": 8,
+    "importing": 9,
     "sql": 8,
     "receive": 8,
     "status": 9,
@@ -69,6 +70,9 @@ PURE = (
     "rows.varlena",
     "rows.heap",
     "rows.visibility",
+    "importing.names",
+    "importing.label",
+    "importing.barman",
 )
 
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -21,6 +21,7 @@ COMMANDS = {
     "diff": ("diff", "Show the rows of a table that changed between two moments."),
     "find": ("find", "Find the moment at which a table was dropped or truncated."),
     "history": ("history", "List the records that changed a block."),
+    "import": ("import_store", "Take backups and archived WAL of other tools into a store."),
     "materialize": ("materialize", "Make the data directory as it was at a moment."),
     "page": ("page", "Rebuild a page as it was at an LSN."),
     "receive": ("receive", "Stream WAL into a directory, as pg_receivewal does."),
