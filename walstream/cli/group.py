@@ -26,6 +26,7 @@ COMMANDS = {
     "page": ("page", "Rebuild a page as it was at an LSN."),
     "receive": ("receive", "Stream WAL into a directory, as pg_receivewal does."),
     "redo": ("redo", "Run redo requests by hand and look at the sandbox."),
+    "repair": ("repair", "Replace a broken page of a stopped cluster by the rebuilt one."),
     "restore-wal": ("restore_wal", "Get a WAL file out of a store; a restore_command."),
     "reindex": ("reindex", "Make the index of a store again from its WAL."),
     "rows": ("rows", "Print the rows of a table as of a moment, without a server."),
