@@ -22,7 +22,7 @@ FLOORS = {
     "uncompiled": 0,
     "wal": 1,
     "rmgr": 2,
-    "rmgr.*.layout": 2,
+    "rmgr.*.layout": 1,
     "redo.rules": 3,
     "rmgr.*.page": 4,
     "rmgr.*.posting": 4,
