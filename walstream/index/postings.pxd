@@ -10,9 +10,8 @@ from walstream.index.keys cimport (
 from walstream.rmgr.heap.effects cimport cleared_bits
 from walstream.rmgr.heap.layout cimport HEAPBLOCKS_PER_PAGE, OLD_BLOCK_SHIFT
 from walstream.wal.layout cimport (
-    BKPBLOCK_WILL_INIT, MAIN_FORKNUM, RM_BRIN_ID, RM_DBASE_ID, RM_GENERIC_ID, RM_HEAP2_ID,
-    RM_HEAP_ID, RM_SMGR_ID, RM_TBLSPC_ID, RM_XACT_ID, RM_XLOG_ID, VISIBILITYMAP_FORKNUM,
-    XLR_RMGR_INFO_MASK
+    BKPBLOCK_WILL_INIT, MAIN_FORKNUM, RM_DBASE_ID, RM_HEAP2_ID, RM_HEAP_ID, RM_SMGR_ID,
+    RM_TBLSPC_ID, RM_XACT_ID, RM_XLOG_ID, VISIBILITYMAP_FORKNUM, XLR_RMGR_INFO_MASK
 )
 from walstream.wal.opcodes cimport (
     VISIBILITYMAP_VALID_BITS, XLOG_FPI, XLOG_FPI_FOR_HINT, XLOG_RESTORE_POINT, XLOG_XACT_ABORT, XLOG_XACT_ABORT_PREPARED,
@@ -58,6 +57,7 @@ cdef class PostingLists:
     cdef list recent
     cdef byte key[32]
     cdef byte value[16]
+    cdef byte changes_pages[256]
 
     cdef Py_ssize_t count
     cdef Py_ssize_t block_count

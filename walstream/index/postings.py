@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import cython
 
+from walstream.rmgr.rmgrlist import RMGRS
+
 if TYPE_CHECKING:
     from array import array
 
@@ -32,9 +34,7 @@ if not cython.compiled:
     from walstream.wal.layout import (
         BKPBLOCK_WILL_INIT,
         MAIN_FORKNUM,
-        RM_BRIN_ID,
         RM_DBASE_ID,
-        RM_GENERIC_ID,
         RM_HEAP2_ID,
         RM_HEAP_ID,
         RM_SMGR_ID,
@@ -140,6 +140,9 @@ class PostingLists:
         if not cython.compiled:
             self.key = bytearray(32)
             self.value = bytearray(16)
+            self.changes_pages = bytearray(256)
+        for rmgr in RMGRS:
+            self.changes_pages[rmgr.id] = rmgr.changes_pages
 
     def take(self) -> list[tuple[bytes, bytes]]:
         """Returns keys and values of what was collected and starts anew.
@@ -432,7 +435,7 @@ class PostingLists:
             if clears > 0:
                 self.add_clears(row, clears, end_lsn, start_lsn)
         # Pages are told by their block references; so are images, which have no other meaning.
-        if RM_HEAP2_ID <= rmgr <= RM_BRIN_ID or rmgr == RM_GENERIC_ID:
+        if self.changes_pages[rmgr]:
             return 0
         op = info & XLR_RMGR_INFO_MASK
         if rmgr == RM_XLOG_ID and op in (XLOG_FPI_FOR_HINT, XLOG_FPI):
