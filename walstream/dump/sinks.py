@@ -188,6 +188,7 @@ class ImageSaver:
 
     def write(self, batch: Batch, version: int, timeline: int) -> None:
         from walstream.wal.image import restore_image
+        from walstream.wal.reason import in_record
 
         images = batch.columns.fpi_length
         rows = array("I", [row for row in batch.rows if images[row]])
@@ -206,6 +207,8 @@ class ImageSaver:
                 path = self.directory / name
                 try:
                     path.write_bytes(restore_image(ref.image))
+                except RecordError as error:
+                    raise in_record(error, record.start_lsn) from error
                 except OSError as error:
                     raise WriteError(
                         f"could not write {path}: {error.strerror}", str(path)
