@@ -115,6 +115,7 @@ def set_lines(t: Target, at: int, count: int, flags: int) -> int:
 
 def set_pruned(t: Target, parts: PruneParts) -> int:
     """Sets the line pointers of a pruned page, which keeps its tuples where they lie."""
+    # heap_page_prune_execute
     set_redirects(t, parts.redirected_at, parts.redirected)
     set_lines(t, parts.dead_at, parts.dead, LP_DEAD)
     set_lines(t, parts.unused_at, parts.unused, LP_UNUSED)
@@ -123,6 +124,7 @@ def set_pruned(t: Target, parts: PruneParts) -> int:
 
 def prune_redo(t: Target) -> int:
     """14 to 16. Main data: xid u32, redirected u16, dead u16. Block data: pairs, dead, unused."""
+    # heap_xlog_prune
     t.need_main(8)
     parts = t.pruned
     redirected = u16(t.p, t.main_at + 4)
@@ -136,6 +138,7 @@ def prune_redo(t: Target) -> int:
 
 def vacuum_redo(t: Target) -> int:
     """14 to 16. Main data: unused u16. Block data: their offset numbers."""
+    # heap_xlog_vacuum
     t.need_main(2)
     count = u16(t.p, t.main_at)
     t.need_data(2 * count)
@@ -165,6 +168,7 @@ def freeze_redo(t: Target) -> int:
     Block data of 14 and 15: per tuple xmax u32, offset u16, infomask2 u16, infomask u16, flags u8,
     one byte of padding. Of 16: plans, then the offset numbers of all plans.
     """
+    # heap_xlog_freeze_page
     t.need_main(6)
     count = u16(t.p, t.main_at + 4)
     # Plans of 16 have the size of the tuples of 14 and 15.
@@ -206,6 +210,7 @@ def freeze_plans(t: Target, plans: int, count: int, offsets: int, end: int) -> i
 
 def prune_freeze_redo(t: Target) -> int:
     """17 and 18. Main data: reason u8, flags u8, xid u32 where flagged. Block data: PruneParts."""
+    # heap_xlog_prune_freeze
     t.need_main(2)
     flags = u8(t.p, t.main_at + 1)
     parts = t.pruned
@@ -224,6 +229,7 @@ def prune_freeze_redo(t: Target) -> int:
 
 def visible_redo(t: Target) -> int:
     """Main data: xid u32, flags u8. Reference 0 is the map page, 1 the heap page."""
+    # heap_xlog_visible
     t.need_main(5)
     if t.block_id == 1:
         set_pd_flags(t.page, pd_flags(t.page) | PD_ALL_VISIBLE)
@@ -248,6 +254,7 @@ def multi_insert_redo(t: Target) -> int:
     Block data, per tuple from an even position on: length u16, infomask2 u16, infomask u16,
     hoff u8, the tuple from byte 23 on.
     """
+    # heap_xlog_multi_insert
     t.need_main(4)
     m = t.main_at
     flags = u8(t.p, m)
@@ -294,6 +301,7 @@ def multi_insert_redo(t: Target) -> int:
 
 def lock_updated_redo(t: Target) -> int:
     """Main data: xmax u32, offset u16, infobits u8, flags u8."""
+    # heap_xlog_lock_updated
     t.need_main(8)
     m = t.main_at
     at = heap_at(t.page, u16(t.p, m + 4))
