@@ -45,6 +45,7 @@ INLINE_ONLY = {
     "walstream.rmgr.spgist.layout",
     "walstream.wal.buffer",
     "walstream.wal.bufpage",
+    "walstream.wal.columns",
     "walstream.wal.layout",
     "walstream.wal.opcodes",
 }

@@ -22,6 +22,19 @@ from walstream.wal.record import RecordReader
 
 if TYPE_CHECKING:
     from walstream.wal.buffer import Bytes
+if not cython.compiled:
+    from walstream.wal.layout import (
+        BKPBLOCK_HAS_IMAGE,
+        BKPBLOCK_WILL_INIT,
+        COMPRESSION_LZ4,
+        COMPRESSION_NONE,
+        COMPRESSION_PGLZ,
+        FSM_FORKNUM,
+        INIT_FORKNUM,
+        MAIN_FORKNUM,
+        MAX_XLINFO_TYPES,
+        VISIBILITYMAP_FORKNUM,
+    )
 
 _RMGRS = 256
 
@@ -36,7 +49,7 @@ class ObjectWriter:
         self.describer = Describer(version)
         self.fields = Describer(version, fields=True)
         # The names of the operations met so far, as members: position and length in the pool.
-        self.places = array("i", [-1] * (_RMGRS * 32))
+        self.places = array("i", [-1] * (_RMGRS * 2 * MAX_XLINFO_TYPES))
         self.pool = b" "
         self.attach(self.pool)
 
@@ -50,7 +63,7 @@ class ObjectWriter:
         """Puts the names of a resource manager and its operations into the pool."""
         pool = bytearray(self.pool)
         rmgr = json.dumps(rmgr_name(rmgr_id))
-        place = rmgr_id * 32
+        place = 2 * rmgr_id * MAX_XLINFO_TYPES
         for op in range(0, 256, 16):
             name = json.dumps(operation_name(self.version, rmgr_id, op))
             raw = f', "rmgr": {rmgr}, "operation": {name}, "info": '.encode()
@@ -100,7 +113,7 @@ class ObjectWriter:
             raise RecordError(f"{reader.message()} in record at {format_lsn(start_lsn)}", start_lsn)
         fpi = 0
         for i in range(reader.block_count):
-            if reader.block_flags[i] & 0x10:
+            if reader.block_flags[i] & BKPBLOCK_HAS_IMAGE:
                 fpi += reader.image_length[i]
         out.put_bytes(b'{"start_lsn": "')
         out.put_lsn(start_lsn, 1)
@@ -110,7 +123,7 @@ class ObjectWriter:
         out.put_lsn(reader.prev, 1)
         out.put_bytes(b'", "xid": ')
         out.put_unsigned(reader.xid, 0)
-        place = 2 * (reader.rmgr * 16 + (reader.info >> 4))
+        place = 2 * (reader.rmgr * MAX_XLINFO_TYPES + (reader.info >> 4))
         if self.places[place] < 0:
             self.meet(reader.rmgr)
         out.put(self.literals, self.places[place], self.places[place + 1])
@@ -172,24 +185,24 @@ class ObjectWriter:
         out.put_unsigned(reader.block_rel[i], 0)
         out.put_bytes(b'", "fork": "')
         fork = reader.block_fork[i]
-        if fork == 0:
+        if fork == MAIN_FORKNUM:
             out.put_bytes(b"main")
-        elif fork == 1:
+        elif fork == FSM_FORKNUM:
             out.put_bytes(b"fsm")
-        elif fork == 2:
+        elif fork == VISIBILITYMAP_FORKNUM:
             out.put_bytes(b"vm")
-        elif fork == 3:
+        elif fork == INIT_FORKNUM:
             out.put_bytes(b"init")
         else:
             out.put_unsigned(fork, 0)
         out.put_bytes(b'", "block": ')
         out.put_unsigned(reader.block_number[i], 0)
-        if reader.block_flags[i] & 0x40:
+        if reader.block_flags[i] & BKPBLOCK_WILL_INIT:
             out.put_bytes(b', "will_init": true, "data_length": ')
         else:
             out.put_bytes(b', "will_init": false, "data_length": ')
         out.put_unsigned(reader.data_length[i], 0)
-        if reader.block_flags[i] & 0x10:
+        if reader.block_flags[i] & BKPBLOCK_HAS_IMAGE:
             self.put_image(i, out)
         return out.put_byte(125)
 
@@ -202,11 +215,11 @@ class ObjectWriter:
         out.put_bytes(b', "hole_length": ')
         out.put_unsigned(reader.hole_length[i], 0)
         compression = reader.image_compression[i]
-        if compression == 0:
+        if compression == COMPRESSION_NONE:
             out.put_bytes(b', "compression": "none", "apply": ')
-        elif compression == 1:
+        elif compression == COMPRESSION_PGLZ:
             out.put_bytes(b', "compression": "pglz", "apply": ')
-        elif compression == 2:
+        elif compression == COMPRESSION_LZ4:
             out.put_bytes(b', "compression": "lz4", "apply": ')
         else:
             out.put_bytes(b', "compression": "zstd", "apply": ')
