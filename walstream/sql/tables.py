@@ -37,7 +37,7 @@ from walstream.scanning.runs import (
 from walstream.scanning.threads import in_order
 from walstream.segments.files import DirectoryFiles
 from walstream.wal.layout import BKPBLOCK_WILL_INIT, COMPRESSION_NAMES
-from walstream.wal.model import FORK_NAMES, POSTGRES_EPOCH_S
+from walstream.wal.model import FORK_NAMES, POSTGRES_EPOCH_US
 from walstream.wal.opcodes import (
     XLOG_XACT_ABORT,
     XLOG_XACT_ABORT_PREPARED,
@@ -147,7 +147,7 @@ def commits_of(batch: Batch, version: int) -> pa.RecordBatch:
         if kind is not None and columns.main_length[row] >= 8:
             at = columns.main_at[row]
             data = piece[at : at + 8] if at >= 0 else columns.side[~at : ~at + 8]
-            time_us = int.from_bytes(data, "little", signed=True) + POSTGRES_EPOCH_S * 1_000_000
+            time_us = int.from_bytes(data, "little", signed=True) + POSTGRES_EPOCH_US
             values = (columns.start_lsn[row], columns.end_lsn[row], columns.xid[row], kind, time_us)
             for cells, value in zip(found, values, strict=True):
                 cells.append(value)
