@@ -7,7 +7,6 @@ process itself.
 from __future__ import annotations
 
 import contextlib
-from array import array
 from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any, cast
@@ -29,7 +28,7 @@ from tests.rmgr.test_bodies import PARSERS
 from tests.rmgr.test_describe import PURE_LINES
 from tests.support.walgen import SYSTEM_IDENTIFIER, record_bytes
 from tests.wal.builds import RECORDS, SCANS, STREAMS
-from tests.wal.reading import decode, pieces, said, scan_batches
+from tests.wal.reading import decode, pieces, said, scan_batches, scan_lines
 from tests.wal.test_image import BUILDS as IMAGES
 from tests.wal.test_scan import check as check_columns
 from tests.wal.test_scan import fits
@@ -200,7 +199,7 @@ def check_wal(case: WalCase, with_pure: bool) -> tuple[object, ...]:
         pure = scan_batches(SCANS[1], *args, cuts, keep_records=True, batch=100, **options)
         check_scan(pure, expected, version)
     records = [event for event in expected if isinstance(event, RawRecord)]
-    check_lines(cut[1], records, version)
+    check_lines(case, cuts, options, cut[0], records, version)
     if case.seed % 2:
         check_choice(case, cuts, options, records, version)
     else:
@@ -280,23 +279,31 @@ def check_verify(
 
 
 def check_lines(
-    batches: list[tuple[RecordColumns, bytes]], records: list[RawRecord], version: int
+    case: WalCase,
+    cuts: list[int],
+    options: dict[str, Any],
+    errors: list[Any],
+    records: list[RawRecord],
+    version: int,
 ) -> None:
-    """Checks that lines written of columns are those of single records."""
+    """Checks that lines written where a scanner stands are those of single records."""
     if not records:
         return
     writer = _writers[text_lines.__name__, version, False]
-    writer.text.clear()
+    scanner = reader_of(scan.WalScanner, case, batch=100, **options)
+    rows = case.seed % 2 == 1
+    data = exact(case.data)
+    found = scan_lines(scanner, lambda _version: writer, data, case.start_lsn, cuts, rows)
+    expected = []
     for raw in records:
+        writer.text.clear()
         writer.write_record(raw)
-    expected = writer.text.value()
-    writer.text.clear()
-    for batch, piece in batches:
-        rows = array("I", range(batch.count))
-        writer.write_rows(
-            rows, batch.start_lsn, batch.record_at, batch.total_length, piece, batch.side
-        )
-    assert writer.text.value() == expected
+        expected.append(writer.text.value())
+    assert found[0] == errors
+    assert found[1] == expected
+    if rows:
+        starts = [lsn for columns in found[2] for lsn in columns.start_lsn]
+        assert starts == [raw.start_lsn for raw in records]
 
 
 def check_choice(

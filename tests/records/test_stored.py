@@ -10,6 +10,7 @@ import tarfile
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -174,11 +175,13 @@ def test_good_records_come_before_the_error(wal: Path, tmp_path: Path) -> None:
         ({"rmgr": "Heap3"}, "does not exist"),
         ({"rmgr": "custom7"}, "does not exist"),
         ({"relation": "base"}, "invalid relation"),
+        ({"block": 0}, "expected a relation"),
+        ({"rmgr": "Heap", "block": 7}, "expected a relation"),
     ],
 )
-def test_wrong_arguments_are_told_at_once(arguments: dict[str, str], message: str) -> None:
+def test_wrong_arguments_are_told_at_once(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        read_wal("/nowhere", **arguments)  # type: ignore[arg-type]
+        read_wal("/nowhere", **arguments)
 
 
 def test_nothing_there(tmp_path: Path) -> None:

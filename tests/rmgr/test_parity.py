@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-from array import array
 from collections import Counter
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from tests.rmgr.translate import SEGMENT, as_15, expected_of_14, without_prepare
 from tests.support.binaries import find_binaries
 from tests.support.servers import PostgresServer
 from tests.support.workload import WORKLOAD_CONFIG, run_sql_files, run_workload
+from tests.wal.reading import scan_lines
 from walstream.dump.text_lines import LineWriter
 from walstream.rmgr.rmgrlist import rmgr_name
 from walstream.rmgr.table import operations
@@ -37,21 +37,9 @@ def read_wal(directory: Path) -> tuple[int, bytes]:
 
 
 def our_lines(wal: bytes, start_lsn: int, details: bool) -> str:
-    scanner = WalScanner(None, SEGMENT, start_lsn, find_record=True, keep_records=True)
-    scanner.feed_bytes(start_lsn, wal)
-    writer = None
-    while (columns := scanner.poll_columns()) is not None:
-        writer = writer or LineWriter(scanner.version, details)
-        writer.write_rows(
-            array("I", range(columns.count)),
-            columns.start_lsn,
-            columns.record_at,
-            columns.total_length,
-            wal,
-            columns.side,
-        )
-    assert writer is not None
-    return writer.text.value().decode()
+    scanner = WalScanner(None, SEGMENT, start_lsn, find_record=True)
+    _, lines, _ = scan_lines(scanner, lambda version: LineWriter(version, details), wal, start_lsn)
+    return b"".join(lines).decode()
 
 
 def their_lines(program: Path, directory: Path, start_lsn: int, details: bool) -> str:

@@ -19,7 +19,7 @@ from walstream.cli.stats import command as stats
 from walstream.cli.verify import command as verify
 from walstream.errors import SegmentMissing, WalError
 from walstream.scanning.ending import EndKind
-from walstream.scanning.runs import open_source
+from walstream.scanning.opening import open_wal
 from walstream.scanning.tail import Position, tail_of
 from walstream.segments.names import segment_file_name
 from walstream.verify.check import verify as report_of
@@ -298,7 +298,7 @@ def test_an_old_record_under_a_right_address_is_no_proof(tmp_path: Path) -> None
     last = wal.records[-1]
     data = bytes(wal.data) + old(90)[len(wal.data) :]
     write_segments(tmp_path, data)
-    ending = tail_of(open_source(tmp_path), Position(last.end_lsn, last.start_lsn, version=18))
+    ending = tail_of(open_wal(tmp_path), Position(last.end_lsn, last.start_lsn, version=18))
     assert (ending.kind, ending.lsn) == (EndKind.CLEAN, last.end_lsn)
 
 
@@ -318,7 +318,7 @@ BITS = (0, 1, 6, 17)
 def reports(directory: Path) -> list[Report]:
     found = []
     for threads in (1, 2, 4):
-        report = report_of(open_source(directory), threads=threads)
+        report = report_of(open_wal(directory), threads=threads)
         report.seconds = 0
         found.append(report)
     return found

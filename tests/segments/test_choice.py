@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from walstream.segments.choice import candidates, timelines_of
+from walstream.segments.compression import CODECS
 from walstream.segments.names import KINDS
 from walstream.wal.timeline import INFINITY, TimelineHistory, TimelinePart
 
@@ -58,6 +60,29 @@ def test_the_file_of_the_newest_timeline_that_has_one(
     assert taken.timeline == max(int(name[:8], 16) for name in there)
     same = [name for name in there if name[:8] == taken.name[:8]]
     assert taken.partial == all(".partial" in name for name in same)
+    # Of those a plain one: what is being compressed is there twice, and the copy not yet whole.
+    alike = [name for name in same if (".partial" in name) == taken.partial]
+    assert bool(taken.compression) == all(name[24:] not in ("", ".partial") for name in alike)
+
+
+@pytest.mark.parametrize("suffix", [codec.suffix for codec in CODECS])
+def test_a_segment_that_is_being_compressed_is_read_as_it_was(suffix: str) -> None:
+    """What lies there at each step, of a receiver that compresses and of gzip by hand."""
+    history = TimelineHistory((TimelinePart(1, 0, INFINITY),))
+
+    def taken(*there: str) -> str:
+        names = [each.name[24:] for each in candidates(history, 5, SIZE)]
+        return next(name for name in names if name in there)
+
+    assert taken("", suffix) == ""
+    assert taken("", suffix + ".partial") == ""
+    assert taken(".partial", ".partial" + suffix) == ".partial"
+    assert taken(".partial", suffix + ".partial") == ".partial"
+    # A complete one is whole, whatever it is: behind an unfinished one there may be zeros.
+    assert taken(".partial", suffix) == suffix
+    assert taken(suffix + ".partial", "") == ""
+    assert taken(suffix, suffix + ".partial", ".partial" + suffix) == suffix
+    assert taken(suffix + ".partial", ".partial" + suffix) == suffix + ".partial"
 
 
 def test_a_segment_behind_a_switch_at_a_boundary_is_the_new_timelines_alone() -> None:

@@ -28,8 +28,14 @@ def test_round_trip(
 ) -> None:
     data = LONG.pack(magic, 2, timeline, lsn, left, system, size, block)
     header = read_long_header(data + b"more")
+    assert header is not None
     assert header == (PAGE_MAGICS[magic], timeline, lsn, left, system, size, block)
-    assert read_page_header(data) == (magic, 2, timeline, lsn, left)
+    assert header.encode() == data
+    assert header.encode(5) == LONG.pack(magic, 7, *header[1:])
+    page = read_page_header(data)
+    assert page is not None
+    assert page == (magic, 2, timeline, lsn, left)
+    assert page.encode() == data[:20] + bytes(4)
     assert stated_segment_size(data) == size
     assert read_long_header(data[:-1]) is None
     assert stated_segment_size(data[:-1]) == 0

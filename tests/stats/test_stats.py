@@ -11,7 +11,8 @@ from click.testing import CliRunner
 from tests.support.archives import mixed_wal, write_segments
 from tests.support.walgen import SEGMENT, WalWriter, record_body
 from walstream.cli.stats import command
-from walstream.scanning.runs import open_source
+from walstream.scanning.ending import EndKind
+from walstream.scanning.opening import open_wal
 from walstream.stats.breakdown import FIRST, as_json, collect
 from walstream.stats.record_stats import count_records
 from walstream.stats.report import curve
@@ -35,10 +36,11 @@ def test_sums(tmp_path: Path, threads: int, part: bool) -> None:
     if part:
         start, end = records[1000].start_lsn, records[-1000].start_lsn
         records = records[1000:-1000]
-    source = open_source(tmp_path)
-    totals, first, version, ending, error = count_records(source, threads, start, end)
-    assert error is None
-    assert (ending is None) == part
+    source = open_wal(tmp_path)
+    totals, version, ending = count_records(source, threads, start, end)
+    assert ending is not None
+    assert ending.kind is (EndKind.LIMIT if part else EndKind.CLEAN)
+    first = totals.first_lsn
     assert (first, version, totals.end_lsn) == (records[0].start_lsn, 18, records[-1].end_lsn)
     sums = collect(source, start, end)
     assert sums.first_lsn == first
@@ -106,7 +108,7 @@ def test_padding_is_no_traffic_and_idle_time_has_no_slope(tmp_path: Path) -> Non
         if second == 11:
             wal.switch()
     write_segments(tmp_path, wal.close())
-    sums = collect(open_source(tmp_path))
+    sums = collect(open_wal(tmp_path))
     times = as_json(sums, 10)["times"]
     assert [row["second"] - POSTGRES_EPOCH_S for row in times] == [10, 11, 100]
     assert max(row["bytes"] for row in times) < 1300

@@ -15,7 +15,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from tests.store.memory_files import MemoryFiles, PowerCut
 from tests.store.stepwise import Stepwise
 from walstream.errors import NoSpace, StorageError, WalDivergedError, WalGapError
-from walstream.segments.names import segment_file_name
+from walstream.segments.compression import parse_compression
+from walstream.segments.names import segment_file_name, segment_number
 from walstream.store.wal_files import WalFiles
 from walstream.wal.model import WalChunk
 
@@ -43,6 +44,15 @@ def durable_end(files: MemoryFiles) -> int:
         if best < SIZE:
             return number * SIZE + best
     raise AssertionError
+
+
+def check_what_is_seen(disk: MemoryFiles) -> None:
+    """Complete segments without a gap, at most one ``.partial`` and that behind them."""
+    for seen in (disk.entries, disk.durable_entries):
+        names = sorted(path.name for path in seen if not path.name.endswith(".tmp"))
+        numbers = [segment_number(name, SIZE) for name in names]
+        assert numbers == list(range(len(names)))
+        assert not any(name.endswith(".partial") for name in names[:-1])
 
 
 class DurableStore(RuleBasedStateMachine):
@@ -180,11 +190,7 @@ class DurableStore(RuleBasedStateMachine):
     def no_segment_is_seen_before_the_one_before_it(self) -> None:
         """As pg_receivewal leaves a directory: complete segments, one ``.partial`` behind them."""
         if hasattr(self, "files"):
-            for seen in (self.disk.entries, self.disk.durable_entries):
-                names = [path.name for path in seen if not path.name.endswith(".tmp")]
-                newest = max(names, default="")[:24]
-                assert len({name[:24] for name in names}) == len(names)
-                assert not [n for n in names if n.endswith(".partial") and n[:24] != newest]
+            check_what_is_seen(self.disk)
 
     def teardown(self) -> None:
         if getattr(self, "completer", None) is not None:
@@ -236,6 +242,32 @@ def test_each_system_call_fails_once(kind: str, at: int, steps: int | None) -> N
     assert told <= durable_end(disk)
     if completer is not None:
         completer.kill(PowerCut("the end"))
+
+
+@pytest.mark.parametrize("method", ["none", "gzip", "lz4", "zstd"])
+@pytest.mark.parametrize("steps", [0, 1, 2, 3, 5, 1 << 20])
+@pytest.mark.parametrize("piece", [16, 50, SIZE, 3 * SIZE])
+def test_no_segment_is_seen_before_the_one_before_it(method: str, steps: int, piece: int) -> None:
+    """At no system call, however far the completion of the one before got meanwhile."""
+    completer = Stepwise()
+
+    def look(_: str) -> None:
+        check_what_is_seen(disk)
+        if completer.is_inside():
+            completer.pause()
+
+    disk = MemoryFiles(look)
+    compression = parse_compression(method)
+    files = WalFiles(disk, HOME, SIZE, 1, 0, compression=compression, completer=completer)
+    for start in range(0, SIZE * 6, piece):
+        files.feed([WalChunk(start, STREAM[start : start + piece], start, 0)])
+        files.write()
+        completer.step(steps)
+        files.settle()
+        check_what_is_seen(disk)
+    files.close()
+    check_what_is_seen(disk)
+    assert len(disk.durable_entries) >= 6
 
 
 def test_gaps_and_differences_are_refused() -> None:

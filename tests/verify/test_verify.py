@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from tests.support.archives import mixed_wal, write_segments
 from tests.support.walgen import SEGMENT, WalWriter
 from walstream.cli.verify import command
-from walstream.scanning.runs import open_source
+from walstream.scanning.opening import open_wal
 from walstream.segments.names import segment_file_name
 from walstream.verify.check import verify
 from walstream.verify.report import Report, Verdict
@@ -22,7 +22,7 @@ threads = pytest.mark.parametrize("count", [1, 3], ids=("one thread", "three thr
 
 def check(directory: Path, count: int) -> Report:
     done: list[int] = []
-    report = verify(open_source(directory), threads=count, progress=done.append)
+    report = verify(open_wal(directory), threads=count, progress=done.append)
     assert sum(done) == report.segments
     return report
 

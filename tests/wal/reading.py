@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -95,3 +95,49 @@ def scan_batches(
                 break
             batches.append((columns, piece))
     return errors, batches
+
+
+def scan_lines(
+    scanner: Any,
+    make_writer: Callable[[int], Any],
+    data: bytes,
+    start_lsn: int,
+    cuts: Sequence[int] = (),
+    rows: bool = False,
+) -> tuple[list[Any], list[bytes], list[RecordColumns]]:
+    """Returns errors with the number of records before each, what is written of each, columns.
+
+    Args:
+        scanner: what WAL is fed to.
+        make_writer: makes a ``RecordWriter`` of a version, of the same build as the scanner.
+        data, start_lsn, cuts: the WAL.
+        rows: collect columns, too.
+    """
+    errors: list[Any] = []
+    found: list[bytes] = []
+    columns: list[RecordColumns] = []
+    writer: Any = None
+    lsn = start_lsn
+    for piece in pieces(data, cuts):
+        scanner.feed_bytes(lsn, piece)
+        lsn += len(piece)
+        while True:
+            try:
+                if not scanner.next_record():
+                    break
+            except WalError as error:
+                errors.append((len(found), *said(error)))
+                assert len(errors) < 40 + len(data) // 8
+                scanner.resync()
+                continue
+            writer = writer or make_writer(scanner.version)
+            count = writer.write_from(scanner, rows)
+            text = writer.text.value()
+            ends = writer.take_ends(count)
+            assert ends[0] == 0
+            assert ends[-1] == len(text)
+            found += [text[begin:end] for begin, end in itertools.pairwise(ends)]
+            if rows:
+                columns.append(scanner.take())
+                assert columns[-1].count == count
+    return errors, found, columns

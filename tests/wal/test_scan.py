@@ -125,10 +125,7 @@ def test_damage_is_the_decoders_damage(wal: WalWriter, data: st.DataObject) -> N
     events = decode(STREAMS[0], *args)
     assert results[0][1] == [event.start_lsn for event in events if isinstance(event, RawRecord)]
     assert [error[1:] for error in results[0][0]] == [
-        # The words that only the decoder adds.
-        (event[0], event[1].partition(", but WAL")[0], *event[2:])
-        for event in events[:-1]
-        if not isinstance(event, RawRecord)
+        event for event in events[:-1] if not isinstance(event, RawRecord)
     ]
 
 
@@ -166,7 +163,7 @@ def test_a_piece_must_be_done_before_the_next(scan: ModuleType) -> None:
     wal.add_of_length(100)
     scanner = scan.WalScanner(18, SEGMENT, SEGMENT)
     scanner.feed_bytes(SEGMENT, bytes(wal.data))
-    with pytest.raises(ValueError, match="not returned None"):
+    with pytest.raises(ValueError, match="not done yet"):
         scanner.feed_bytes(wal.lsn, b"x")
     assert scanner.poll_columns() is not None
     assert scanner.poll_columns() is None

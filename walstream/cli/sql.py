@@ -152,7 +152,7 @@ def command(
         with interrupts.held():
             import duckdb
 
-            from walstream.scanning.runs import open_source
+            from walstream.scanning.opening import open_wal
             from walstream.sql.tables import WalScan
     except ImportError as error:
         raise click.ClickException(
@@ -160,7 +160,7 @@ def command(
         ) from error
 
     # What is wrong with PATH is said in our words, before DuckDB wraps it in its own.
-    open_source(path, timeline).close()
+    open_wal(path, timeline).close()
     scan = WalScan(path, start, end, timeline=timeline)
     with interrupts.held():
         connection = scan.to_duckdb()

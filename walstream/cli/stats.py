@@ -48,31 +48,29 @@ def command(
     HTML hold everything. Where WAL is damaged, what is before it is counted; the exit code is that
     of ``walstream verify``.
     """
-    from walstream.scanning.ending import EndKind
-    from walstream.scanning.runs import default_threads, open_source
+    from walstream.scanning.ending import EndKind, raise_ending
+    from walstream.scanning.opening import open_wal
+    from walstream.scanning.range_scan import default_threads
     from walstream.stats.waldump_table import stats_table
 
-    source = open_source(path, timeline)
+    source = open_wal(path, timeline)
     click.get_current_context().call_on_close(source.close)
     if "all" in kinds:
         kinds = KINDS
     kinds = kinds or ("rmgr",)
     if form == "table" and set(kinds) <= {"rmgr", "record"}:
-        threads = 1 if path.is_file() else threads or default_threads()
         from walstream.stats.record_stats import count_records
 
-        count = count_records(source, threads, start, end)
-        ending, error = count.ending, count.error
+        totals, version, ending = count_records(source, threads or default_threads(), start, end)
         text = "\n".join(
-            stats_table(count.totals, count.first_lsn, count.version or 18, kind == "record")
-            for kind in kinds
+            stats_table(totals, totals.first_lsn, version or 18, kind == "record") for kind in kinds
         )
     else:
         from walstream.stats.breakdown import as_json, collect
         from walstream.stats.report import html_page, text_table
 
         sums = collect(source, start, end)
-        ending, error = sums.ending, sums.error
+        ending = sums.ending
         report = as_json(sums, limit)
         if form == "json":
             text = to_json(report, indent=2) + "\n"
@@ -89,11 +87,11 @@ def command(
         click.echo(text, nl=False)
     else:
         write_file(output, text)
-    if error is not None:
-        raise error
-    if ending is not None and ending.kind is EndKind.TRUNCATED:
-        click.echo(f"walstream stats: {ending.message}", err=True)
-        sys.exit(WAL_TRUNCATED)
+    if ending is not None:
+        if ending.kind is EndKind.TRUNCATED:
+            click.echo(f"walstream stats: {ending.message}", err=True)
+            sys.exit(WAL_TRUNCATED)
+        raise_ending(ending)
 
 
 def write_file(path: Path, text: str) -> None:

@@ -32,26 +32,25 @@ def command(
     from rich.progress import Progress
 
     from walstream.cli import exit_codes
-    from walstream.scanning.runs import default_threads, open_source, stored_numbers
+    from walstream.scanning.opening import open_wal
+    from walstream.scanning.range_scan import default_threads
     from walstream.store.store import Store
     from walstream.verify.check import verify
     from walstream.verify.report import Verdict
     from walstream.wal.model import format_lsn
 
     system = Store.open(path, lock=False).identity.system_id if Store.exists(path) else None
-    source = open_source(path, timeline)
+    source = open_wal(path, timeline)
     click.get_current_context().call_on_close(source.close)
-    # A tar archive is one file that cannot be read at two places.
-    threads = 1 if path.is_file() else threads or default_threads()
     with Progress(
         console=Console(stderr=True),
         disable=quiet or as_json or not sys.stderr.isatty(),
         transient=True,
     ) as bar:
-        task = bar.add_task("segments", total=len(stored_numbers(source)))
+        task = bar.add_task("segments", total=len(source.numbers()))
         report = verify(
             source,
-            threads=threads,
+            threads=threads or default_threads(),
             system_identifier=system,
             progress=lambda done: bar.advance(task, done),
         )

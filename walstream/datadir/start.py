@@ -12,12 +12,12 @@ import struct
 from typing import NamedTuple
 
 from walstream.rmgr.xlog.records import CheckPoint
+from walstream.segments.header import LongHeader
 from walstream.segments.names import segment_file_name
 from walstream.state.cluster import ClusterState
 from walstream.state.control import DbState, encode_checkpoint
 from walstream.wal.crc import crc32c
-from walstream.wal.layout import XLOG_BLCKSZ, XLP_LONG_HEADER, SizeOfXLogLongPHD, SizeOfXLogRecord
-from walstream.wal.versions import MAGIC_OF_VERSION
+from walstream.wal.layout import SizeOfXLogLongPHD, SizeOfXLogRecord
 
 
 class Identity(NamedTuple):
@@ -69,12 +69,8 @@ def make_start(state: ClusterState, version: int, segment_size: int, identity: I
         checkpoint=point,
         parameters=state.parameters,
     )
-    header = struct.pack(
-        "<HHIQI4xQII",
-        MAGIC_OF_VERSION[version], XLP_LONG_HEADER, identity.timeline, lsn, 0,
-        identity.system_id, segment_size, XLOG_BLCKSZ,
-    )  # fmt: skip
-    head = header + shutdown_checkpoint_record(point)
+    header = LongHeader(version, identity.timeline, lsn, 0, identity.system_id, segment_size)
+    head = header.encode() + shutdown_checkpoint_record(point)
     name = segment_file_name(identity.timeline, number, segment_size)
     return Start(control.data, name, head, point.redo)
 

@@ -6,28 +6,17 @@ from array import array
 
 import pyarrow as pa
 
-from walstream.dump.text_lines import LineWriter
+from walstream.dump.output import Lines
 from walstream.scanning.arrow import RECORDS, record_batch
-from walstream.scanning.reading import Batch
 
 WITH_DESCRIPTION = RECORDS.append(pa.field("description", pa.string()))
 
 
-def described_batch(batch: Batch, version: int, writer: LineWriter) -> pa.RecordBatch:
-    """Returns the chosen rows with a column of descriptions (schema WITH_DESCRIPTION)."""
-    columns, rows, piece = batch
-    plain = record_batch(columns, version, rows)
-    ends = array("i", bytes(4 * (len(rows) + 1)))
-    writer.text.clear()
-    writer.describe_rows(
-        rows,
-        columns.start_lsn,
-        columns.record_at,
-        columns.total_length,
-        piece,
-        columns.side,
-        ends,
-    )
-    buffers = [None, pa.py_buffer(ends), pa.py_buffer(writer.text.value())]
-    texts = pa.Array.from_buffers(pa.string(), len(rows), buffers)
+def described_batch(lines: Lines) -> pa.RecordBatch:
+    """Returns records and what was written about them (schema WITH_DESCRIPTION)."""
+    assert lines.batch is not None
+    plain = record_batch(lines.batch.columns, lines.batch.version)
+    ends = array("i", lines.ends)
+    buffers = [None, pa.py_buffer(ends), pa.py_buffer(bytes(lines.text))]
+    texts = pa.Array.from_buffers(pa.string(), lines.rows, buffers)
     return pa.RecordBatch.from_arrays([*plain.columns, texts], schema=WITH_DESCRIPTION)

@@ -1,6 +1,6 @@
 """The formats of ``walstream dump``: one entry here is all that a format is.
 
-Loaded for the help of the command: what a sink needs is imported when it is made.
+Loaded for the help of the command: what a writer or a sink needs is imported when it is made.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from collections.abc import Callable
 from typing import IO, TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from walstream.dump.lines import RecordWriter
+    from walstream.dump.output import MakeWriter
     from walstream.dump.sinks import Sink
 
 
@@ -25,48 +27,70 @@ class SinkOptions(NamedTuple):
 class Format(NamedTuple):
     """One way to write records.
 
-    ``make_sink`` gets the output and the major version of the WAL. ``needs_file``: it is no stream.
-    ``needs_bytes``: columns are not enough, the bytes of records are wanted (where there are no
-    descriptions). ``needs_pyarrow``: the extra ``sql``. ``flushes``: what is written can be given
-    out at any time, which following needs.
+    ``writer`` gives what writes about each of them, where anything does. ``make_sink`` gets the
+    output. ``columns``: the sink takes columns, too. ``needs_file``: it is no stream.
+    ``needs_pyarrow``: the extra ``sql``. ``flushes``: what is written can be given out at any time,
+    which following needs.
     """
 
-    make_sink: Callable[[IO[bytes], int, SinkOptions], Sink]
+    writer: Callable[[SinkOptions], MakeWriter | None]
+    make_sink: Callable[[IO[bytes], SinkOptions], Sink]
+    columns: bool = False
     needs_file: bool = False
-    needs_bytes: bool = True
     needs_pyarrow: bool = False
     flushes: bool = True
 
 
-def _text(out: IO[bytes], version: int, options: SinkOptions) -> Sink:
-    from walstream.dump.sinks import TextSink
+def _lines(options: SinkOptions) -> MakeWriter:
+    def make_writer(version: int) -> RecordWriter:
+        from walstream.dump.text_lines import LineWriter
 
-    return TextSink(out, version, options.details)
+        return LineWriter(version, options.details)
 
-
-def _json(out: IO[bytes], version: int, _options: SinkOptions) -> Sink:
-    from walstream.dump.sinks import JsonSink
-
-    return JsonSink(out, version)
+    return make_writer
 
 
-def _arrow(out: IO[bytes], version: int, options: SinkOptions) -> Sink:
+def _objects(_options: SinkOptions) -> MakeWriter:
+    def make_writer(version: int) -> RecordWriter:
+        from walstream.dump.json_lines import ObjectWriter
+
+        return ObjectWriter(version)
+
+    return make_writer
+
+
+def _descriptions(options: SinkOptions) -> MakeWriter | None:
+    def make_writer(version: int) -> RecordWriter:
+        from walstream.dump.lines import RecordWriter
+
+        return RecordWriter(version)
+
+    return make_writer if options.described else None
+
+
+def _lines_sink(out: IO[bytes], _options: SinkOptions) -> Sink:
+    from walstream.dump.sinks import LinesSink
+
+    return LinesSink(out)
+
+
+def _arrow(out: IO[bytes], options: SinkOptions) -> Sink:
     from walstream.dump.sinks import ArrowSink
 
-    return ArrowSink(out, version, parquet=False, described=options.described)
+    return ArrowSink(out, parquet=False, described=options.described)
 
 
-def _parquet(out: IO[bytes], version: int, options: SinkOptions) -> Sink:
+def _parquet(out: IO[bytes], options: SinkOptions) -> Sink:
     from walstream.dump.sinks import ArrowSink
 
-    return ArrowSink(out, version, parquet=True, described=options.described)
+    return ArrowSink(out, parquet=True, described=options.described)
 
 
 FORMATS = {
-    "text": Format(_text),
-    "json": Format(_json),
-    "arrow": Format(_arrow, needs_bytes=False, needs_pyarrow=True, flushes=False),
+    "text": Format(_lines, _lines_sink),
+    "json": Format(_objects, _lines_sink),
+    "arrow": Format(_descriptions, _arrow, columns=True, needs_pyarrow=True, flushes=False),
     "parquet": Format(
-        _parquet, needs_file=True, needs_bytes=False, needs_pyarrow=True, flushes=False
+        _descriptions, _parquet, columns=True, needs_file=True, needs_pyarrow=True, flushes=False
     ),
 }

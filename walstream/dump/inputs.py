@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 
 from walstream.errors import ConfigError, NoWalFound, ReadError
-from walstream.scanning.reading import Wait
+from walstream.scanning.opening import open_segment, open_wal, wal_directory
+from walstream.scanning.range_scan import Wait
 from walstream.scanning.wal_range import WalRange
-from walstream.segments.files import DirectoryFiles, TarFiles, is_tar
 from walstream.segments.names import parse_segment_name
 from walstream.segments.source import SegmentSource
 from walstream.wal.model import format_lsn
@@ -31,14 +31,9 @@ def find_directory(path: Path | None, name: str | None) -> Path:
     if path is None and "PGDATA" in os.environ:
         roots.append(Path(os.environ["PGDATA"]))
     for root in roots:
-        for candidate in (root, root / "pg_wal", root / "wal"):
-            if not candidate.is_dir():
-                continue
-            if name is not None:
-                if (candidate / name).exists():
-                    return candidate
-            elif any(parse_segment_name(entry.name) for entry in candidate.iterdir()):
-                return candidate
+        directory = wal_directory(root, name)
+        if directory is not None:
+            return directory
     if path is not None and path.is_file():
         raise NoWalFound(f"{path} is no WAL segment, directory or tar archive", str(path))
     if path is not None and not path.is_dir():
@@ -66,10 +61,8 @@ def open_segments(
         if path is not None or len(segments) > 1:
             raise ConfigError(f"{first} is not a WAL segment file")
         path, first, segments = first, None, ()
-    if path is not None and is_tar(path.name) and path.is_file():
-        return SegmentSource(TarFiles(path), timeline), wanted
     if first is None:
-        return SegmentSource(DirectoryFiles(find_directory(path, None)), timeline), wanted
+        return open_wal(path or find_directory(None, None), timeline), wanted
     if path is None and first.parent != Path():
         path = first.parent
     directory = find_directory(path, first.name)
@@ -78,13 +71,13 @@ def open_segments(
     begin = names[0]
     if last is None or begin is None:
         raise ConfigError(f"{segments[-1]} is not a WAL segment file")
-    source = SegmentSource(DirectoryFiles(directory), timeline or last.timeline)
+    source, last_begin = open_segment(directory, last, timeline)
     size = source.segment_size
     for file in names:
         assert file is not None
         if not (directory / file.name).exists():
             raise ConfigError(f'could not open file "{file.name}"')
-    start, end = source.begin_of(begin), source.begin_of(last) + size
+    start, end = source.begin_of(begin), last_begin + size
     if end <= start:
         raise ConfigError(f"ENDSEG {segments[-1]} is before STARTSEG {segments[0]}")
     if wanted.start_lsn is not None and not start <= wanted.start_lsn < start + size:

@@ -1,28 +1,26 @@
-"""Prints records as JSON, one object a line, as docs/reference/dump.md describes it; many at once.
+"""Prints records as JSON, one object a line, as docs/reference/dump.md describes it.
 
-``ObjectWriter`` is a kernel like ``LineWriter``: descriptions and fields come from
+``ObjectWriter`` is a kernel, as its base: see ``lines.py``. Descriptions and fields come from
 ``rmgr.program``, the rest stands in the headers.
 """
 
 from __future__ import annotations
 
 import json
-from array import array
 from typing import TYPE_CHECKING
 
 import cython
 
 from walstream.errors import RecordError
 from walstream.rmgr.description import operation_name
-from walstream.rmgr.program import Describer
 from walstream.rmgr.rmgrlist import rmgr_name
-from walstream.rmgr.text import Text
-from walstream.wal.model import format_lsn
-from walstream.wal.record import RecordReader
 
 if TYPE_CHECKING:
     from walstream.wal.buffer import Bytes
 if not cython.compiled:
+    from walstream.dump.lines import RecordWriter
+    from walstream.rmgr.program import Describer
+    from walstream.rmgr.text import Text
     from walstream.wal.layout import (
         BKPBLOCK_HAS_IMAGE,
         BKPBLOCK_WILL_INIT,
@@ -32,89 +30,25 @@ if not cython.compiled:
         FSM_FORKNUM,
         INIT_FORKNUM,
         MAIN_FORKNUM,
-        MAX_XLINFO_TYPES,
         VISIBILITYMAP_FORKNUM,
     )
 
-_RMGRS = 256
 
-
-class ObjectWriter:
+class ObjectWriter(RecordWriter):
     """Writes the objects of one major version (14 to 18) into ``text``."""
 
     def __init__(self, version: int) -> None:
-        self.version = version
-        self.text = Text(1 << 20)
-        self.reader = RecordReader(version)
-        self.describer = Describer(version)
+        super().__init__(version)
         self.fields = Describer(version, fields=True)
-        # The names of the operations met so far, as members: position and length in the pool.
-        self.places = array("i", [-1] * (_RMGRS * 2 * MAX_XLINFO_TYPES))
-        self.pool = b" "
-        self.attach(self.pool)
 
-    def attach(self, view: bytes) -> None:
-        if cython.compiled:
-            self.literals = cython.address(view[0])
-        else:
-            self.literals = view
+    def literals_of(self, rmgr_id: int) -> list[str]:
+        names = [operation_name(self.version, rmgr_id, op) for op in range(0, 256, 16)]
+        head = f', "rmgr": {json.dumps(rmgr_name(rmgr_id))}, "operation": '
+        return [head, *(f'{json.dumps(name)}, "info": ' for name in names)]
 
-    def meet(self, rmgr_id: int) -> int:
-        """Puts the names of a resource manager and its operations into the pool."""
-        pool = bytearray(self.pool)
-        rmgr = json.dumps(rmgr_name(rmgr_id))
-        place = 2 * rmgr_id * MAX_XLINFO_TYPES
-        for op in range(0, 256, 16):
-            name = json.dumps(operation_name(self.version, rmgr_id, op))
-            raw = f', "rmgr": {rmgr}, "operation": {name}, "info": '.encode()
-            self.places[place] = len(pool)
-            self.places[place + 1] = len(raw)
-            pool += raw
-            place += 2
-        self.pool = bytes(pool)
-        self.attach(self.pool)
-        return 0
-
-    def write_rows(
-        self,
-        rows: array[int],
-        start_lsn: array[int],
-        end_lsn: array[int],
-        record_at: array[int],
-        total_length: array[int],
-        piece: Bytes,
-        side: Bytes,
-    ) -> None:
-        """Appends the objects of some rows of ``RecordColumns``; see ``LineWriter.write_rows``.
-
-        Raises:
-            RecordError: block headers of a record contradict one another.
-        """
-        for i in range(len(rows)):
-            row = rows[i]
-            at = record_at[row]
-            length = total_length[row]
-            start = start_lsn[row]
-            end = end_lsn[row]
-            if cython.compiled:
-                if at >= 0:
-                    self.write(cython.address(piece[0]), at, length, start, end)
-                else:
-                    self.write(cython.address(side[0]), -1 - at, length, start, end)
-            elif at >= 0:
-                self.write(piece, at, length, start, end)
-            else:
-                self.write(side, -1 - at, length, start, end)
-
-    def write(self, p: Bytes, at: int, length: int, start_lsn: int, end_lsn: int) -> int:
+    def write(self, p: Bytes, at: int, start_lsn: int, end_lsn: int) -> int:
         reader = self.reader
         out = self.text
-        if reader.read(p, at, length) != 0:
-            raise RecordError(f"{reader.message()} in record at {format_lsn(start_lsn)}", start_lsn)
-        fpi = 0
-        for i in range(reader.block_count):
-            if reader.block_flags[i] & BKPBLOCK_HAS_IMAGE:
-                fpi += reader.image_length[i]
         out.put_bytes(b'{"start_lsn": "')
         out.put_lsn(start_lsn, 1)
         out.put_bytes(b'", "end_lsn": "')
@@ -123,13 +57,11 @@ class ObjectWriter:
         out.put_lsn(reader.prev, 1)
         out.put_bytes(b'", "xid": ')
         out.put_unsigned(reader.xid, 0)
-        place = 2 * (reader.rmgr * MAX_XLINFO_TYPES + (reader.info >> 4))
-        if self.places[place] < 0:
-            self.meet(reader.rmgr)
-        out.put(self.literals, self.places[place], self.places[place + 1])
+        self.put_manager(out)
+        self.put_operation(out)
         out.put_unsigned(reader.info, 0)
         out.put_bytes(b', "record_length": ')
-        out.put_unsigned(reader.total_length - fpi, 0)
+        out.put_unsigned(reader.total_length - self.image_bytes(), 0)
         out.put_bytes(b', "total_length": ')
         out.put_unsigned(reader.total_length, 0)
         out.put_bytes(b', "origin": ')
@@ -149,11 +81,7 @@ class ObjectWriter:
     def put_description(self, p: Bytes, at: int, out: Text) -> int:
         """Appends the description as it stands between quotes."""
         mark = out.used
-        try:
-            self.describer.describe(self.reader, p, at, out)
-        except RecordError as error:
-            out.cut(mark)
-            out.put_bytes(f"({error})".encode())
+        self.describe(p, at, out)
         if not out.is_plain(mark):
             text = bytes(out.store[mark : out.used]).decode("utf-8", "backslashreplace")
             out.cut(mark)

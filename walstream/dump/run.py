@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
-from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from walstream.dump.formats import FORMATS, SinkOptions
 from walstream.dump.inputs import follower, open_segments
+from walstream.dump.output import LinesOutput, MakeWriter
 from walstream.dump.sinks import Dumper, ImageSaver, QuietSink, Sink, StatsSink
 from walstream.errors import WriteError
 from walstream.scanning.ending import Ending
-from walstream.scanning.reading import Batch, Reading
+from walstream.scanning.output import ColumnsOutput, MakeOutput, TotalsOutput, records_output
+from walstream.scanning.range_scan import RangeScan, default_threads
+from walstream.scanning.scan import Scan
+from walstream.scanning.stream_scan import StreamScan
 from walstream.scanning.wal_range import WalRange
 from walstream.wal.match import RecordMatch
 from walstream.wal.model import format_lsn
-from walstream.wal.totals import RecordTotals
 
 _DSN = re.compile(r"postgres(?:ql)?://.*|\w+\s*=.*", re.DOTALL)
 
@@ -54,12 +56,10 @@ class DumpRequest:
         return len(self.segments) == 1 and _DSN.fullmatch(self.segments[0]) is not None
 
     @property
-    def keeps_bytes(self) -> bool:
-        """Whether the bytes of records are wanted, or columns are enough."""
-        if self.save_fullpage is not None:
-            return True
+    def writer(self) -> MakeWriter | None:
+        """What makes the writer of lines, None where columns are enough."""
         printed = not self.quiet and self.stats is None
-        return printed and (FORMATS[self.form].needs_bytes or self.options.described)
+        return FORMATS[self.form].writer(self.options) if printed else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,25 +71,33 @@ class Dumped:
     first_lsn: int | None
 
 
-def make_reading(request: DumpRequest, wal_range: WalRange) -> Reading:
-    """Returns the pass over WAL that a dump needs."""
-    keep = request.keeps_bytes
-    threads = request.threads or len(os.sched_getaffinity(0))
-    if (request.match.everything and keep) or request.save_fullpage is not None:
+def make_output(request: DumpRequest) -> MakeOutput[Any]:
+    """Returns what makes the outputs that the sink of a dump wants."""
+    # Sums are of all records, also of those that are not wanted.
+    counted = request.stats is not None and request.match.everything
+    if (request.quiet or counted) and request.save_fullpage is None and not request.limit:
+        return TotalsOutput
+    saves = request.save_fullpage is not None
+    if request.writer is not None:
+        return partial(LinesOutput, request.writer, saves or FORMATS[request.form].columns)
+    return records_output if saves else ColumnsOutput
+
+
+def threads_of(request: DumpRequest) -> int:
+    """Returns how many threads read."""
+    if (request.match.everything and request.writer) or request.save_fullpage is not None:
         # To print or save all of it takes longer than to read it.
-        threads = 1
-    counting = request.stats is not None and not request.quiet and not request.limit
-    totals = RecordTotals() if counting else None
-    return Reading(wal_range, request.match, keep, threads, totals)
+        return 1
+    return request.threads or default_threads()
 
 
-def make_sink(request: DumpRequest, out: IO[bytes], reading: Reading) -> Sink:
-    """Returns what takes the records, when the version of the WAL is known."""
+def make_sink(request: DumpRequest, out: IO[bytes], scan: Scan[Any]) -> Sink:
+    """Returns what takes the records."""
     if request.quiet:
         return QuietSink()
     if request.stats is not None:
-        return StatsSink(out, reading, request.stats == "record")
-    return FORMATS[request.form].make_sink(out, reading.version, request.options)
+        return StatsSink(out, scan, request.stats == "record")
+    return FORMATS[request.form].make_sink(out, request.options)
 
 
 def run_dump(request: DumpRequest) -> Dumped:
@@ -101,46 +109,43 @@ def run_dump(request: DumpRequest) -> Dumped:
         KeyboardInterrupt: after what was counted has been printed.
     """
     with open_output(request.output) as out:
-        wal_range = request.wal_range
-        source = None
-        if not request.live and request.segments != ("-",):
-            source, wal_range = open_segments(
-                request.path, request.segments, request.timeline, wal_range
-            )
-        reading = make_reading(request, wal_range)
-        saver = (
-            None if request.save_fullpage is None else ImageSaver(request.save_fullpage, reading)
-        )
         # Who follows wants every record at once; a table stands at the end.
         printing = not request.quiet and request.stats is None
         flush = printing and (request.follow or request.live) and FORMATS[request.form].flushes
-        dumper = Dumper(
-            reading,
-            lambda: make_sink(request, out, reading),
-            request.limit,
-            saver,
-            lambda: notice_skipped(reading),
-            flush,
-        )
-        if request.live:
-            stream(request.segments[0], reading, dumper)
+        source = None
+        scan: Scan[Any]
+        if request.live or request.segments == ("-",):
+            scan = stream = StreamScan(
+                make_output(request), request.wal_range, request.match, lambda: notice_skipped(scan)
+            )
         else:
-            batches: Iterator[Batch]
-            if source is None:
-                batches = reading.from_pipe(sys.stdin.buffer)
-            else:
-                batches = reading.from_segments(
-                    source, follower(source) if request.follow else None
-                )
-            dumper.run(batches)
+            source, wal_range = open_segments(
+                request.path, request.segments, request.timeline, request.wal_range
+            )
+            scan = segments = RangeScan(
+                source,
+                make_output(request),
+                wal_range,
+                request.match,
+                lambda: notice_skipped(scan),
+                threads=threads_of(request),
+            )
+        saver = None if request.save_fullpage is None else ImageSaver(request.save_fullpage)
+        dumper = Dumper(scan, lambda: make_sink(request, out, scan), request.limit, saver, flush)
+        if request.live:
+            follow(request.segments[0], stream, dumper)
+        elif source is None:
+            dumper.run(stream.from_pipe(sys.stdin.buffer))
+        else:
+            dumper.run(segments.items(follower(source) if request.follow else None))
     enough = request.limit and dumper.written >= request.limit
-    return Dumped(None if enough else reading.ending, reading.start_lsn, reading.first_lsn)
+    return Dumped(None if enough else scan.ending, scan.start_lsn, scan.first_lsn)
 
 
-def notice_skipped(reading: Reading) -> None:
+def notice_skipped(scan: Scan[Any]) -> None:
     """Says as pg_waldump does that the first record is not where reading began."""
-    first, begin = reading.first_lsn, reading.start_lsn
-    if first is None or first == begin or begin % reading.segment_size == 0:
+    first, begin = scan.first_lsn, scan.start_lsn
+    if first is None or first == begin or begin % scan.segment_size == 0:
         return
     skipped = first - begin
     text = (
@@ -148,17 +153,17 @@ def notice_skipped(reading: Reading) -> None:
         f"skipping over {skipped} byte{'' if skipped == 1 else 's'}"
     )
     # Up to 16 it stands among the records.
-    print(text, file=sys.stderr if reading.version >= 17 else sys.stdout, flush=True)
+    print(text, file=sys.stderr if scan.version >= 17 else sys.stdout, flush=True)
 
 
-def stream(conninfo: str, reading: Reading, dumper: Dumper) -> None:
+def follow(conninfo: str, scan: StreamScan[Any], dumper: Dumper) -> None:
     """Follows a server until the end that was asked for, or an interrupt."""
     import trio
 
     from walstream.dump.live import follow_server
 
     try:
-        trio.run(follow_server, conninfo, reading, dumper.take)
+        trio.run(follow_server, conninfo, scan, dumper.take)
     finally:
         dumper.finish()
 

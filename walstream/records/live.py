@@ -13,7 +13,8 @@ from walstream.receive.chunk_sink import ChunkSink
 from walstream.receive.receiver import Receiver
 from walstream.records.match import Position, position, record_match
 from walstream.rmgr.record import WalRecord
-from walstream.scanning.reading import Reading
+from walstream.scanning.output import Batch, records_output
+from walstream.scanning.stream_scan import StreamScan
 from walstream.scanning.wal_range import WalRange
 from walstream.tasks.supervise import open_bare_nursery
 from walstream.wal.layout import XLOG_BLCKSZ
@@ -24,8 +25,10 @@ from walstream.wal.timeline import Upstream
 class _Decoder:
     """Makes records of chunks; hands them over a chunk's worth at a time."""
 
-    def __init__(self, reading: Reading, out: trio.MemorySendChannel[list[WalRecord]]) -> None:
-        self._reading = reading
+    def __init__(
+        self, scan: StreamScan[Batch], out: trio.MemorySendChannel[list[WalRecord]]
+    ) -> None:
+        self._scan = scan
         self._out = out
         self._segment_size = 0
         self._begun = False
@@ -34,19 +37,19 @@ class _Decoder:
         self._segment_size = upstream.segment_size
 
     async def take(self, chunk: WalChunk) -> None:
-        reading = self._reading
+        scan = self._scan
         if not self._begun:
-            reading.begin(chunk.start_lsn, self._segment_size)
+            scan.begin_with(chunk.start_lsn, self._segment_size)
             self._begun = True
         found = [
             WalRecord(
                 batch.columns.start_lsn[row],
                 batch.columns.end_lsn[row],
                 batch.record(row),
-                reading.version,
+                batch.version,
             )
-            for batch in reading.feed(chunk.start_lsn, bytes(chunk.data))
-            for row in batch.rows
+            for batch in scan.feed(chunk.start_lsn, bytes(chunk.data))
+            for row in range(batch.rows)
         ]
         if found:
             await self._out.send(found)
@@ -106,7 +109,7 @@ async def stream_wal(
         loop: whether a lost connection is made again.
 
     Raises:
-        ValueError: an LSN, a resource manager or a relation that is none.
+        ValueError: an LSN, a resource manager or a relation that is none, or ``block`` alone.
         ServerRefused: no REPLICATION, or WAL from ``start`` on is not there any more.
         ConnectionLost: with ``loop`` off.
         WalError: the server's WAL is not what PostgreSQL writes, or of another branch than before.
@@ -116,9 +119,11 @@ async def stream_wal(
     Cancellation: the connection is closed.
     """
     first, last = position(start), position(end)
-    reading = Reading(WalRange(first, last), record_match(rmgr, xid, relation, block))
+    scan = StreamScan(
+        records_output, WalRange(first, last), record_match(rmgr, xid, relation, block)
+    )
     out, records = trio.open_memory_channel[list[WalRecord]](1)
-    decoder = _Decoder(reading, out)
+    decoder = _Decoder(scan, out)
     # From the start of the page: its header says where the record under way ends.
     sink = ChunkSink(decoder.take, None if first is None else first - first % XLOG_BLCKSZ)
     receiver = Receiver(

@@ -31,8 +31,11 @@ def record_match(
     """Returns the conditions, all of which must hold; ``None`` is no condition.
 
     Raises:
-        ValueError: there is no such resource manager, or the relation is none.
+        ValueError: there is no such resource manager, the relation is none, or there is a block
+            without one (pg_waldump refuses that, too: it would be a block of any relation).
     """
+    if block is not None and relation is None:
+        raise ValueError(f"block: expected a relation that it is of, got block {block} alone")
     names = (rmgr,) if isinstance(rmgr, str) else rmgr or ()
     fork = None
     if isinstance(relation, str):

@@ -15,12 +15,11 @@ from typing import IO
 from walstream.records.match import Position, position, record_match
 from walstream.rmgr.record import WalRecord
 from walstream.scanning.ending import raise_ending
-from walstream.scanning.reading import Batch, Reading
-from walstream.scanning.runs import open_source
+from walstream.scanning.opening import open_range
+from walstream.scanning.output import Batch, records_output
+from walstream.scanning.range_scan import RangeScan, default_threads
+from walstream.scanning.stream_scan import StreamScan
 from walstream.scanning.wal_range import WalRange
-from walstream.segments.files import DirectoryFiles
-from walstream.segments.names import parse_segment_name
-from walstream.segments.source import SegmentSource
 from walstream.wal.match import RecordMatch
 from walstream.wal.model import RelFileLocator
 
@@ -52,7 +51,7 @@ def read_wal(
             reads.
 
     Raises:
-        ValueError: an LSN, a resource manager or a relation that is none.
+        ValueError: an LSN, a resource manager or a relation that is none, or ``block`` alone.
         StorageError: nothing is there, or a file cannot be read.
         WalError: the WAL is damaged, or ends within a record (``lsn``: behind the last good one);
             after all good records before that were given.
@@ -60,7 +59,7 @@ def read_wal(
     """
     wanted = WalRange(position(start), position(end))
     match = record_match(rmgr, xid, relation, block)
-    return _records(source, wanted, match, timeline, threads or len(os.sched_getaffinity(0)))
+    return _records(source, wanted, match, timeline, threads or default_threads())
 
 
 def _records(
@@ -71,33 +70,24 @@ def _records(
     threads: int,
 ) -> Iterator[WalRecord]:
     if not isinstance(source, str | os.PathLike):
-        reading = Reading(wanted, match)
-        yield from _of_batches(reading.from_pipe(source), reading)
+        stream = StreamScan(records_output, wanted, match)
+        yield from _of_batches(stream.from_pipe(source))
+        ending = stream.ending
     else:
-        segments, wanted = _open(Path(source), wanted, timeline)
+        segments, wanted = open_range(Path(source), wanted, timeline)
         with closing(segments):
-            reading = Reading(wanted, match, threads=threads)
-            yield from _of_batches(reading.from_segments(segments), reading)
-    if reading.ending is not None:
-        raise_ending(reading.ending)
+            if match.everything:
+                # To make objects of all of it takes longer than to read it.
+                threads = 1
+            scan = RangeScan(segments, records_output, wanted, match, threads=threads)
+            yield from _of_batches(scan.items())
+        ending = scan.ending
+    if ending is not None:
+        raise_ending(ending)
 
 
-def _open(path: Path, wanted: WalRange, timeline: int | None) -> tuple[SegmentSource, WalRange]:
-    """Opens what a path names; returns what of it is wanted, of one segment what it has."""
-    file = parse_segment_name(path.name)
-    if file is None or not path.is_file():
-        return open_source(path, timeline), wanted
-    source = SegmentSource(DirectoryFiles(path.parent), timeline or file.timeline)
-    begin = source.begin_of(file)
-    return source, wanted.within(begin, begin + source.segment_size)
-
-
-def _of_batches(batches: Iterator[Batch], reading: Reading) -> Iterator[WalRecord]:
+def _of_batches(batches: Iterator[Batch]) -> Iterator[WalRecord]:
     for batch in batches:
-        start_lsn, end_lsn, version = (
-            batch.columns.start_lsn,
-            batch.columns.end_lsn,
-            reading.version,
-        )
-        for row in batch.rows:
-            yield WalRecord(start_lsn[row], end_lsn[row], batch.record(row), version)
+        start_lsn, end_lsn = batch.columns.start_lsn, batch.columns.end_lsn
+        for row in range(batch.rows):
+            yield WalRecord(start_lsn[row], end_lsn[row], batch.record(row), batch.version)

@@ -94,10 +94,8 @@ def block_column(columns: RecordColumns) -> pa.Array:
     return pa.ListArray.from_arrays(offsets, values)
 
 
-def record_batch(
-    columns: RecordColumns, version: int, rows: array[int] | None = None
-) -> pa.RecordBatch:
-    """Returns columns (or some rows of them) by the schema RECORDS."""
+def record_batch(columns: RecordColumns, version: int) -> pa.RecordBatch:
+    """Returns columns by the schema RECORDS."""
     rmgr = column(columns.rmgr)
     info = column(columns.info)
     rmgr_index = pc.cast(rmgr, pa.int16())
@@ -106,7 +104,7 @@ def record_batch(
         pc.multiply(rmgr_index, pa.scalar(16, pa.int16())),
         pc.cast(pc.shift_right(info, pa.scalar(4, pa.uint8())), pa.int16()),
     )
-    batch = pa.RecordBatch.from_arrays(
+    return pa.RecordBatch.from_arrays(
         [
             column(columns.start_lsn),
             column(columns.end_lsn),
@@ -123,6 +121,3 @@ def record_batch(
         ],
         schema=RECORDS,
     )
-    if rows is None or len(rows) == columns.count:
-        return batch
-    return batch.take(column(rows))

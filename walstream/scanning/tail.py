@@ -14,26 +14,26 @@ what that place is:
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from struct import Struct
 from typing import NamedTuple
 
 from walstream.errors import WalError
 from walstream.scanning.ending import Ending, EndKind
 from walstream.segments.files import read_some
+from walstream.segments.header import LongHeader, PageHeader, read_page_header
 from walstream.segments.source import PIECE, SegmentSource
+from walstream.wal.layout import (
+    XLOG_BLCKSZ,
+    XLP_FIRST_IS_CONTRECORD,
+    SizeOfXLogLongPHD,
+    SizeOfXLogShortPHD,
+)
 from walstream.wal.model import format_lsn
 from walstream.wal.reason import Reason
 from walstream.wal.scan import WalScanner
 from walstream.wal.versions import MAGIC_OF_VERSION, PAGE_MAGICS
 
-PAGE = 8192
 # A longer record is not put together only to tell an old page from a damaged one.
 LONGEST_TRIAL = 64 << 20
-
-_HEAD = Struct("<HHIQ")
-_HEADER = Struct("<HHIQI4x")
-_LONG_REST = Struct("<QII")
-_CONTRECORD, _LONG = 1, 2
 
 
 class Position(NamedTuple):
@@ -51,8 +51,10 @@ class Position(NamedTuple):
     system_identifier: int = 0
     timeline: int = 1
 
-    def scanner(self, segment_size: int) -> WalScanner:
-        """Returns a scanner that goes on there."""
+    def scanner(
+        self, segment_size: int, keep_records: bool = False, detached: bool = False
+    ) -> WalScanner:
+        """Returns a scanner that goes on there; the rest is as of ``WalScanner``."""
         return WalScanner(
             self.version or None,
             segment_size,
@@ -61,6 +63,8 @@ class Position(NamedTuple):
             prev_lsn=self.prev_lsn or None,
             system_identifier=self.system_identifier or None,
             timeline=self.timeline,
+            keep_records=keep_records,
+            detached=detached,
         )
 
 
@@ -68,7 +72,7 @@ def position_of(scanner: WalScanner, find: bool = False) -> Position:
     """Returns where a scanner stopped; ``find``: it has not found a record yet."""
     lsn = scanner.verified_end_lsn
     return Position(
-        lsn - lsn % PAGE if find else lsn,
+        lsn - lsn % XLOG_BLCKSZ if find else lsn,
         0 if find else scanner.last_record_lsn,
         find,
         scanner.version,
@@ -140,8 +144,8 @@ def out_of_bytes(scanner: WalScanner, segment_size: int) -> Ending:
         return Ending(EndKind.CLEAN, end, f"zeros follow the last record at {format_lsn(end)}")
     # What follows the last record may be padding and a page header, but no more.
     rest = scanner.feed_lsn - end
-    header = 40 if end % segment_size == 0 else 24
-    if rest <= 0 or (end % PAGE == 0 and rest <= header):
+    header = SizeOfXLogShortPHD if end % segment_size else SizeOfXLogLongPHD
+    if rest <= 0 or (end % XLOG_BLCKSZ == 0 and rest <= header):
         return Ending(EndKind.CLEAN, end, f"WAL ends at {format_lsn(end)}")
     return Ending(
         EndKind.TRUNCATED,
@@ -184,7 +188,7 @@ def _ending_at(
     if (
         page_lsn < end
         or not may_be_unwritten(error, size)
-        or wal_follows(source, page_lsn + PAGE, scanner.version, whole)
+        or wal_follows(source, page_lsn + XLOG_BLCKSZ, scanner.version, whole)
         or _goes_on(source, at, page_lsn)
     ):
         return Ending(damage_kind(error, size), end, str(error))
@@ -197,7 +201,7 @@ def wal_follows(source: SegmentSource, lsn: int, version: int, whole: bool = Tru
     ``whole``: look through all segments that are there, else through that of ``lsn`` only.
     """
     size = source.segment_size
-    lsn += -lsn % PAGE
+    lsn += -lsn % XLOG_BLCKSZ
     magics = {MAGIC_OF_VERSION[version]} if version else PAGE_MAGICS.keys()
     for number in source.numbers():
         if number < lsn // size or (not whole and number > lsn // size):
@@ -211,7 +215,9 @@ def wal_follows(source: SegmentSource, lsn: int, version: int, whole: bool = Tru
             else:
                 stream.seek(begin - number * size)
             while data := read_some(stream, min(PIECE, (number + 1) * size - begin), file.name):
-                if any(is_wal_page(data, at, begin, magics) for at in range(0, len(data), PAGE)):
+                if any(
+                    is_wal_page(data, at, begin, magics) for at in range(0, len(data), XLOG_BLCKSZ)
+                ):
                     return True
                 begin += len(data)
     return False
@@ -221,10 +227,8 @@ def is_wal_page(
     data: bytes | memoryview, at: int, lsn: int, magics: Collection[int] = PAGE_MAGICS.keys()
 ) -> bool:
     """Returns whether a page at ``data[at:]`` says that it is the one at ``lsn + at``."""
-    if at + _HEAD.size > len(data):
-        return False
-    magic, _, _, address = _HEAD.unpack_from(data, at)
-    return address == lsn + at and magic in magics
+    header = read_page_header(data, at)
+    return header is not None and header.page_lsn == lsn + at and header.magic in magics
 
 
 def _goes_on(source: SegmentSource, at: Position, page_lsn: int) -> bool:
@@ -249,25 +253,26 @@ def _goes_on(source: SegmentSource, at: Position, page_lsn: int) -> bool:
                 return False
         lsn = at.lsn
         while lsn < page_lsn:
-            if lsn % PAGE == 0:
-                lsn += 40 if lsn % size == 0 else 24
-            step = PAGE - lsn % PAGE
+            if lsn % XLOG_BLCKSZ == 0:
+                lsn += SizeOfXLogShortPHD if lsn % size else SizeOfXLogLongPHD
+            step = XLOG_BLCKSZ - lsn % XLOG_BLCKSZ
             passed += step
             lsn += step
         rest = int.from_bytes(start, "little") - passed if passed else 0
-        first = page_lsn % size == 0
-        flags = (_CONTRECORD if rest > 0 else 0) | (_LONG if first else 0)
-        head = _HEADER.pack(
-            MAGIC_OF_VERSION[at.version],
-            flags,
-            max(scanner.timeline, at.timeline),
-            page_lsn,
-            max(rest, 0) & 0xFFFFFFFF,
+        info = XLP_FIRST_IS_CONTRECORD if rest > 0 else 0
+        rest = max(rest, 0) & 0xFFFFFFFF
+        timeline = max(scanner.timeline, at.timeline)
+        if page_lsn % size == 0:
+            head = LongHeader(
+                at.version, timeline, page_lsn, rest, at.system_identifier, size
+            ).encode(info)
+        else:
+            magic = MAGIC_OF_VERSION[at.version]
+            head = PageHeader(magic, info, timeline, page_lsn, rest).encode()
+        page = b"".join(
+            bytes(piece) for _, piece in _bytes_of(source, page_lsn, page_lsn + XLOG_BLCKSZ)
         )
-        if first:
-            head += _LONG_REST.pack(at.system_identifier, size, PAGE)
-        page = b"".join(bytes(piece) for _, piece in _bytes_of(source, page_lsn, page_lsn + PAGE))
-        if len(page) < PAGE:
+        if len(page) < XLOG_BLCKSZ:
             return False
         scanner.feed_bytes(page_lsn, head + page[len(head) :])
         return scanner.poll_columns() is not None

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from walstream.segments.source import SegmentSource
 
 
 class WalRange(NamedTuple):
@@ -19,3 +22,10 @@ class WalRange(NamedTuple):
 
 
 ALL_WAL = WalRange()
+
+
+def stored(source: SegmentSource, start_lsn: int, end_lsn: int | None) -> WalRange:
+    """Returns what of ``[start_lsn, end_lsn)`` may be there: from the first segment on that is."""
+    size = source.segment_size
+    first = next((n * size for n in source.numbers() if (n + 1) * size > start_lsn), start_lsn)
+    return WalRange(max(start_lsn, first), end_lsn)

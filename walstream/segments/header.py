@@ -13,8 +13,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import NamedTuple
 
-from walstream.wal.layout import XLP_LONG_HEADER, SizeOfXLogLongPHD, SizeOfXLogShortPHD
-from walstream.wal.versions import PAGE_MAGICS
+from walstream.wal.layout import (
+    XLOG_BLCKSZ,
+    XLP_LONG_HEADER,
+    SizeOfXLogLongPHD,
+    SizeOfXLogShortPHD,
+)
+from walstream.wal.versions import MAGIC_OF_VERSION, PAGE_MAGICS
 
 SHORT = Struct("<HHIQI4x")
 LONG = Struct("<HHIQI4xQII")
@@ -29,6 +34,10 @@ class PageHeader(NamedTuple):
     page_lsn: int
     rem_len: int
 
+    def encode(self) -> bytes:
+        """Returns the 24 bytes of the header."""
+        return SHORT.pack(*self)
+
 
 class LongHeader(NamedTuple):
     """The header of a segment's first page. Sizes in bytes."""
@@ -39,10 +48,15 @@ class LongHeader(NamedTuple):
     rem_len: int
     system_id: int
     segment_size: int
-    block_size: int
+    block_size: int = XLOG_BLCKSZ
+
+    def encode(self, info: int = 0) -> bytes:
+        """Returns the 40 bytes of the header; ``info`` are flags beside XLP_LONG_HEADER."""
+        version, *rest = self
+        return LONG.pack(MAGIC_OF_VERSION[version], info | XLP_LONG_HEADER, *rest)
 
 
-def read_page_header(data: bytes, at: int = 0) -> PageHeader | None:
+def read_page_header(data: bytes | memoryview, at: int = 0) -> PageHeader | None:
     """Returns what stands where a page's header should, None where there are not as many bytes."""
     if len(data) - at < SizeOfXLogShortPHD:
         return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,18 +24,11 @@ from walstream.scanning.arrow import (
     column,
     record_batch,
 )
-from walstream.scanning.join import RunJoin
-from walstream.scanning.runs import (
-    Batch,
-    Run,
-    RunEnd,
-    RunScan,
-    default_threads,
-    open_source,
-    plan_runs,
-)
-from walstream.scanning.threads import in_order
-from walstream.segments.files import DirectoryFiles
+from walstream.scanning.ending import EndKind, raise_ending
+from walstream.scanning.opening import open_wal
+from walstream.scanning.output import Batch, Piece
+from walstream.scanning.range_scan import RangeScan, default_threads
+from walstream.scanning.wal_range import stored
 from walstream.wal.layout import BKPBLOCK_WILL_INIT, COMPRESSION_NAMES
 from walstream.wal.model import FORK_NAMES, POSTGRES_EPOCH_US
 from walstream.wal.opcodes import (
@@ -50,9 +43,9 @@ if TYPE_CHECKING:
     import duckdb
     import polars
 
+    from walstream.wal.scan import WalScanner
+
 TABLES = ("records", "blocks", "commits")
-# Segments beyond this size are read by one thread: what a thread found waits until its turn.
-LARGE = 64 << 20
 _ENDS = {
     XLOG_XACT_COMMIT: "commit",
     XLOG_XACT_ABORT: "abort",
@@ -96,18 +89,18 @@ COMMIT_SCHEMA = pa.schema(
 SCHEMAS = {"records": RECORD_SCHEMA, "blocks": BLOCK_SCHEMA, "commits": COMMIT_SCHEMA}
 
 
-def records_of(batch: Batch, version: int) -> pa.RecordBatch:
+def records_of(batch: Batch) -> pa.RecordBatch:
     """Returns the records of a batch by RECORD_SCHEMA."""
-    whole = record_batch(batch.columns, version)
+    whole = record_batch(batch.columns, batch.version)
     arrays = [whole.column(field.name) for field in RECORDS if field.name != "blocks"]
     arrays.append(column(batch.columns.blocks))
-    return pa.RecordBatch.from_arrays(arrays, schema=RECORD_SCHEMA).slice(0, batch.rows)
+    return pa.RecordBatch.from_arrays(arrays, schema=RECORD_SCHEMA)
 
 
-def blocks_of(batch: Batch, version: int) -> pa.RecordBatch:
+def blocks_of(batch: Batch) -> pa.RecordBatch:
     """Returns the block references of a batch by BLOCK_SCHEMA."""
     columns = batch.columns
-    records = record_batch(columns, version)
+    records = record_batch(columns, batch.version)
     of_record = column(columns.block_record)
     image = column(columns.image)
     flags = column(columns.flags)
@@ -130,18 +123,15 @@ def blocks_of(batch: Batch, version: int) -> pa.RecordBatch:
         ),
         pc.not_equal(pc.bit_wise_and(image, pa.scalar(2, pa.uint8())), 0),
     ]
-    count = columns.block_count
-    if batch.rows < columns.count:
-        count = columns.block_begin[batch.rows]
-    return pa.RecordBatch.from_arrays(arrays, schema=BLOCK_SCHEMA).slice(0, count)
+    return pa.RecordBatch.from_arrays(arrays, schema=BLOCK_SCHEMA)
 
 
-def commits_of(batch: Batch, version: int) -> pa.RecordBatch:
+def commits_of(batch: Batch) -> pa.RecordBatch:
     """Returns the ends of transactions in a batch by COMMIT_SCHEMA."""
-    columns, rows, piece = batch
+    columns, piece = batch.columns, batch.piece
     found: list[list[Any]] = [[], [], [], [], []]
     rmgrs = columns.rmgr.tobytes()
-    row = rmgrs.find(1, 0, rows)
+    row = rmgrs.find(1)
     while row >= 0:
         kind = _ENDS.get(columns.info[row] & XLOG_XACT_OPMASK)
         if kind is not None and columns.main_length[row] >= 8:
@@ -151,7 +141,7 @@ def commits_of(batch: Batch, version: int) -> pa.RecordBatch:
             values = (columns.start_lsn[row], columns.end_lsn[row], columns.xid[row], kind, time_us)
             for cells, value in zip(found, values, strict=True):
                 cells.append(value)
-        row = rmgrs.find(1, row + 1, rows)
+        row = rmgrs.find(1, row + 1)
     arrays = [
         pa.array(cells, field.type) for cells, field in zip(found, COMMIT_SCHEMA, strict=True)
     ]
@@ -159,6 +149,24 @@ def commits_of(batch: Batch, version: int) -> pa.RecordBatch:
 
 
 _MAKE = {"records": records_of, "blocks": blocks_of, "commits": commits_of}
+
+
+class TableOutput:
+    """The records as batches of one table, made where they are read."""
+
+    keep_records = detached = sums = False
+
+    def __init__(self, make: Callable[[Batch], pa.RecordBatch]) -> None:
+        self._make = make
+
+    def poll(self, scanner: WalScanner, piece: Piece) -> Iterator[pa.RecordBatch]:
+        while (columns := scanner.poll_columns()) is not None:
+            made = self._make(Batch(columns, columns.count, piece, scanner.version))
+            if made.num_rows:
+                yield made
+
+    def rest(self) -> Iterator[pa.RecordBatch]:
+        return iter(())
 
 
 class WalScan:
@@ -194,44 +202,25 @@ class WalScan:
             WalError: the WAL is damaged.
             StorageError: a file cannot be read, or there is none.
         """
-        make = _MAKE[table]
         low = max(self.start_lsn, start_lsn)
         limits = [limit for limit in (self.end_lsn, end_lsn) if limit is not None]
         high = min(limits) if limits else None
         if high is not None and high <= low:
             return
 
-        def tables(scan: RunScan) -> Iterator[pa.RecordBatch]:
-            for batch in scan.batches():
-                made = make(batch, scan.scanner.version)
-                if made.num_rows:
-                    yield made
-
-        source = open_source(self.path, self.timeline)
+        source = open_wal(self.path, self.timeline)
         try:
-            threads = self.threads
-            if not isinstance(source.files, DirectoryFiles) or source.segment_size > LARGE:
-                threads = 1
-            join = RunJoin(source, low)
-            if threads == 1:
-                for run in plan_runs(source, 1, low, high):
-                    scan = RunScan(source, run, start_lsn=low, end_lsn=high, joining=True)
-                    yield from tables(scan)
-                    if not join.goes_on(scan.end()):
-                        return
-                return
-
-            def read(run: Run) -> tuple[list[pa.RecordBatch], RunEnd]:
-                scan = RunScan(source, run, start_lsn=low, end_lsn=high, joining=True)
-                return list(tables(scan)), scan.end()
-
-            runs = plan_runs(source, threads, low, high, 1)
-            with contextlib.closing(in_order(threads, lambda: read, runs)) as parts:
-                for found, end in parts:
-                    join.check(end)
-                    yield from found
-                    if not join.goes_on(end):
-                        return
+            scan = RangeScan(
+                source,
+                lambda _detached: TableOutput(_MAKE[table]),
+                stored(source, low, high),
+                threads=self.threads,
+                beyond=True,
+            )
+            with contextlib.closing(scan.items()) as batches:
+                yield from batches
+            if scan.ending is not None and scan.ending.kind is not EndKind.TRUNCATED:
+                raise_ending(scan.ending)
         except WalstreamError as error:
             self.failure = error
             raise

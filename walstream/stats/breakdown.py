@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from heapq import nlargest
 from typing import Any
 
-from walstream.errors import WalError, WrongCluster
 from walstream.rmgr import operation_name
 from walstream.rmgr.rmgrlist import rmgr_name
 from walstream.scanning.ending import Ending
-from walstream.scanning.join import RunJoin
-from walstream.scanning.runs import Batch, RunScan, plan_runs
+from walstream.scanning.output import Batch, ColumnsOutput
+from walstream.scanning.range_scan import RangeScan
+from walstream.scanning.wal_range import stored
 from walstream.segments.source import SegmentSource
 from walstream.wal.columns import IMAGE_APPLY
 from walstream.wal.layout import RM_XLOG_ID, XLR_RMGR_INFO_MASK
@@ -49,8 +48,8 @@ class Sums:
     """``[blocks or records, images, bytes of images]`` or ``[records, bytes]`` by key."""
 
     totals: RecordTotals = field(default_factory=RecordTotals)
+    # how WAL ended behind what was counted
     ending: Ending | None = None
-    error: WalError | WrongCluster | None = None
     first_lsn: int = 0
     version: int = 0
     blocks: Counter[tuple[int, int, int, int]] = field(default_factory=Counter)
@@ -70,22 +69,12 @@ class Sums:
 
     def add(self, batch: Batch) -> None:
         """Adds a batch of records."""
-        columns, rows, _ = batch
-        whole = rows == columns.count
-        self.totals.add(columns, rows)
+        columns = batch.columns
+        self.totals.add(columns, columns.count)
         self.first_lsn = self.first_lsn or columns.start_lsn[0]
-        last = columns.block_count if whole else columns.block_begin[rows]
-        keys = list(
-            zip(
-                columns.spc[:last],
-                columns.db[:last],
-                columns.rel[:last],
-                columns.fork[:last],
-                strict=True,
-            )
-        )
+        keys = list(zip(columns.spc, columns.db, columns.rel, columns.fork, strict=True))
         self.blocks.update(keys)
-        for row, image in enumerate(columns.image[:last]):
+        for row, image in enumerate(columns.image):
             if image:
                 key, size = keys[row], columns.image_length[row]
                 record = columns.block_record[row]
@@ -94,18 +83,17 @@ class Sums:
                 cause = image_cause(columns.rmgr[record], columns.info[record], image)
                 self.causes[cause] += 1
                 self.cause_bytes[cause] += size
-        xids = columns.xid[:rows]
-        self.xid_records.update(xids)
+        self.xid_records.update(columns.xid)
         xid_bytes = self.xid_bytes
-        for xid, size in zip(xids, columns.total_length, strict=False):
+        for xid, size in zip(columns.xid, columns.total_length, strict=True):
             xid_bytes[xid] += size
         self.add_times(batch)
 
     def add_times(self, batch: Batch) -> None:
         """Adds the commits and aborts of a batch, by second."""
-        columns, rows, piece = batch
+        columns, piece = batch.columns, batch.piece
         rmgrs = columns.rmgr.tobytes()
-        for row in marks(rmgrs, rows):
+        for row in marks(rmgrs):
             if rmgrs[row] == RM_XLOG_ID:
                 if columns.info[row] & XLR_RMGR_INFO_MASK == XLOG_SWITCH:
                     end = columns.start_lsn[row] + columns.total_length[row]
@@ -121,9 +109,9 @@ class Sums:
                 self.second_padding[second] = self.padding
 
 
-def marks(rmgrs: bytes, rows: int) -> list[int]:
+def marks(rmgrs: bytes) -> list[int]:
     """Returns the rows of XLOG and Transaction, in order."""
-    return [match.start() for match in _MARKS.finditer(rmgrs, 0, rows)]
+    return [match.start() for match in _MARKS.finditer(rmgrs)]
 
 
 def image_cause(rmgr: int, info: int, image: int) -> str:
@@ -138,36 +126,18 @@ def image_cause(rmgr: int, info: int, image: int) -> str:
     return FIRST
 
 
-def collect(
-    source: SegmentSource,
-    start_lsn: int = 0,
-    end_lsn: int | None = None,
-    progress: Callable[[int], None] | None = None,
-) -> Sums:
+def collect(source: SegmentSource, start_lsn: int = 0, end_lsn: int | None = None) -> Sums:
     """Returns everything that can be counted, up to the end of WAL or to damage.
-
-    ``Sums.ending`` is how WAL ended, ``Sums.error`` what is wrong behind what was counted.
 
     Raises:
         StorageError: a file cannot be read.
     """
     sums = Sums()
-    join = RunJoin(source, start_lsn)
-    try:
-        for run in plan_runs(source, 1, start_lsn, end_lsn):
-            scan = RunScan(source, run, start_lsn=start_lsn, end_lsn=end_lsn, joining=True)
-            for batch in scan.batches():
-                sums.add(batch)
-            end = scan.end()
-            if end.records:
-                sums.version = end.version
-            if progress is not None:
-                progress(run.last - run.first + 1)
-            if not join.goes_on(end):
-                break
-    except (WalError, WrongCluster) as error:
-        sums.error = error
-    sums.ending = join.ending
+    scan = RangeScan(source, ColumnsOutput, stored(source, start_lsn, end_lsn), beyond=True)
+    for batch in scan.items():
+        sums.add(batch)
+        sums.version = batch.version
+    sums.ending = scan.ending
     return sums
 
 

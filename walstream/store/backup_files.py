@@ -172,6 +172,11 @@ class BackupFiles:
                     self._compare(name, entry, total.hexdigest())
         self._proven[name] = state
 
+    def is_proven(self, name: str, status: os.stat_result) -> bool:
+        """Whether ``prove`` was called for this very file, and it was not changed since."""
+        state = (status.st_ino, status.st_size, status.st_mtime_ns)
+        return self.listed is None or self._proven.get(name) == state
+
     def _entry(self, name: str) -> ManifestFile | None:
         if self.listed is None:
             return None

@@ -6,11 +6,10 @@ record's CRC, length and ``xl_prev`` through ``wal.stream``. Both take any cut o
 
 from __future__ import annotations
 
-from struct import Struct
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from walstream.errors import PageHeaderError, WalError, WalstreamError, WrongCluster
-from walstream.segments.header import LONG
+from walstream.segments.header import LONG, SHORT
 from walstream.wal.layout import (
     XLOG_BLCKSZ,
     XLP_ALL_FLAGS,
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 VerifyLevel = Literal["off", "headers", "records"]
-
-_SHORT = Struct("<HHIQ")
 
 
 class Expected(NamedTuple):
@@ -98,7 +95,7 @@ class HeaderVerifier:
         return SizeOfXLogShortPHD if page_lsn & self._mask else SizeOfXLogLongPHD
 
     def _check(self, page_lsn: int, data: bytes | bytearray | memoryview, at: int) -> None:
-        magic, info, timeline, address = _SHORT.unpack_from(data, at)
+        magic, info, timeline, address, _ = SHORT.unpack_from(data, at)
         expected = self._expected
         if page_lsn < self._zeros_end or (magic == 0 and page_lsn & self._mask):
             # Behind an XLOG_SWITCH the server zeroes the rest of the segment, headers too.

@@ -124,6 +124,18 @@ class WalInput:
         self.walker.last_timeline = timeline
 
     @property
+    def first_timeline(self) -> int:
+        """The lowest timeline that a page may have after ``seek`` or ``resync``.
+
+        Up to there, and then on, none may be lower than that of the page before.
+        """
+        return self.walker.first_timeline
+
+    @first_timeline.setter
+    def first_timeline(self, timeline: int) -> None:
+        self.walker.first_timeline = timeline
+
+    @property
     def last_record_lsn(self) -> int:
         """Where the last record starts that passed every check; 0 where it is not known."""
         return self.walker.prev

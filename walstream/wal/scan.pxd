@@ -66,9 +66,19 @@ cdef class WalScanner(WalInput):
     cdef int fill(self, Walker walker, RecordReader reader, RecordFilter chosen,
                   RecordMatch match, const byte* p, Py_ssize_t end) noexcept nogil
 
+    cdef bint is_full(self) noexcept nogil
+
+    @cython.locals(code=int)
+    cdef int step(self, Walker walker, RecordReader reader, RecordFilter chosen,
+                  RecordMatch match, const byte* p, Py_ssize_t end) noexcept nogil
+
     @cython.locals(n=uint32, m=uint32, i=int, fpi=uint32, image=uint32, blocks=int, at=Py_ssize_t)
-    cdef int add_record(self, Walker walker, RecordReader reader, RecordFilter chosen,
-                        RecordMatch match) noexcept nogil
+    cdef int add_row(self, Walker walker, RecordReader reader) noexcept nogil
+
+    cpdef bint next_record(self) except? -1
+
+    @cython.locals(code=int, walker=Walker, reader=RecordReader, chosen=RecordFilter, match=RecordMatch)
+    cdef bint go_on(self, const byte* p, bint far) except? -1
 
     @cython.locals(size=Py_ssize_t, grown=cython.p_uchar, at=Py_ssize_t)
     cdef Py_ssize_t put_aside(self, const byte* p, Py_ssize_t at, Py_ssize_t length) noexcept nogil

@@ -127,10 +127,11 @@ class WalScanner(WalInput):
 
         Raises:
             WalGapError: ``lsn`` is not ``feed_lsn``. Nothing was taken.
-            ValueError: the piece before is not done: ``poll_columns`` has not returned None.
+            ValueError: the piece before is not done: ``poll_columns`` has not returned None, or
+                ``next_record`` False.
         """
         if self.end != 0 or self.pending:
-            raise ValueError("feed_bytes: poll_columns has not returned None yet")
+            raise ValueError("feed_bytes: the piece before is not done yet")
         super().feed_bytes(lsn, data)
 
     def poll_columns(self) -> RecordColumns | None:
@@ -168,6 +169,48 @@ class WalScanner(WalInput):
         if self.damage is not None:
             raise self.damage
         return None
+
+    def next_record(self) -> bool:
+        """Goes to the next record; returns False when the piece is done, as ``poll_columns`` does.
+
+        Its headers are in ``reader``, its bytes where ``walker`` says. For kernels that go on from
+        there with ``go_on``, and may collect some of what they pass with ``add_row``.
+
+        Raises:
+            PageHeaderError, RecordError: as ``poll_columns``.
+        """
+        if self.damage is not None:
+            raise self.damage
+        if not self.next_piece():
+            return False
+        self.n = self.m = 0
+        self.side_have = 0
+        if self.go_on(bytes_of(self.piece), True):
+            self.found(self.walker.start_lsn)
+            return True
+        if self.chosen.next_lsn:
+            self.found(self.chosen.next_lsn)
+        if self.damage is not None:
+            raise self.damage
+        return False
+
+    def go_on(self, p: Bytes, far: bool) -> bool:
+        """Steps on in ``p``, the piece's bytes; returns whether a record was found.
+
+        Else what was found instead is noted. ``far``: other threads may run meanwhile.
+        """
+        walker = self.walker
+        reader = self.reader
+        chosen = self.chosen
+        match = chosen.match
+        if cython.compiled and far:
+            with cython.nogil:
+                code = self.step(walker, reader, chosen, match, p, self.end)
+        else:
+            code = self.step(walker, reader, chosen, match, p, self.end)
+        if code != RECORD:
+            self.note(code)
+        return code == RECORD
 
     def note(self, code: int) -> int:
         """Keeps what the walk ended with: damage, the end of WAL, or that the piece is done."""
@@ -312,7 +355,7 @@ class WalScanner(WalInput):
         ) = arrays
 
     def take(self) -> RecordColumns:
-        """Returns the batch, copied out of the arrays that the next one will use."""
+        """Returns what was collected, copied out of the arrays that the next batch will use."""
         from walstream.wal.columns import RecordColumns  # start-up of a mere count
 
         records = len(_RECORD_CODES)
@@ -332,7 +375,30 @@ class WalScanner(WalInput):
         end: int,
     ) -> int:
         """Adds records until the batch is full or ``p`` is done; returns why it ended."""
-        while self.n < self.capacity and self.m + XLR_MAX_BLOCK_ID < self.block_capacity:
+        while not self.is_full():
+            code = self.step(walker, reader, chosen, match, p, end)
+            if code != RECORD:
+                return code
+            code = self.add_row(walker, reader)
+            if code != 0:
+                return code
+        return FULL
+
+    def is_full(self) -> bool:
+        """Returns whether one more record might be too much for the batch."""
+        return self.n >= self.capacity or self.m + XLR_MAX_BLOCK_ID >= self.block_capacity
+
+    def step(
+        self,
+        walker: Walker,
+        reader: RecordReader,
+        chosen: RecordFilter,
+        match: RecordMatch,
+        p: Bytes,
+        end: int,
+    ) -> int:
+        """Goes to the next record that fits, which is taken apart then; else returns why not."""
+        while True:
             if not chosen.everything and walker.prev >= chosen.from_lsn:
                 chosen.pass_over(walker, match, p, end, None)
             code = walker.advance(p, end)
@@ -346,22 +412,17 @@ class WalScanner(WalInput):
                 return PAST_LIMIT
             if chosen.first_lsn == 0 and walker.start_lsn >= chosen.from_lsn:
                 chosen.first_lsn = walker.start_lsn
-            code = self.add_record(walker, reader, chosen, match)
-            if code != 0:
-                return code
-        return FULL
+            reader.version = walker.version
+            if reader.read(walker.record_p, walker.record_at, walker.total) != 0:
+                return BAD_BLOCKS
+            if walker.start_lsn < chosen.from_lsn:
+                continue
+            if not chosen.everything and not match.fits(reader):
+                continue
+            return RECORD
 
-    def add_record(
-        self, walker: Walker, reader: RecordReader, chosen: RecordFilter, match: RecordMatch
-    ) -> int:
-        """Adds the walker's record if it fits; returns 0, BAD_BLOCKS or NO_MEMORY."""
-        reader.version = walker.version
-        if reader.read(walker.record_p, walker.record_at, walker.total) != 0:
-            return BAD_BLOCKS
-        if walker.start_lsn < chosen.from_lsn:
-            return 0
-        if not chosen.everything and not match.fits(reader):
-            return 0
+    def add_row(self, walker: Walker, reader: RecordReader) -> int:
+        """Adds the record that was stepped to; returns 0 or NO_MEMORY."""
         n = self.n
         m = self.m
         self.start_lsn[n] = walker.start_lsn

@@ -29,7 +29,7 @@ cdef class Walker:
     cdef bint custom_rmgrs
     cdef readonly uint64 segment_size
     cdef readonly uint64 system_identifier
-    cdef uint32 first_timeline
+    cdef public uint32 first_timeline
     cdef public uint32 last_timeline
     cdef readonly uint32 timeline
     cdef public bint collect
