@@ -54,7 +54,9 @@ class StoreReader:
         store = Store.open(path, lock=False)
         backups = list_base_backups(store.base_path)
         if not backups:
-            raise StoreError(f"store {path} has no base backup yet: let walstream run finish one")
+            raise StoreError(
+                f"store {path} has no base backup yet: let walstream run finish one", str(path)
+            )
         self.redo = RedoManager(
             RedoConfig(sandbox=sandbox, warm_spare=False, dump_directory=store.dumps_path)
         )

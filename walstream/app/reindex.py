@@ -31,7 +31,9 @@ def reindex(path: Path, report: Callable[[int, int], None]) -> int:
     with Store.open(path) as store:
         backups = list_base_backups(store.base_path)
         if not backups:
-            raise StoreError(f"store {path} has no base backup: let walstream run finish one")
+            raise StoreError(
+                f"store {path} has no base backup: let walstream run finish one", str(path)
+            )
         identity = store.identity
         fresh = store.path / "index.new"
         shutil.rmtree(fresh, ignore_errors=True)

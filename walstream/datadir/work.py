@@ -38,7 +38,7 @@ def check_target(path: Path, what: str) -> None:
     """
     try:
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise StoreError(f"{what} {path} exists and is not empty")
+            raise StoreError(f"{what} {path} exists and is not empty", str(path))
     except OSError as exc:
         raise storage_error("read", path, exc) from exc
 
@@ -108,7 +108,8 @@ class WorkDirectory:
         if read_identity(lines[0]) != identity:
             raise StoreError(
                 f"{self.path} is an unfinished directory of another moment, store or mapping: "
-                "remove it, or ask for the same again to have it finished"
+                "remove it, or ask for the same again to have it finished",
+                str(self.path),
             )
         # The last line may be cut: what follows the last line end does not count.
         complete = {}

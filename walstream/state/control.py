@@ -88,23 +88,24 @@ class ControlFile:
     data: bytes
 
     @classmethod
-    def parse(cls, data: bytes) -> ControlFile:
-        """Returns the control file that the bytes are.
+    def parse(cls, data: bytes, where: str = "pg_control") -> ControlFile:
+        """Returns the control file that the bytes are; ``where`` is the file that is told of.
 
         Raises:
             StoreError: too short, a version that is not in the table, or its CRC does not match.
         """
         if len(data) < CONTROL_FILE_SIZE:
-            raise StoreError(f"pg_control: expected {CONTROL_FILE_SIZE} bytes, got {len(data)}")
+            raise StoreError(f"{where}: expected {CONTROL_FILE_SIZE} bytes, got {len(data)}", where)
         numbers = unpack_from("<II", data, _VERSIONS)
         if numbers not in _MAJOR_VERSIONS:
             raise StoreError(
-                f"pg_control: version {numbers[0]}, catalog version {numbers[1]} is none of "
-                f"PostgreSQL {RANGE}"
+                f"{where}: version {numbers[0]}, catalog version {numbers[1]} is none of "
+                f"PostgreSQL {RANGE}",
+                where,
             )
         crc_at = _CRC_OFFSETS[numbers[0]]
         if unpack_from("<I", data, crc_at)[0] != crc32c(data[:crc_at]):
-            raise StoreError("pg_control: CRC does not match")
+            raise StoreError(f"{where}: CRC does not match", where)
         return cls(data)
 
     @property

@@ -61,8 +61,10 @@ ALGORITHMS: dict[str, Callable[[], Sum]] = {
 }
 
 
-def parse_manifest(manifest: bytes) -> dict[str, ManifestFile]:
+def parse_manifest(manifest: bytes, where: str = "backup manifest") -> dict[str, ManifestFile]:
     """Returns the files that a manifest lists, by their path below the data directory.
+
+    ``where`` is the file that is told of.
 
     Raises:
         StoreError: it is malformed, or its own checksum does not match.
@@ -70,7 +72,7 @@ def parse_manifest(manifest: bytes) -> dict[str, ManifestFile]:
     body, _, last = manifest.rpartition(b'"Manifest-Checksum"')
     claimed = re.match(rb'\s*:\s*"([0-9a-f]{64})"', last)
     if claimed is None or hashlib.sha256(body).hexdigest().encode() != claimed[1]:
-        raise StoreError("backup manifest: its own checksum does not match")
+        raise StoreError(f"{where}: its own checksum does not match", where)
     try:
         entries: list[dict[str, Any]] = json.loads(manifest)["Files"]
         return {
@@ -80,7 +82,7 @@ def parse_manifest(manifest: bytes) -> dict[str, ManifestFile]:
             for entry in entries
         }
     except (KeyError, ValueError, TypeError, AttributeError) as exc:
-        raise StoreError(f"backup manifest: malformed: {exc}") from exc
+        raise StoreError(f"{where}: malformed: {exc}", where) from exc
 
 
 def _path_of(entry: dict[str, Any]) -> str:
