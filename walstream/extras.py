@@ -15,6 +15,7 @@ EXTRAS = {
     "duckdb": "sql",
     "polars": "polars",
     "pyfuse3": "mount",
+    "brotli": "import",
 }
 
 # Commands that need more than one package -> the extra that has all of them.
@@ -25,6 +26,7 @@ COMMAND_EXTRAS = {
     "drill": "mount",
     "find": "run",
     "history": "run",
+    "import": "import",
     "materialize": "run",
     "mount": "mount",
     "open": "mount",

@@ -89,7 +89,7 @@ async def beside(application: Application, server: PostgresServer, tag: BufferTa
     server.execute("UPDATE changing SET t = 'y' WHERE i % 11 = 0")
     end = server.insert_lsn()
     await until(lambda: application.pages.last_valid_lsn >= end)
-    plan = await trio.to_thread.run_sync(application.pages.plan, tag)
+    plan = await trio.to_thread.run_sync(application.pages.planner.plan, tag)
     assert all(entry.end_lsn > starts[2] for entry in plan.entries)
     assert plan.base is not None
     newest = await pages_of(application.pages, tag, application.pages.last_record_lsn)
