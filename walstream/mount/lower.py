@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 from walstream.errors import StoreError
 from walstream.pages.service import PageService
-from walstream.tasks.supervise import open_bare_nursery
 from walstream.wal.model import BufferTag, RelFileLocator
 from walstream.wal.relpath import RELSEG_SIZE, relation_file
 
@@ -60,7 +59,7 @@ class Lower:
         return None if files is None else files.get(name)
 
     async def read(self, file: LowerFile, blocks: Sequence[int]) -> list[bytes]:
-        """Returns pages of a file, by their numbers within it, in the order asked for.
+        """Returns pages of a file, by their ascending numbers within it, in that order.
 
         Raises:
             PageError, RedoError, WalError, StorageError: a page cannot be rebuilt.
@@ -70,14 +69,11 @@ class Lower:
         self.pages_made += len(blocks)
         if len(blocks) == 1:
             return [await self._pages.get_page(self._tag(file, blocks[0]), self._lsn)]
-        found = [b""] * len(blocks)
-
-        async def fetch(place: int, block: int) -> None:
-            found[place] = await self._pages.get_page(self._tag(file, block), self._lsn)
-
-        async with open_bare_nursery() as nursery:
-            for place, block in enumerate(blocks):
-                nursery.start_soon(fetch, place, block)
+        found: list[bytes] = []
+        numbers = [file.first + block for block in blocks]
+        async with self._pages.get_pages(file.locator, file.fork, numbers, self._lsn) as received:
+            async for some in received:
+                found += [block.rebuilt() for block in some]
         return found
 
     def _tag(self, file: LowerFile, block: int) -> BufferTag:
