@@ -9,6 +9,7 @@ stays about the same; the ratio is in the last column.
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import platform
 import sys
@@ -22,9 +23,12 @@ from struct import pack
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from tests.support.walgen import SEGMENT, Block, WalWriter, record_body
+from walstream.index import keys
+from walstream.index.changes import Changes
+from walstream.index.digest import Digest, Operation
 from walstream.index.ingest import Ingest, begin_index
 from walstream.index.page_index import Batch, PageIndex, SizeChange, SizeKind
-from walstream.index.postings import PostingLists
+from walstream.rmgr.database import DatabaseDrop
 from walstream.segments.names import segment_file_name
 from walstream.segments.reader import SegmentReader
 from walstream.wal.model import BufferTag, RelFileLocator
@@ -52,8 +56,8 @@ def microseconds(work: Callable[[], object], times: int = 200) -> float:
     return (time.perf_counter() - started) / times * 1e6
 
 
-def drops(scratch: Path, count: int) -> float:
-    """Returns the microseconds of ingest for a relation that is made and dropped."""
+def relations_dropped(count: int) -> WalWriter:
+    """Returns WAL in which so many relations are made and dropped."""
     wal = WalWriter()
     for number in range(count):
         rel = (1663, 5, 20000 + number)
@@ -62,6 +66,12 @@ def drops(scratch: Path, count: int) -> float:
         # Drops one relation, with a hundred invalidation messages.
         end = pack("<QIIIII", 1, 0x04 | 0x08, 1, *rel) + pack("<I", 100) + bytes(1600)
         wal.add(1, 0x80, 7, record_body(18, (), end, long_main=True))
+    return wal
+
+
+def drops(scratch: Path, count: int) -> float:
+    """Returns the microseconds of ingest for a relation that is made and dropped."""
+    wal = relations_dropped(count)
     index = PageIndex(scratch / f"drops{count}")
     begin_index(index, SEGMENT, [])
     source = Memory(wal)
@@ -74,20 +84,21 @@ def drops(scratch: Path, count: int) -> float:
     return took / count * 1e6
 
 
-def remembered(count: int) -> float:
-    """Returns the kB that posting lists keep of forks that are gone, after their batch is taken."""
+def remembered(scratch: Path, count: int) -> float:
+    """Returns the kB that ingest holds after relations were made and dropped."""
+    wal = relations_dropped(count)
+    index = PageIndex(scratch / f"remembered{count}")
+    begin_index(index, SEGMENT, [])
+    source = Memory(wal)
     tracemalloc.start()
-    lists = PostingLists()
-    before = tracemalloc.get_traced_memory()[0]
-    for number in range(count):
-        lists.set_size(1663, 5, 20000 + number, 0, 1)
-        lists.set_size(1663, 5, 20000 + number, 0, -1)
-        if number % 1000 == 999:
-            lists.take()
-    lists.take()
-    kept = tracemalloc.get_traced_memory()[0] - before
+    own = Ingest(index, source, 18, SEGMENT, None)
+    while own.read_lsn < wal.lsn:
+        own.advance(wal.lsn)
+    gc.collect()
+    held = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
-    return max(kept, 1) / 1e3
+    index.close()
+    return held / 1e3
 
 
 def table_with(scratch: Path, kind: SizeKind, count: int) -> PageIndex:
@@ -134,16 +145,19 @@ def segments(scratch: Path, count: int) -> float:
     return took
 
 
-def databases(count: int) -> float:
-    lists = PostingLists()
-    for number in range(min(count, 60_000)):
-        lists.set_size(1663, 5, 16384 + number, 0, 1)
-
-    def drop_another() -> None:
-        lists.set_size(1663, 6, 16384, 0, 1)
-        lists.forget_sizes(6)
-
-    return microseconds(drop_another)
+def databases(scratch: Path, count: int) -> float:
+    index = PageIndex(scratch / f"databases{count}")
+    changes = Changes(index)
+    nothing = Digest([], 0, b"", 0, b"", [], [], 0, 1, 1)
+    growth = (keys.GROWTH.pack(1663, 5, 16384 + n, 0, 1, 1) for n in range(min(count, 60_000)))
+    index.write(changes.batch(nothing._replace(growth=b"".join(growth))))
+    dropped = nothing._replace(
+        growth=keys.GROWTH.pack(1663, 6, 16384, 0, 1, 1),
+        operations=[Operation(1, DatabaseDrop(6, (1663,)))],
+    )
+    took = microseconds(lambda: changes.batch(dropped))
+    index.close()
+    return took
 
 
 def main() -> None:
@@ -155,14 +169,24 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="walstream-bench-") as directory:
         scratch = Path(directory)
         rows = [
-            ("relations dropped: kB that is kept of them", remembered(SMALL), remembered(count)),
+            (
+                "relations dropped: kB that ingest holds then",
+                remembered(scratch, SMALL),
+                remembered(scratch, count),
+            ),
             ("relations dropped: us each", drops(scratch, SMALL), drops(scratch, count)),
         ]
         for name, measure in (("truncations: us to plan block 3", truncations),
                               ("size changes: us to list the relations", relations),
                               ("segments: us to read after a change", segments)):  # fmt: skip
             rows.append((name, measure(scratch, SMALL), measure(scratch, count)))
-        rows.append(("forks: us to drop another database", databases(SMALL), databases(count)))
+        rows.append(
+            (
+                "forks: us to drop another database",
+                databases(scratch, SMALL),
+                databases(scratch, count),
+            )
+        )
     for name, before, after in rows:
         print(f"{name:44}{before:12.1f}{after:12.1f}  {after / before:6.1f}")
 

@@ -42,7 +42,8 @@
     │   ├── NoRows                   the relation has no rows that WAL tells
     │   ├── InvalidFilter            a filter that cannot be understood
     │   └── RowDamaged               bytes of a tuple or value are not what PostgreSQL writes
-    └── DemoServerError              the demo's server cannot be installed, started or stopped
+    ├── LocalServerError             a server that walstream starts: not found, does not start
+    └── MountError                   there is no FUSE, or it refuses to mount
 
 Messages name the field, what was expected, what was found, and the LSN or path. The same facts are
 attributes, given when the error is made; every error can be pickled. Whether an error is fatal or
@@ -121,7 +122,7 @@ class SegmentMissing(WalError):
 class NoWalFound(WalstreamError):
     """There is no WAL at ``path``: no such segment, or a file or directory of something else."""
 
-    def __init__(self, message: str, path: str | None = None) -> None:
+    def __init__(self, message: str, path: str) -> None:
         super().__init__(message)
         self.path = path
 
@@ -167,7 +168,7 @@ class HistoryMissing(ServerRefused):
 class StorageError(WalstreamError):
     """The file system refused; which of the two it is, says the class. ``path`` names the file."""
 
-    def __init__(self, message: str, path: str | None = None) -> None:
+    def __init__(self, message: str, path: str) -> None:
         super().__init__(message)
         self.path = path
 
@@ -192,7 +193,14 @@ class NoSpace(WriteError):
 
 
 class StoreError(WalstreamError):
-    """A directory is not a store, is locked, or belongs to another cluster."""
+    """A directory is not a store, is locked, or belongs to another cluster.
+
+    ``path`` is the directory or the file in it, None where two servers differ.
+    """
+
+    def __init__(self, message: str, path: str | None = None) -> None:
+        super().__init__(message)
+        self.path = path
 
 
 class WrongCluster(StoreError):
@@ -316,5 +324,9 @@ class RowDamaged(RowsError):
     """Bytes of a heap page, a tuple or a value are not what PostgreSQL writes."""
 
 
-class DemoServerError(WalstreamError):
-    """The demo's own PostgreSQL cannot be installed, started or stopped."""
+class LocalServerError(WalstreamError):
+    """A PostgreSQL that walstream starts itself cannot be found, copied or started."""
+
+
+class MountError(WalstreamError):
+    """A file system cannot be mounted: no FUSE, no permission, or the place is in use."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import trio
 
-from walstream.app.page_service import base_of
+from walstream.app.page_service import base_of, is_indexed
 from walstream.errors import StorageError, StoreError, WalError
 from walstream.pages.service import PageService
 from walstream.segments.files import read_error
@@ -84,7 +84,12 @@ class BaseWatch:
         if self._seen == (changed_ns, history):
             return
         there = list_base_backups(base_path)
-        backups = [backup for backup in there if is_of_history(backup, history)]
+        index = self._pages.index
+        backups = [
+            backup
+            for backup in there
+            if is_of_history(backup, history) and is_indexed(index, backup)
+        ]
         if backups and backups != self._backups:
             self._take(backups)
         # Another change within the same tick of the clock would not be seen.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from walstream.app.page_service import page_service
+from walstream.app.page_service import indexed_backups, page_service
 from walstream.app.threads import closing_in_thread
 from walstream.datadir.past import Past
 from walstream.errors import (
@@ -54,7 +54,9 @@ class StoreReader:
         store = Store.open(path, lock=False)
         backups = list_base_backups(store.base_path)
         if not backups:
-            raise StoreError(f"store {path} has no base backup yet: let walstream run finish one")
+            raise StoreError(
+                f"store {path} has no base backup yet: let walstream run finish one", str(path)
+            )
         self.redo = RedoManager(
             RedoConfig(sandbox=sandbox, warm_spare=False, dump_directory=store.dumps_path)
         )
@@ -63,7 +65,8 @@ class StoreReader:
             archive = opened.enter_context(
                 closing(SegmentReader(store.wal_path, store.identity.segment_size))
             )
-            self.backups = of_history(backups, archive.current_history())
+            backups = of_history(backups, archive.current_history())
+            self.backups = indexed_backups(index, backups)
             self.pages = page_service(store, index, self.redo, self.backups, archive)
             self._opened = opened.pop_all()
 
@@ -73,7 +76,7 @@ class StoreReader:
 
 
 @asynccontextmanager
-async def _open_reader(path: Path, sandbox: bool) -> AsyncIterator[StoreReader]:
+async def open_reader(path: Path, sandbox: bool) -> AsyncIterator[StoreReader]:
     reader = await trio.to_thread.run_sync(partial(StoreReader, path, sandbox=sandbox))
     async with closing_in_thread(reader), open_bare_nursery() as nursery:
         await nursery.start(reader.redo.run)
@@ -94,7 +97,7 @@ async def open_pages(path: Path, *, sandbox: bool = True) -> AsyncIterator[PageS
 
     Cancellation: the redo children are killed and reaped.
     """
-    async with _open_reader(path, sandbox) as reader:
+    async with open_reader(path, sandbox) as reader:
         yield reader.pages
 
 
@@ -107,7 +110,7 @@ async def open_past(path: Path, *, sandbox: bool = True) -> AsyncIterator[Past]:
 
     Cancellation: the redo children are killed and reaped.
     """
-    async with _open_reader(path, sandbox) as reader:
+    async with open_reader(path, sandbox) as reader:
         yield Past(reader.pages, reader.backups)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from walstream.errors import StoreError, WriteError
 from walstream.index.page_index import PageIndex
 from walstream.index.parallel import WalFiles, ingest_parts
 from walstream.segments.reader import SegmentReader
-from walstream.store.base_backup import list_base_backups
+from walstream.store.base_backup import BaseBackup, list_base_backups
 from walstream.store.base_directory import of_history
 from walstream.store.store import Store
 
@@ -25,13 +25,16 @@ def reindex(path: Path, report: Callable[[int, int], None]) -> int:
 
     Raises:
         StoreError: not a store, in use, or without a base backup.
-        WalError: WAL is damaged before its end, or a segment is missing. The old index stays.
+        WalError: WAL is damaged before its end, or the segments behind the newest base backup are
+            missing. The old index stays.
         StorageError: WAL cannot be read, or the index not be written or put in its place.
     """
     with Store.open(path) as store:
         backups = list_base_backups(store.base_path)
         if not backups:
-            raise StoreError(f"store {path} has no base backup: let walstream run finish one")
+            raise StoreError(
+                f"store {path} has no base backup: let walstream run finish one", str(path)
+            )
         identity = store.identity
         fresh = store.path / "index.new"
         shutil.rmtree(fresh, ignore_errors=True)
@@ -40,8 +43,8 @@ def reindex(path: Path, report: Callable[[int, int], None]) -> int:
                 closing(SegmentReader(store.wal_path, identity.segment_size)) as archive,
                 closing(PageIndex(fresh)) as index,
             ):
-                end_lsn = archive.end_lsn()
                 used = of_history(backups, archive.current_history())
+                used, end_lsn = stretch_to_index(archive, used)
                 ingest = open_ingest(store, index, used, archive)
                 start = ingest.read_lsn
                 files = WalFiles(
@@ -61,6 +64,36 @@ def reindex(path: Path, report: Callable[[int, int], None]) -> int:
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
         return ingest.last_record_end
+
+
+def stretch_to_index(
+    archive: SegmentReader, backups: Sequence[BaseBackup]
+) -> tuple[list[BaseBackup], int]:
+    """Returns the base backups that the index begins at, and up to where WAL is to be read.
+
+    All WAL that there is, from the oldest backup on, where no segment is missing. Else the last
+    stretch without a hole that has a base backup: what is behind a hole is of no use to what is
+    before it. Where no stretch has one, all from the oldest backup on.
+
+    Raises:
+        StorageError: the directory of WAL cannot be read.
+        WalError: the history file of the newest timeline is malformed.
+    """
+    size = archive.segment_size
+    begin = end = -1
+    found: tuple[list[BaseBackup], int] | None = None
+    for number in archive.source.numbers():
+        if number != end:
+            begin = number
+        end = number + 1
+        fitting = [
+            backup
+            for backup in backups
+            if backup.first_needed_lsn >= begin * size and backup.stop_lsn <= end * size
+        ]
+        if fitting:
+            found = fitting, end * size
+    return found or (list(backups), archive.end_lsn())
 
 
 def replace_directory(fresh: Path, path: Path) -> None:

@@ -13,8 +13,9 @@ import trio
 from walstream.app.base_watch import BaseWatch
 from walstream.app.full_disk import with_space
 from walstream.app.intake import Intake, report
-from walstream.app.page_service import page_service
+from walstream.app.page_service import indexed_backups, page_service
 from walstream.app.prepare import prepare_store
+from walstream.app.reindex import stretch_to_index
 from walstream.app.signals import obey_signals
 from walstream.app.store_index import open_index, open_ingest
 from walstream.app.threads import closing_in_thread
@@ -60,7 +61,10 @@ class StoreParts:
                 opened.enter_context(closing(SegmentReader(store.wal_path, identity.segment_size)))
                 for _ in range(3)
             )
-            self.backups = of_history(backups, source.current_history())
+            backups = of_history(backups, source.current_history())
+            if self.remakes_index:
+                backups, _ = stretch_to_index(source, backups)
+            self.backups = indexed_backups(index, backups)
             self.ingest = open_ingest(store, index, self.backups, source)
             last_valid = self.ingest.last_valid
             self.pages = page_service(store, index, self.redo, self.backups, archive, last_valid)

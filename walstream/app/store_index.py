@@ -6,6 +6,7 @@ import logging
 import shutil
 
 from walstream.app.index_start import start_index
+from walstream.app.page_service import is_indexed
 from walstream.errors import StoreError, WriteError
 from walstream.index.ingest import Ingest
 from walstream.index.page_index import FORMAT, PageIndex, stored_format
@@ -66,7 +67,12 @@ def open_ingest(
     start_index(index, store, backups)
 
     def known() -> list[BaseBackup]:
-        return of_history(list_base_backups(store.base_path), source.current_history())
+        there = list_base_backups(store.base_path)
+        return [
+            backup
+            for backup in of_history(there, source.current_history())
+            if is_indexed(index, backup)
+        ]
 
     return Ingest(
         index,

@@ -20,10 +20,11 @@ import trio
 from walstream.datadir.other_files import write_other_files
 from walstream.datadir.plan import SegmentFile, Target, plan_moment, segment_files
 from walstream.datadir.relations import RelationFork, RelationTable
-from walstream.datadir.work import WorkDirectory, copy_range
+from walstream.datadir.work import WorkDirectory
 from walstream.pages.service import Block, PageService
 from walstream.state.cluster import ClusterState, StateSource
 from walstream.store.backup_files import BackupFiles
+from walstream.store.copy_range import copy_range
 from walstream.store.file_layer import storage_error
 from walstream.tasks.supervise import leaves
 from walstream.wal.model import BLCKSZ, format_lsn

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +19,7 @@ from walstream.errors import LsnNotAvailable, SegmentMissing, StoreError
 from walstream.rmgr.storage import VERSION_DIRECTORIES
 from walstream.segments.names import history_file_name
 from walstream.state.cluster import ClusterState, StateSource, cluster_state
+from walstream.state.control import DbState
 from walstream.state.transactions import XACTS_PER_PAGE
 from walstream.store.backup_files import reported
 from walstream.wal.model import format_lsn
@@ -74,18 +76,23 @@ def tablespace_places(target: Target, tablespaces: Mapping[int, str]) -> dict[in
     for path in target.tablespaces:
         if path not in known:
             have = ", ".join(sorted(known)) or "none"
-            raise StoreError(f"no tablespace lies at {path} at that moment; there are: {have}")
+            raise StoreError(
+                f"no tablespace lies at {path} at that moment; there are: {have}", path
+            )
     beside = target.directory.with_name(target.directory.name + ".tablespaces")
     places = {
         oid: target.tablespaces.get(path, beside / str(oid)).absolute()
         for oid, path in tablespaces.items()
         if path
     }
-    if len(set(places.values())) != len(places):
-        raise StoreError("two tablespaces are mapped to one directory")
+    twice = [place for place, count in Counter(places.values()).items() if count > 1]
+    if twice:
+        raise StoreError(f"two tablespaces are mapped to one directory: {twice[0]}", str(twice[0]))
     for path in known:
         if Path(path) in places.values():
-            raise StoreError(f"a tablespace is mapped to {path}, which is the original's place")
+            raise StoreError(
+                f"a tablespace is mapped to {path}, which is the original's place", path
+            )
     return places
 
 
@@ -95,8 +102,15 @@ def new_system_id() -> int:
     return now_s << 32 | us << 12 | os.getpid() & 0xFFF
 
 
-def plan_moment(source: StateSource, at_lsn: int, target: Target) -> MomentPlan:
+def plan_moment(
+    source: StateSource,
+    at_lsn: int,
+    target: Target,
+    db_state: DbState = DbState.IN_PRODUCTION,
+) -> MomentPlan:
     """Returns the plan of the cluster after all records that end at or before an LSN. Blocks.
+
+    ``db_state``: see ``make_start``.
 
     Raises:
         LsnNotAvailable, SegmentMissing: the moment cannot be had.
@@ -109,7 +123,7 @@ def plan_moment(source: StateSource, at_lsn: int, target: Target) -> MomentPlan:
     archive = source.archive
     timelines = [state.timeline, archive.timeline, *(p.timeline for p in archive.history.parts)]
     identity = Identity(new_system_id(), max(timelines) + 1, int(time.time()))
-    start = make_start(state, source.version, archive.segment_size, identity)
+    start = make_start(state, source.version, archive.segment_size, identity, db_state)
     parents = archive.path / history_file_name(state.timeline)
     with reported(parents):
         content = parents.read_bytes() if parents.exists() else b""

@@ -26,7 +26,7 @@ from walstream.index.page_index import (
     SizeKind,
 )
 from walstream.rmgr import database, storage, tablespace, xact
-from walstream.rmgr.heap.effects import HEAP_BLOCKS_PER_PAGE
+from walstream.rmgr.heap.layout import HEAPBLOCKS_PER_PAGE
 from walstream.wal.model import ForkNumber, RelFileLocator
 from walstream.wal.relpath import GLOBAL_TABLESPACE
 
@@ -239,7 +239,7 @@ class Changes:
             self._set_size(main, end_lsn, SizeKind.TRUNCATE, change.blocks)
         visibility = (*change.locator, int(ForkNumber.VM))
         # The last page stays when it is in part used (visibilitymap_prepare_truncate).
-        pages = -(-change.blocks // HEAP_BLOCKS_PER_PAGE)
+        pages = -(-change.blocks // HEAPBLOCKS_PER_PAGE)
         if change.flags & storage.TRUNCATE_VM and self._size(visibility) > pages:
             self._set_size(visibility, end_lsn, SizeKind.TRUNCATE, pages)
 

@@ -15,7 +15,7 @@ from walstream.errors import RecordError
 from walstream.index import keys
 from walstream.index.postings import PostingLists
 from walstream.rmgr import database, storage, tablespace, xact
-from walstream.rmgr.heap.effects import HEAP_BLOCKS_PER_PAGE
+from walstream.rmgr.heap.layout import HEAPBLOCKS_PER_PAGE
 from walstream.rmgr.xlog.records import PARAMETERS
 from walstream.wal.columns import RecordColumns
 from walstream.wal.layout import (
@@ -27,8 +27,9 @@ from walstream.wal.layout import (
     RM_XLOG_ID,
     XLR_RMGR_INFO_MASK,
 )
-from walstream.wal.model import ForkNumber, format_lsn
+from walstream.wal.model import ForkNumber
 from walstream.wal.opcodes import XLOG_PARAMETER_CHANGE, XLOG_RESTORE_POINT
+from walstream.wal.reason import in_record
 
 FORKS = frozenset(ForkNumber)
 IMPLICIT = 2
@@ -162,9 +163,7 @@ class Digester:
         try:
             body = self._parse(rmgr, info, main_data)
         except RecordError as error:
-            if error.lsn is not None:
-                raise
-            raise RecordError(f"{error} at {format_lsn(start_lsn)}", start_lsn) from error
+            raise in_record(error, start_lsn) from error
         lists = self.lists
         lists.add_blocks(row)
         if rmgr == RM_XACT_ID:
@@ -230,7 +229,7 @@ class Digester:
         elif isinstance(body, storage.StorageTruncate):
             lists.forget_fork(*body.locator, ForkNumber.MAIN)
             lists.forget_fork(*body.locator, ForkNumber.VM)
-            page, rest = divmod(body.blocks, HEAP_BLOCKS_PER_PAGE)
+            page, rest = divmod(body.blocks, HEAPBLOCKS_PER_PAGE)
             if body.flags & storage.TRUNCATE_VM and rest:
                 # visibilitymap_prepare_truncate: of the last page that stays the bits beyond the
                 # cut are cleared, where there is such a page.

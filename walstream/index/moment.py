@@ -32,10 +32,9 @@ from walstream.index.ends import (
     restore_points,
 )
 from walstream.index.page_index import PageIndex
+from walstream.rmgr.clock import POSTGRES_EPOCH
 from walstream.text import decode, encode
 from walstream.wal.model import format_lsn, parse_lsn
-
-POSTGRES_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
 _AGO = re.compile(r"(\d{1,9})\s*(second|minute|hour|day|week)s?\s+ago", re.IGNORECASE)
 _XID = re.compile(r"(before\s+)?xid:\s*(\d{1,10})", re.IGNORECASE)

@@ -179,7 +179,8 @@ class PageIndex:
         if read_only and not (path / "CURRENT").exists():
             raise StoreError(
                 f"there is no index in {path} yet: walstream run makes it when the base backup is "
-                "complete, walstream reindex makes it again"
+                "complete, walstream reindex makes it again",
+                str(path),
             )
         try:
             with self._reported():
@@ -187,7 +188,7 @@ class PageIndex:
         except NoSpace:
             raise
         except ReadError as error:
-            raise StoreError(self._why_not_open(str(error.__cause__))) from error
+            raise StoreError(self._why_not_open(str(error.__cause__)), str(path)) from error
         try:
             self._check_format()
         except BaseException:
@@ -207,24 +208,28 @@ class PageIndex:
         if stored is None and not self.read_only:
             if next(self.scan(b"", b""), None) is not None:
                 raise StoreError(
-                    f"index {self.path}: it has entries and no format: run walstream reindex"
+                    f"index {self.path}: it has entries and no format: run walstream reindex",
+                    str(self.path),
                 )
             with self._reported():
                 self._db[b"mformat"] = str(FORMAT).encode()
         elif stored is None:
             raise StoreError(
                 f"the index {self.path} is being made: nothing is in it yet; try again in a moment "
-                "(walstream status tells how far walstream run is)"
+                "(walstream status tells how far walstream run is)",
+                str(self.path),
             )
         elif stored != str(FORMAT).encode():
             raise StoreError(
                 f"index {self.path}: expected format {FORMAT}, got {stored!r}: "
-                "it was made by another release: run walstream reindex"
+                "it was made by another release: run walstream reindex",
+                str(self.path),
             )
         if self.read_only and (lsn := self.taken_back_to()) is not None:
             raise StoreError(
                 f"the index {self.path} is being taken back to {format_lsn(lsn)}, where the server "
-                "left its timeline; try again"
+                "left its timeline; try again",
+                str(self.path),
             )
 
     def close(self) -> None:
@@ -328,7 +333,8 @@ class PageIndex:
             raise StoreError(
                 f"the index {self.path} begins at {format_lsn(begun)}, after "
                 f"{format_lsn(lsn)}, where the server's timeline left what was indexed: the base "
-                "backup is of a dead branch; make a new store"
+                "backup is of a dead branch; make a new store",
+                str(self.path),
             )
         return begun
 

@@ -62,12 +62,10 @@ class BackupFiles:
                     return None
                 raise StoreError(
                     f"{path} is missing: without it nothing of the base backup can be proven; "
-                    "put a copy in place"
+                    "put a copy in place",
+                    str(path),
                 ) from None
-        try:
-            return parse_manifest(text)
-        except StoreError as error:
-            raise StoreError(f"{path}: {error}") from error
+        return parse_manifest(text, str(path))
 
     def sizes(self) -> Iterator[tuple[str, int]]:
         """Yields every file by its path below the directory, and its length as it was backed up.
@@ -195,7 +193,10 @@ class BackupFiles:
         if entry.algorithm is None:
             return None
         if entry.algorithm not in ALGORITHMS:
-            raise StoreError(f"{name}: checksum algorithm {entry.algorithm} is not known here")
+            path = self.path / name
+            raise StoreError(
+                f"{path}: checksum algorithm {entry.algorithm} is not known here", str(path)
+            )
         return ALGORITHMS[entry.algorithm]()
 
     def _compare(self, name: str, entry: ManifestFile, got: str) -> None:
