@@ -51,6 +51,7 @@ class Changes:
         # By database, so that one can be forgotten without a look at the others.
         self._sizes: dict[int, dict[ForkKey, int]] = {}
         self._size_count = 0
+        self._absent: list[ForkKey] = []
         self._databases: dict[tuple[int, int], DatabaseChange | None] = {}
         self._directories: dict[int, set[int]] = {}
         self._fork_changes: dict[tuple[int, int], list[ForkChange]] = {}
@@ -77,6 +78,7 @@ class Changes:
             operation = next(operations, None)
         self._mark(digest)
         self._list_forks(digest.last_end)
+        self._forget_absent()
         batch.meta = {
             "last_record_end": str(digest.last_end).encode(),
             "last_record_start": str(digest.last_start).encode(),
@@ -116,6 +118,17 @@ class Changes:
         if key not in of_database:
             self._size_count += 1
         of_database[key] = size
+        if size == -1:
+            self._absent.append(key)
+
+    def _forget_absent(self) -> None:
+        """Forgets the forks that are gone: once the batch is written the index knows of them."""
+        for key in self._absent:
+            of_database = self._sizes.get(key[1], {})
+            if of_database.get(key) == -1:
+                of_database.pop(key)
+                self._size_count -= 1
+        self._absent = []
 
     def _forget_sizes(self) -> None:
         self._sizes.clear()

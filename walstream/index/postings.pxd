@@ -121,6 +121,8 @@ cdef class PostingLists:
     cpdef uint64 newest(self, uint32 spc, uint32 db, uint32 rel, uint32 fork,
                         uint32 block) except? 0
 
+    cdef bytes fork_key(self, uint32 spc, uint32 db, uint32 rel, uint32 fork)
+
     @cython.locals(slot=Py_ssize_t, found=Fork, key=bytes)
     cdef Fork find_fork(self, uint32 spc, uint32 db, uint32 rel, uint32 fork)
 

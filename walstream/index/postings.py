@@ -250,6 +250,13 @@ class PostingLists:
 
     # -- growth
 
+    def fork_key(self, spc: int, db: int, rel: int, fork: int) -> bytes:
+        put_be32(self.key, 0, spc)
+        put_be32(self.key, 4, db)
+        put_be32(self.key, 8, rel)
+        put8(self.key, 12, fork)
+        return cut(self.key, 0, 13)
+
     def find_fork(self, spc: int, db: int, rel: int, fork: int) -> Fork:
         slot = (rel * 4 + fork) & 63
         found = self.recent[slot]
@@ -261,11 +268,7 @@ class PostingLists:
             and found.spc == spc
         ):
             return found
-        put_be32(self.key, 0, spc)
-        put_be32(self.key, 4, db)
-        put_be32(self.key, 8, rel)
-        put8(self.key, 12, fork)
-        key = cut(self.key, 0, 13)
+        key = self.fork_key(spc, db, rel, fork)
         found = self.forks.get(key)
         if found is None:
             found = Fork(spc, db, rel, fork)
@@ -275,7 +278,8 @@ class PostingLists:
 
     def forget_fork(self, spc: int, db: int, rel: int, fork: int) -> None:
         """Makes every length of a fork growth again: it was made, cut or removed."""
-        self.find_fork(spc, db, rel, fork).blocks = 0
+        self.recent[(rel * 4 + fork) & 63] = None
+        self.forks.pop(self.fork_key(spc, db, rel, fork), None)
 
     def forget_forks(self) -> None:
         """As ``forget_fork``, for all."""
