@@ -8,7 +8,7 @@ on at the last batch.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 import trio
@@ -67,6 +67,30 @@ def begin_index(
         "last_record_end": position,
         "last_record_start": b"0",
     }
+    index.write(batch)
+
+
+def begin_again(
+    index: PageIndex,
+    start_lsn: int,
+    base_sizes: Mapping[tuple[RelFileLocator, int], int],
+) -> None:
+    """Has an index go on at another base backup, where WAL before it is gone.
+
+    Nothing of before counts for what is there from ``start_lsn`` on: each fork of the base begins
+    anew, each that the base does not have was dropped.
+
+    Raises:
+        StorageError: the index cannot be read or written.
+    """
+    batch = Batch()
+    for key, blocks in base_sizes.items():
+        batch.sizes.append((*key, SizeChange(start_lsn, SizeKind.CREATE, blocks)))
+    for key in index.relations():
+        if key not in base_sizes:
+            batch.sizes.append((*key, SizeChange(start_lsn, SizeKind.DROP, 0)))
+    position = str(start_lsn).encode()
+    batch.meta = {"last_record_end": position, "last_record_start": b"0"}
     index.write(batch)
 
 

@@ -26,6 +26,7 @@ from walstream.rmgr import describe, operation_name
 from walstream.rmgr.rmgrlist import rmgr_name
 from walstream.segments.reader import SegmentReader
 from walstream.store.base_backup_pages import BasePages
+from walstream.store.removed import Moments, check_answerable
 from walstream.tasks.watermark import Watermark
 from walstream.wal.model import BLCKSZ, BufferTag, ForkNumber, RawRecord, format_lsn
 from walstream.wal.record import decode_wal_record
@@ -120,6 +121,7 @@ class PageService:
         redo: who rebuilds pages.
         last_valid: up to where ingest in this process has read; None without one.
         branch_end: what the index has from there on is of a branch that the server has left.
+        moments: those that gc left; none: all from the oldest base on.
     """
 
     def __init__(
@@ -131,11 +133,13 @@ class PageService:
         redo: Redo,
         last_valid: Watermark | None = None,
         branch_end: int = MAX_LSN,
+        moments: Sequence[Moments] = (),
     ) -> None:
         self.index = index
         self.archive = archive
         self.bases: list[Base] = []
-        self.replace_bases(bases)
+        self.moments: tuple[Moments, ...] = ()
+        self.replace_bases(bases, moments)
         self.facts = facts
         self._redo = redo
         self._last_valid = last_valid
@@ -143,9 +147,24 @@ class PageService:
         # The archive and the bases serve one thread at a time.
         self._limiter = trio.CapacityLimiter(1)
 
-    def replace_bases(self, bases: Sequence[Base]) -> None:
-        """From now on pages start from these base backups; for any thread."""
+    def replace_bases(
+        self, bases: Sequence[Base], moments: Sequence[Moments] | None = None
+    ) -> None:
+        """From now on pages start from these base backups; for any thread.
+
+        ``moments``: as of the constructor; None: as before.
+        """
+        if moments is not None:
+            self.moments = tuple(moments)
         self.bases = sorted(bases, key=lambda base: (base.start_lsn, base.stop_lsn))
+
+    async def leave_bases(self, bases: Sequence[Base], moments: Sequence[Moments]) -> None:
+        """Starts pages from these base backups only; when it returns, no other is read any more.
+
+        Cancellation: waits for the page that is being read.
+        """
+        self.replace_bases(bases, moments)
+        await self._in_thread(lambda: None)
 
     @property
     def first_lsn(self) -> int:
@@ -208,7 +227,42 @@ class PageService:
                 f"LSN {format_lsn(at_lsn)} has not been reached: "
                 f"the newest record ends at {format_lsn(last)}"
             )
+        self.check_kept(at_lsn)
         return at_lsn
+
+    def check_kept(self, at_lsn: int) -> None:
+        """Checks that gc left what an LSN is made from.
+
+        Raises:
+            LsnNotAvailable: it did not.
+        """
+        if self.moments:
+            check_answerable(self.moments, at_lsn)
+
+    def check_kept_range(self, from_lsn: int, to_lsn: int) -> None:
+        """Checks that gc left what every LSN from one to another is made from.
+
+        Raises:
+            LsnNotAvailable: it did not; what can be had is said.
+        """
+        self.check_kept(from_lsn)
+        self.check_kept(to_lsn)
+        if not self.moments or any(
+            each.has(from_lsn) and each.has(to_lsn) for each in self.moments
+        ):
+            return
+        known = ", ".join(map(str, self.moments))
+        raise LsnNotAvailable(
+            f"not every moment from {format_lsn(from_lsn)} to {format_lsn(to_lsn)} can be had, "
+            f"walstream gc removed what some are made from: the moments that can be had are {known}"
+        )
+
+    def _oldest_start(self, asked_lsn: int) -> int:
+        """Returns where the oldest base begins that pages as of an LSN may be made from."""
+        for moments in self.moments:
+            if moments.has(asked_lsn):
+                return moments.base_lsn
+        return self.bases[0].start_lsn if self.bases else 0
 
     def plan(self, tag: BufferTag, at_lsn: int | None = None) -> Plan:
         """Returns how the page will be rebuilt. Blocks: it reads the index and the base backup.
@@ -235,7 +289,8 @@ class PageService:
 
     def _plan(self, tag: BufferTag, lsn: int, asked_lsn: int, copies: int = 0) -> Plan:
         """Returns the plan for a page as of ``lsn``, which is for one as of ``asked_lsn``."""
-        floor = self.index.voided(tag, lsn)
+        # The index may go back further than WAL: gc leaves nothing before the oldest base.
+        floor = max(self.index.voided(tag, lsn), self._oldest_start(asked_lsn))
         copy = self.index.database_replaced(tag.spc_oid, tag.db_oid, lsn)
         if copy is not None and copy.end_lsn > floor:
             floor = copy.end_lsn
