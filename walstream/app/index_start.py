@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from walstream.app.page_service import base_pages
-from walstream.index.ingest import begin_index
+from walstream.index.ingest import begin_again, begin_index
 from walstream.index.page_index import PageIndex
 from walstream.store.base_backup import BaseBackup
 from walstream.store.base_directory import first_needed
@@ -23,3 +23,13 @@ def start_index(index: PageIndex, store: Store, backups: Sequence[BaseBackup]) -
     """
     sizes = base_pages(store, backups[0]).sizes()
     begin_index(index, first_needed(backups).first_needed_lsn, sizes.items())
+
+
+def start_again(index: PageIndex, store: Store, backups: Sequence[BaseBackup]) -> None:
+    """Has an index go on with these backups, oldest first, where WAL before them is gone. Blocks.
+
+    Raises:
+        StoreError, StorageError: as ``start_index``.
+    """
+    sizes = base_pages(store, backups[0]).sizes()
+    begin_again(index, first_needed(backups).first_needed_lsn, sizes)

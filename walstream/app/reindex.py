@@ -5,15 +5,18 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
-from walstream.app.index_start import start_index
+from walstream.app.index_start import start_again, start_index
 from walstream.errors import StoreError, WriteError
 from walstream.index.ingest import Ingest
 from walstream.index.page_index import PageIndex
 from walstream.segments.reader import SegmentReader
-from walstream.store.base_backup import list_base_backups
-from walstream.store.base_directory import of_history
+from walstream.store.base_backup import BaseBackup, list_base_backups
+from walstream.store.base_directory import first_needed, of_history
+from walstream.store.leases import Lease
+from walstream.store.removed import answerable, read_removed
 from walstream.store.store import Store
 
 
@@ -27,36 +30,78 @@ def reindex(path: Path, report: Callable[[int, int], None]) -> int:
         WalError: WAL is damaged before its end, or a segment is missing. The old index stays.
         StorageError: WAL cannot be read, or the index not be written or put in its place.
     """
-    with Store.open(path) as store:
+    with Store.open(path) as store, Lease(store.path):
         backups = list_base_backups(store.base_path)
         if not backups:
             raise StoreError(f"store {path} has no base backup: let walstream run finish one")
-        identity = store.identity
         fresh = store.path / "index.new"
         shutil.rmtree(fresh, ignore_errors=True)
         try:
             with (
-                closing(SegmentReader(store.wal_path, identity.segment_size)) as archive,
+                closing(SegmentReader(store.wal_path, store.identity.segment_size)) as archive,
                 closing(PageIndex(fresh)) as index,
             ):
-                end_lsn = archive.end_lsn()
-                start_index(index, store, of_history(backups, archive.current_history()))
-                ingest = Ingest(
-                    index,
-                    archive,
-                    identity.version,
-                    identity.segment_size,
-                    identity.system_id,
-                    archive.current_history,
-                )
-                start = ingest.read_lsn
-                while ingest.read_lsn < end_lsn and ingest.end_of_wal is None:
-                    ingest.advance(end_lsn)
-                    report(ingest.read_lsn - start, end_lsn - start)
+                end = _index_all(store, backups, archive, index, report)
             replace_directory(fresh, store.index_path)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
-        return ingest.last_record_end
+        return end
+
+
+def _index_all(
+    store: Store,
+    backups: list[BaseBackup],
+    archive: SegmentReader,
+    index: PageIndex,
+    report: Callable[[int, int], None],
+) -> int:
+    """Indexes all WAL that moments are made from; returns the end of the newest record.
+
+    Between what gc kept and the window there is none: each stretch begins with a base of its own.
+    """
+    backups = of_history(backups, archive.current_history())
+    stretches: list[tuple[list[BaseBackup], int]] = []
+    for moments in answerable(backups, read_removed(store.wal_path)):
+        end_lsn = archive.end_lsn() if moments.to_lsn is None else moments.to_lsn
+        stretches.append(([each for each in backups if moments.has(each.stop_lsn)], end_lsn))
+    lengths = [end_lsn - first_needed(begin).first_needed_lsn for begin, end_lsn in stretches]
+
+    def report_stretch(before: int, done: int) -> None:
+        report(before + done, sum(lengths))
+
+    end = 0
+    for number, (begin, end_lsn) in enumerate(stretches):
+        if number:
+            start_again(index, store, begin)
+        else:
+            start_index(index, store, begin)
+        before = sum(lengths[:number])
+        end = _index_stretch(store, archive, index, end_lsn, partial(report_stretch, before))
+    return end
+
+
+def _index_stretch(
+    store: Store,
+    archive: SegmentReader,
+    index: PageIndex,
+    end_lsn: int,
+    report: Callable[[int], None],
+) -> int:
+    """Indexes WAL from where the index ends; returns the end of the newest record."""
+    identity = store.identity
+    ingest = Ingest(
+        index,
+        archive,
+        identity.version,
+        identity.segment_size,
+        identity.system_id,
+        archive.current_history,
+    )
+    start = ingest.read_lsn
+    while ingest.read_lsn < end_lsn and ingest.end_of_wal is None:
+        ingest.advance(end_lsn)
+        report(ingest.read_lsn - start)
+    return ingest.last_record_end
 
 
 def replace_directory(fresh: Path, path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from walstream.cli.arguments import TIMELINE
+from walstream.cli.leases import lease_for
 from walstream.text import to_json
 
 
@@ -34,12 +35,17 @@ def command(
     from walstream.cli import exit_codes
     from walstream.scanning.opening import open_wal
     from walstream.scanning.range_scan import default_threads
+    from walstream.store.removed import read_removed
     from walstream.store.store import Store
     from walstream.verify.check import verify
     from walstream.verify.report import Verdict
     from walstream.wal.model import format_lsn
 
-    system = Store.open(path, lock=False).identity.system_id if Store.exists(path) else None
+    system, removed = None, read_removed(path) if path.is_dir() else ()
+    if Store.exists(path):
+        store = Store.open(path, lock=False)
+        system, removed = store.identity.system_id, read_removed(store.wal_path)
+    click.get_current_context().with_resource(lease_for(path))
     source = open_wal(path, timeline)
     click.get_current_context().call_on_close(source.close)
     with Progress(
@@ -53,6 +59,7 @@ def command(
             threads=threads or default_threads(),
             system_identifier=system,
             progress=lambda done: bar.advance(task, done),
+            removed=removed,
         )
     if as_json:
         click.echo(to_json(report.as_json(), indent=2))

@@ -79,9 +79,7 @@ def verify(
     return report
 
 
-def _is_removed(
-    lost: LostRange, removed: Sequence[tuple[int, int]], source: SegmentSource
-) -> bool:
+def _is_removed(lost: LostRange, removed: Sequence[tuple[int, int]], source: SegmentSource) -> bool:
     """Whether what is missing is all of what was taken away there by intention."""
     if lost.kind is not EndKind.MISSING or lost.error.lsn is None:
         return False
