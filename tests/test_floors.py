@@ -45,6 +45,7 @@ FLOORS = {
     "state": 8,
     "datadir": 9,
     "rows": 9,
+    "retention": 9,
     "dump": 9,
     "records": 9,
     "app": 10,
@@ -69,6 +70,8 @@ PURE = (
     "rows.varlena",
     "rows.heap",
     "rows.visibility",
+    "retention.contents",
+    "retention.plan",
 )
 
 FILES = sorted(PACKAGE.rglob("*.py"))
