@@ -352,6 +352,33 @@ class PageIndex:
         with self._reported():
             self._db.write(out)
 
+    # -- forgetting
+
+    def pairs(self, space: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Yields the stored keys of one kind (``keys.py``) and their values, ascending."""
+        return self._scan(space, space)
+
+    def remove(self, stored_keys: Sequence[bytes]) -> None:
+        """Removes keys in one atomic write.
+
+        Raises:
+            WriteError: it could not be written.
+        """
+        out = WriteBatch(raw_mode=True)
+        for key in stored_keys:
+            out.delete(key)
+        with self._reported(WriteError):
+            self._db.write(out)
+
+    def note(self, name: str, value: bytes) -> None:
+        """Keeps a value by name, as ``meta`` gives it.
+
+        Raises:
+            WriteError: it could not be written.
+        """
+        with self._reported(WriteError):
+            self._db[b"m" + name.encode()] = value
+
     # -- reading
 
     def meta(self, name: str) -> bytes | None:
@@ -463,6 +490,19 @@ class PageIndex:
         for key, value in self._scan(b"t", keys.TIME_KEY.pack(b"t", from_us, 0)):
             _, time_us, end_lsn = keys.TIME_KEY.unpack(key)
             yield TimePoint(time_us, end_lsn, *keys.TIME.unpack(value))
+
+    def newest_time(self) -> int | None:
+        """Returns the newest time of a commit, abort or restore point, None where there is none.
+
+        By the clock, that is: it may have been set back since.
+        """
+        iterator = self._db.iter()
+        iterator.seek_for_prev(keys.TIME_KEY.pack(b"t", MAX_LSN, MAX_LSN))
+        if iterator.valid() and iterator.key().startswith(b"t"):
+            time_us: int = keys.TIME_KEY.unpack(iterator.key())[1]
+            return time_us
+        self._ended(iterator)
+        return None
 
     def relations(self) -> Iterator[tuple[RelFileLocator, int]]:
         """Yields every relation fork that the index has a size of, once, in key order."""
