@@ -35,6 +35,7 @@ COMMANDS = {
     "status": ("status", "Show what a store holds."),
     "tables": ("tables", "List the tables of a database as of a moment."),
     "undo": ("undo", "Print SQL that takes the changes of a table back."),
+    "window": ("window", "Show which moments of a store can be had, and what would be lost."),
     "verify": ("verify", "Check every page and record of an archive of WAL."),
 }
 
