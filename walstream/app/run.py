@@ -16,6 +16,7 @@ from walstream.app.index_start import start_index
 from walstream.app.intake import Intake, report
 from walstream.app.page_service import page_service
 from walstream.app.prepare import prepare_store
+from walstream.app.retention_watch import RetentionWatch, WatchedStore
 from walstream.app.signals import obey_signals
 from walstream.app.threads import closing_in_thread
 from walstream.config import RunConfig
@@ -26,7 +27,12 @@ from walstream.pages.service import PageService
 from walstream.receive.receiver import Receiver
 from walstream.redo.manager import RedoConfig, RedoManager
 from walstream.segments.reader import SegmentReader
-from walstream.status.prometheus import RedoCollector, StatusCollector, serve_metrics
+from walstream.status.prometheus import (
+    RedoCollector,
+    StatusCollector,
+    WindowCollector,
+    serve_metrics,
+)
 from walstream.store.base_backup import BaseBackup
 from walstream.store.base_directory import first_needed, of_history
 from walstream.store.store import Store
@@ -74,6 +80,7 @@ class StoreParts:
             last_valid = self.ingest.last_valid
             self.pages = page_service(store, index, self.redo, self.backups, archive, last_valid)
             self.bases = BaseWatch(store, self.pages, watched.current_history, self.backups)
+            self.index = index
             self._opened = opened.pop_all()
 
     def close(self) -> None:
@@ -126,6 +133,7 @@ class Application:
         self.pages: PageService = parts.pages
         self._ingest = parts.ingest
         self._bases = parts.bases
+        self._watched = WatchedStore(store, parts.index, parts.pages)
         self._status_path = store.status_path
         self._streaming = trio.Event()
         self._stopped = trio.Event()
@@ -170,7 +178,11 @@ class Application:
         monitor = self._intake.monitor(self.ingested, self.redo)
         async with AsyncExitStack() as stack:
             if self.config.metrics is not None:
-                collectors = (StatusCollector(monitor), RedoCollector(self.redo))
+                collectors = (
+                    StatusCollector(monitor),
+                    WindowCollector(monitor),
+                    RedoCollector(self.redo),
+                )
                 await stack.enter_async_context(serve_metrics(self.config.metrics, collectors))
             async with trio.open_nursery() as nursery:
                 await nursery.start(self.redo.run)
@@ -178,6 +190,8 @@ class Application:
                     telling.start_soon(
                         report, monitor, self._status_path, self.config.show_progress
                     )
+                    watch = RetentionWatch(self._watched, self.config.retention, monitor)
+                    telling.start_soon(watch.run)
                     async with trio.open_nursery() as indexing:
                         await indexing.start(self._index)
                         await self._intake.run(streaming=self._streaming)

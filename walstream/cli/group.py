@@ -19,6 +19,7 @@ COMMANDS = {
     "demo": ("demo", "Show the whole path on an embedded PostgreSQL 18."),
     "dump": ("dump", "Print the records of WAL, as pg_waldump or as JSON, Arrow, Parquet."),
     "diff": ("diff", "Show the rows of a table that changed between two moments."),
+    "gc": ("gc", "Take away what a store need not keep: window, kept points, undo."),
     "hold": ("hold", "Keep moments until a time, whatever gc is told."),
     "find": ("find", "Find the moment at which a table was dropped or truncated."),
     "history": ("history", "List the records that changed a block."),
