@@ -45,6 +45,7 @@ INLINE_ONLY = {
     "walstream.rmgr.spgist.layout",
     "walstream.wal.buffer",
     "walstream.wal.bufpage",
+    "walstream.wal.columns",
     "walstream.wal.layout",
     "walstream.wal.opcodes",
 }
@@ -56,13 +57,14 @@ SHARED = "walstream._cython"
 # Compiled with -O1, in two thirds of the time: what is not in any hot loop.
 COLD = {
     "walstream.dump.json_lines",
-    "walstream.redo.rules.mask",
+    "walstream.redo.rules.bufmask",
     "walstream.rmgr.brin.redo",
     "walstream.rmgr.generic.redo",
     "walstream.rmgr.gin.posting",
     "walstream.rmgr.gin.redo",
     "walstream.rmgr.gist.redo",
     "walstream.rmgr.hash.redo",
+    "walstream.rmgr.heap.mask",
     "walstream.rmgr.sequence.redo",
     "walstream.rmgr.spgist.page",
     "walstream.rmgr.spgist.redo",

@@ -14,6 +14,7 @@ import pytest
 
 from walstream import errors
 from walstream.errors import WalstreamError
+from walstream.wal.reason import in_record
 
 PACKAGE = Path(__file__).parent.parent / "walstream"
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -100,6 +101,8 @@ def test_messages_are_not_rewritten_when_an_error_is_made(path: Path) -> None:
 def make(kind: type[WalstreamError]) -> WalstreamError:
     if kind is errors.BackupDamaged:
         return errors.BackupDamaged("backup/f: size", "backup/f", "1", "2")
+    if issubclass(kind, (errors.StorageError, errors.NoWalFound)):
+        return kind("what is wrong", "pg_wal/1")
     return kind("what is wrong")
 
 
@@ -109,6 +112,21 @@ def test_errors_go_from_process_to_process(name: str) -> None:
     for again in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
         assert type(again) is type(error)
         assert (str(again), again.__dict__) == (str(error), error.__dict__)
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_errors_of_the_file_system_and_the_store_know_their_path(name: str) -> None:
+    kind = CLASSES[name]
+    if issubclass(kind, (errors.StorageError, errors.StoreError, errors.NoWalFound)):
+        facts = ("what is wrong", "pg_wal/1", "1", "2")
+        error = kind(*facts) if kind is errors.BackupDamaged else kind(*facts[:2])
+        assert (str(error), vars(error)["path"]) == ("what is wrong", "pg_wal/1")
+
+
+def test_an_error_of_a_body_is_told_where_its_record_is_once() -> None:
+    error = in_record(errors.RecordError("too short"), 0x16B3748)
+    assert (str(error), error.lsn) == ("too short in record at 0/16B3748", 0x16B3748)
+    assert in_record(error, 8) is error
 
 
 def test_the_decoder_says_its_facts_to_programs() -> None:

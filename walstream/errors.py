@@ -121,7 +121,7 @@ class SegmentMissing(WalError):
 class NoWalFound(WalstreamError):
     """There is no WAL at ``path``: no such segment, or a file or directory of something else."""
 
-    def __init__(self, message: str, path: str | None = None) -> None:
+    def __init__(self, message: str, path: str) -> None:
         super().__init__(message)
         self.path = path
 
@@ -167,7 +167,7 @@ class HistoryMissing(ServerRefused):
 class StorageError(WalstreamError):
     """The file system refused; which of the two it is, says the class. ``path`` names the file."""
 
-    def __init__(self, message: str, path: str | None = None) -> None:
+    def __init__(self, message: str, path: str) -> None:
         super().__init__(message)
         self.path = path
 
@@ -192,7 +192,14 @@ class NoSpace(WriteError):
 
 
 class StoreError(WalstreamError):
-    """A directory is not a store, is locked, or belongs to another cluster."""
+    """A directory is not a store, is locked, or belongs to another cluster.
+
+    ``path`` is the directory or the file in it, None where two servers differ.
+    """
+
+    def __init__(self, message: str, path: str | None = None) -> None:
+        super().__init__(message)
+        self.path = path
 
 
 class WrongCluster(StoreError):

@@ -14,6 +14,7 @@ EXTRAS = {
     "pyarrow": "sql",
     "duckdb": "sql",
     "polars": "polars",
+    "brotli": "import",
 }
 
 # Commands that need more than one package -> the extra that has all of them.
@@ -22,6 +23,7 @@ COMMAND_EXTRAS = {
     "diff": "run",
     "find": "run",
     "history": "run",
+    "import": "import",
     "materialize": "run",
     "page": "run",
     "reindex": "run",

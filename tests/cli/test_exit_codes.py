@@ -26,12 +26,20 @@ def test_errors_have_the_code_of_their_kind() -> None:
     assert exit_codes.exit_code(errors.WalstreamError("x")) == exit_codes.FAILED
 
 
+def made(kind: type[errors.WalstreamError]) -> errors.WalstreamError:
+    if issubclass(kind, errors.BackupDamaged):
+        return kind("x", "path", "1", "2")
+    if issubclass(kind, (errors.StorageError, errors.NoWalFound)):
+        return kind("x", "path")
+    return kind("x")
+
+
 def test_every_error_has_a_code_that_says_what_it_is() -> None:
     def below(kind: type[errors.WalstreamError]) -> set[type[errors.WalstreamError]]:
         return {kind}.union(*map(below, kind.__subclasses__()))
 
     for kind in below(errors.WalstreamError) - {errors.WalstreamError}:
-        error = kind("x", "path", "1", "2") if issubclass(kind, errors.BackupDamaged) else kind("x")
+        error = made(kind)
         assert exit_codes.exit_code(error) not in (exit_codes.OK, exit_codes.FAILED), kind
 
 

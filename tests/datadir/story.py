@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.pages.test_service import InProcessRedo
+from tests.support.redo import InProcessRedo
 from tests.support.servers import PostgresServer, Setting
 from tests.support.waldump import decoded
 from tests.support.workload import WORKLOAD_CONFIG, make_multixacts, run_workload, use_databases

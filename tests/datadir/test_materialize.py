@@ -14,11 +14,13 @@ import pytest
 from tests.datadir.compare import counters, differences
 from tests.datadir.story import CONFIG, Story, recovered, told
 from tests.support.binaries import wheel_client
+from tests.support.pages import changed_pages
 from tests.support.servers import PostgresServer
 from walstream.datadir.materialize import materialize
 from walstream.datadir.plan import Target
 from walstream.errors import BackupDamaged, LsnNotAvailable, RedoError, SegmentMissing, StoreError
-from walstream.wal.model import format_lsn
+from walstream.pages.service import Block
+from walstream.wal.model import RelFileLocator, format_lsn
 
 
 @pytest.fixture(scope="module")
@@ -122,17 +124,17 @@ async def test_an_interrupted_run_is_gone_on_with(
 ) -> None:
     end_lsn = story.records[len(story.records) // 4][1]
     asked = 0
-    get_page = story.past.pages.get_page
 
-    async def fail(*arguments: object, **named: object) -> bytes:
+    def fail(_locator: RelFileLocator, _fork: int, block: Block) -> Block:
         nonlocal asked
         asked += 1
         if asked == 60:
-            raise RedoError("the child is gone")
-        return await get_page(*arguments, **named)  # type: ignore[arg-type]
+            return Block(block.number, None, RedoError("the child is gone"))
+        return block
 
+    pages = story.past.pages
     monkeypatch.setattr("walstream.datadir.work.SYNC_FILES", 8)
-    monkeypatch.setattr(story.past.pages, "get_page", fail)
+    monkeypatch.setattr(pages, "get_pages", changed_pages(pages, fail))
     with pytest.raises(RedoError, match="the child is gone"):
         await materialized(story, end_lsn, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["data.partial"]

@@ -74,7 +74,7 @@ def expected_object(record: XLogRecord, version: int) -> dict[str, Any]:
     try:
         described = rmgr.describe(record, version)
     except RecordError as error:
-        described = f"({error})"
+        described = f"({error})".replace(f" in record at {format_lsn(record.start_lsn)}", "")
     return {
         "start_lsn": format_lsn(record.start_lsn),
         "end_lsn": format_lsn(record.end_lsn),

@@ -37,6 +37,7 @@ from walstream.dump import text_lines
 from walstream.errors import RecordError, WalError
 from walstream.index.ingest import Ingest
 from walstream.index.page_index import Batch, DatabaseChange, PageIndex, SizeChange
+from walstream.rmgr.heap.effects import visibility_clears
 from walstream.wal import scan, stream
 from walstream.wal.columns import RecordColumns
 from walstream.wal.image import pglz_decompress_bytes
@@ -110,7 +111,7 @@ def check_record(raw: bytes, version: int, with_pure: bool) -> tuple[object, ...
     for parse in PARSERS:
         with contextlib.suppress(RecordError):
             parse(main_data, decoded.info, version)
-    rmgr.map_clears(decoded)
+    visibility_clears(decoded.rmgr_id, decoded.info, main_data)
     for block in decoded.blocks:
         if block.image is not None:
             check_image(block.image._replace(data=bytes(block.image.data)), with_pure)

@@ -17,7 +17,6 @@ from walstream.index.page_index import (
     TimePoint,
 )
 from walstream.rmgr.database import DatabaseCreate, DatabaseDrop, parse_database
-from walstream.rmgr.heap.effects import HEAP_BLOCKS_PER_PAGE, visibility_clears
 from walstream.rmgr.storage import StorageCreate, StorageTruncate, parse_storage
 from walstream.rmgr.tablespace import TablespaceCreate, TablespaceDrop, parse_tablespace
 from walstream.rmgr.xact import parse_drops
@@ -26,6 +25,18 @@ from walstream.wal.record import decode_wal_record
 from walstream.wal.stream import WalStreamDecoder
 
 ForkKey = tuple[RelFileLocator, int]
+# Heap records that clear bits of the visibility map: the length of their main data, where in it
+# the flags lie, the flag for the new block and that for the old one.
+CLEARS = {
+    (10, 0x00): (3, 2, 0x01, 0),
+    (10, 0x10): (8, 7, 0, 0x01),
+    (10, 0x20): (14, 7, 0x02, 0x01),
+    (10, 0x40): (14, 7, 0x02, 0x01),
+    (10, 0x60): (8, 7, 0, 0x01),
+    (9, 0x50): (4, 0, 0x01, 0),
+    (9, 0x60): (8, 7, 0, 0x01),
+}
+HEAP_BLOCKS_PER_PAGE = (8192 - 24) * 4
 ENDS = {0x00: 0, 0x30: 0, 0x20: 1, 0x40: 1}
 MAIN, FREE_SPACE, VISIBILITY, INIT = range(4)
 
@@ -155,10 +166,11 @@ class Reference:
         self.batch.sizes.append((*fork, SizeChange(end_lsn, kind, blocks)))
 
     def clear_bits(self, record: XLogRecord) -> None:
-        new, old = visibility_clears(record.rmgr_id, record.info, record.main_data)
+        length, at, new, old = CLEARS.get((record.rmgr_id, record.info & 0x70), (0, 0, 0, 0))
+        flags = record.main_data[at] if length and length <= len(record.main_data) else 0
         tags = [block.tag for block in record.blocks if block.tag.fork == MAIN]
-        for bits, found in ((new, tags[:1]), (old, tags[-1:])):
-            for heap in found if bits else ():
+        for flag, found in ((new, tags[:1]), (old, tags[-1:])):
+            for heap in found if flags & flag else ():
                 tag = heap._replace(fork=VISIBILITY, block=heap.block // HEAP_BLOCKS_PER_PAGE)
                 entries = self.entries.get(tag)
                 if not entries or entries[-1].end_lsn != record.end_lsn:

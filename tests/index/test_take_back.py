@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.index.test_ingest import RELATIONS, Memory, contents, wal_of_few_blocks
+from tests.support.redo import NoRedo
 from tests.support.walgen import SEGMENT, Block, WalWriter, record_body
 from walstream.errors import LsnNotAvailable, StorageError, StoreError, WalError
 from walstream.index import keys, page_index
@@ -17,7 +18,6 @@ from walstream.index.branch import branch_end
 from walstream.index.ingest import Ingest, begin_index
 from walstream.index.page_index import PageIndex
 from walstream.pages.service import ClusterFacts, PageService
-from walstream.redo.protocol import RedoRequest
 from walstream.segments.reader import SegmentReader
 from walstream.tasks.watermark import Watermark
 from walstream.wal.model import BufferTag
@@ -175,15 +175,10 @@ def test_readers_stop_where_the_server_left_what_was_indexed(tmp_path: Path) -> 
     facts = ClusterFacts(18, False, False)
     pages = PageService(index, archive, [], facts, NoRedo(), branch_end=left)
     assert pages.last_record_lsn == pages.last_valid_lsn == common.lsn
-    assert pages.check_lsn(None) == common.lsn
+    assert pages.planner.check_lsn(None) == common.lsn
     with pytest.raises(LsnNotAvailable, match=f"of a branch that the server left at 0/{left:X}"):
-        pages.check_lsn(dead.lsn)
+        pages.planner.check_lsn(dead.lsn)
     index.close()
-
-
-class NoRedo:
-    async def redo(self, request: RedoRequest, *, version: int, stamp_hints: bool) -> bytes:
-        raise AssertionError("nothing is rebuilt here")
 
 
 def test_an_index_that_begins_on_the_dead_branch_is_refused(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.index.stored import posting_list
+from tests.support.redo import NoRedo
 from walstream.errors import LsnNotAvailable, PageDamaged, PageNotFound
 from walstream.index.ingest import begin_index
 from walstream.index.page_index import (
@@ -29,11 +30,6 @@ from walstream.wal.relpath import relation_file
 TAG = BufferTag(1663, 5, 16384, 0, 0)
 START, STOP = 0x1000000, 0x1001000
 PAGE = b"\x11" * 8192
-
-
-class NoRedo:
-    async def redo(self, request: RedoRequest, *, version: int, stamp_hints: bool) -> bytes:
-        raise AssertionError("a page that no record changed needs no redo")
 
 
 def base(path: Path, page: bytes, start_lsn: int, stop_lsn: int) -> Base:
@@ -83,7 +79,7 @@ async def test_a_database_copied_while_the_backup_ran(tmp_path: Path) -> None:
     assert await service.get_page(TAG) == b"\x22" * 8192
 
 
-class NamesRecords:
+class NamesRecords(NoRedo):
     """Redo that answers with the ends of the records that it was given."""
 
     def __init__(self) -> None:
@@ -131,9 +127,9 @@ async def test_a_directory_that_is_made_again_is_empty(
     batch.databases = [(TAG.spc_oid, 0 if whole_tablespace else TAG.db_oid, change)]
     indexed_to(service, STOP + 0x100, batch)
     for tag in (TAG, visibility):
-        assert service.plan(tag, STOP + 0xF8)
+        assert service.planner.plan(tag, STOP + 0xF8)
         with pytest.raises(PageNotFound, match="does not exist at 0/1001100"):
-            service.plan(tag)
+            service.planner.plan(tag)
     batch = Batch()
     for fork in (0, 2):
         batch.sizes.append((TAG.locator, fork, SizeChange(STOP + 0x200, SizeKind.EXTEND, 1)))

@@ -6,21 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.redo import NoRedo
 from walstream.errors import NoBaseImage
 from walstream.index.ingest import begin_index
 from walstream.index.page_index import Batch, DatabaseChange, DatabaseKind, PageIndex
-from walstream.pages.service import MAX_COPIES, ClusterFacts, PageService, Plan
-from walstream.redo.protocol import RedoRequest
+from walstream.pages.plan import MAX_COPIES, Plan
+from walstream.pages.service import ClusterFacts, PageService
 from walstream.segments.reader import SegmentReader
 from walstream.wal.model import BufferTag, RelFileLocator
 
 TAG = BufferTag(1663, 5, 16384, 0, 0)
 START = 0x1000000
-
-
-class NoRedo:
-    async def redo(self, request: RedoRequest, *, version: int, stamp_hints: bool) -> bytes:
-        raise AssertionError("a page that no record changed needs no redo")
 
 
 def copied_from_itself(path: Path, times: int) -> PageService:
@@ -38,7 +34,7 @@ def copied_from_itself(path: Path, times: int) -> PageService:
 
 async def test_a_database_copied_from_itself_keeps_its_pages(tmp_path: Path) -> None:
     service = copied_from_itself(tmp_path, 3)
-    plan = service.plan(TAG)
+    plan = service.planner.plan(TAG)
     depth = 0
     while isinstance(plan.base, Plan):
         plan = plan.base

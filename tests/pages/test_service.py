@@ -13,6 +13,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.index.stored import posting_list
+from tests.support.redo import InProcessRedo
 from tests.support.servers import PostgresServer
 from tests.support.workload import WORKLOAD_CONFIG, run_workload
 from walstream.errors import LsnNotAvailable, NoBaseImage, PageNotFound, RecordError, WalError
@@ -21,26 +22,11 @@ from walstream.index.page_index import Batch, Entry, PageIndex, SizeChange, Size
 from walstream.pages.compare import compare_with_directory
 from walstream.pages.items import heap_tuple, page_header, page_items
 from walstream.pages.service import Base, ClusterFacts, PageService
-from walstream.redo.protocol import RedoRequest
 from walstream.redo.rules.checksum import page_checksum
-from walstream.redo.rules.engine import Engine
 from walstream.segments.reader import SegmentReader
 from walstream.store.base_backup_pages import BasePages
 from walstream.wal.model import BufferTag, RelFileLocator, parse_lsn
 from walstream.wal.relpath import parse_relation
-
-
-class InProcessRedo:
-    """Redo without a child."""
-
-    async def redo(self, request: RedoRequest, *, version: int, stamp_hints: bool) -> bytes:
-        engine = Engine(version, stamp_hints)
-        engine.begin(request.tag)
-        if request.base_page is not None:
-            engine.push_page(request.base_page)
-        for end_lsn, record in request.records:
-            engine.apply(end_lsn, record)
-        return bytes(engine.get_page())
 
 
 class Past(NamedTuple):
@@ -185,6 +171,10 @@ async def test_a_page_without_a_base_is_refused(past: Past) -> None:
 async def test_a_corrupt_byte_in_a_segment_is_a_named_error(past: Past) -> None:
     tag = block(past, "ledger")
     first = past.service.history(tag)[0]
+    whole = past.service
+    service = PageService(
+        whole.index, whole.archive, whole.bases, whole.facts, InProcessRedo(), cache_bytes=0
+    )
     number, offset = divmod(first.start_lsn, past.server.segment_size)
     path = past.service.archive.find(number)
     assert path is not None
@@ -194,8 +184,8 @@ async def test_a_corrupt_byte_in_a_segment_is_a_named_error(past: Past) -> None:
         file.seek(offset + 30)
         file.write(bytes((byte ^ 1,)))
     with pytest.raises(RecordError, match="incorrect resource manager data checksum in record"):
-        await past.service.get_page(tag, past.moments["inserted"])
+        await service.get_page(tag, past.moments["inserted"])
     with path.open("r+b") as file:
         file.seek(offset + 30)
         file.write(bytes((byte,)))
-    assert await past.service.get_page(tag, past.moments["inserted"])
+    assert await service.get_page(tag, past.moments["inserted"])

@@ -8,22 +8,17 @@ import pytest
 import trio
 import trio.testing
 
+from tests.support.redo import NoRedo
 from walstream.errors import LsnNotAvailable
 from walstream.index.ingest import begin_index
 from walstream.index.page_index import PageIndex
 from walstream.pages.service import ClusterFacts, PageService
-from walstream.redo.protocol import RedoRequest
 from walstream.segments.reader import SegmentReader
 from walstream.tasks.watermark import Watermark
 from walstream.wal.model import BufferTag, RelFileLocator
 
 TAG = BufferTag(1663, 5, 16384, 0, 0)
 START = 0x1000000
-
-
-class NoRedo:
-    async def redo(self, request: RedoRequest, *, version: int, stamp_hints: bool) -> bytes:
-        raise AssertionError("a page that no record changed needs no redo")
 
 
 @pytest.fixture

@@ -200,7 +200,9 @@ def test_custom_managers_and_unknown_bodies(tmp_path: Path) -> None:
     assert (
         repr(custom) == f"<WalRecord {format_lsn(custom.start_lsn)} custom133/UNKNOWN (10) xid 7>"
     )
-    with pytest.raises(RecordError):
-        _ = short.description
+    for ask in (lambda: short.description, lambda: short.fields):
+        with pytest.raises(RecordError, match=r"too short.* in record at ") as caught:
+            ask()
+        assert caught.value.lsn == short.start_lsn
     assert late.time == datetime(2000, 1, 1, tzinfo=UTC) - timedelta(microseconds=1)
     assert parse_lsn(format_lsn(custom.start_lsn)) == custom.start_lsn

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from walstream import rmgr
 from walstream.errors import RecordError
-from walstream.wal.model import BlockRef, BufferTag, RelFileLocator, XLogRecord
+from walstream.wal.model import RelFileLocator
 from walstream.wal.versions import VERSIONS
 
 XINFO = 0x1 | 0x2 | 0x4 | 0x8 | 0x10 | 0x20 | 0x80
@@ -108,30 +108,6 @@ def test_checkpoint(version: int) -> None:
     assert checkpoint.oldest_active_xid == 740
     with pytest.raises(RecordError):
         rmgr.parse_checkpoint(body[:83], version)
-
-
-def heap_record(rmgr_id: int, info: int, body: bytes, *blocks: int) -> XLogRecord:
-    refs = tuple(
-        BlockRef(i, BufferTag(1663, 5, 16384, 0, block), 0, False, None, b"")
-        for i, block in enumerate(blocks)
-    )
-    return XLogRecord(8, 64, 0, 56, 700, rmgr_id, info, 0, 0, 0, refs, body, b"")
-
-
-def test_visibility_map_clears() -> None:
-    update = struct.pack("<IHBBIH", 700, 1, 0, 3, 0, 2)
-    new, old = rmgr.map_clears(heap_record(10, 0x20, update, 40000, 3))
-    assert new == (BufferTag(1663, 5, 16384, 2, 1), 40000, 3)
-    assert old == (BufferTag(1663, 5, 16384, 2, 0), 3, 3)
-    # One block only: the update stayed on its page.
-    assert len(rmgr.map_clears(heap_record(10, 0x40, update, 3))) == 1
-    lock = struct.pack("<IHBB", 700, 1, 0, 1)
-    assert rmgr.map_clears(heap_record(10, 0x60, lock, 3))[0].flags == 2
-    assert rmgr.map_clears(heap_record(9, 0x60, lock, 3))[0].flags == 2
-    assert rmgr.map_clears(heap_record(9, 0x50, b"\1\0\1\0", 3))[0].flags == 3
-    assert rmgr.map_clears(heap_record(9, 0xD0, b"\0\0\1\0", 3)) == ()
-    assert rmgr.map_clears(heap_record(10, 0x80, b"\1\0\1", 3))[0].flags == 3
-    assert rmgr.map_clears(heap_record(10, 0x10, b"", 3)) == ()
 
 
 PARSERS: list[Callable[[bytes, int, int], object]] = [

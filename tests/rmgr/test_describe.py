@@ -77,15 +77,18 @@ def test_any_body_compiled_and_not(
     assert text == line(PURE_LINES, version, raw, details)
     assert text.startswith("rmgr: ")
     assert text.endswith("\n")
-    record = decode_wal_record(RawRecord(0, 0, raw), version)
+    record = decode_wal_record(RawRecord(0x16B3748, 0, raw), version)
     try:
         described = rmgr.describe(record, version)
     except RecordError as error:
-        described = f"({error})"
+        assert error.lsn == 0x16B3748
+        described = f"({str(error).removesuffix(' in record at 0/16B3748')})"
+        assert str(error) not in described
     assert described in text  # bytes that are not UTF-8 stand raw in the line
     try:
         fields = rmgr.fields(record, version)
-    except RecordError:
+    except RecordError as error:
+        assert str(error).endswith(" in record at 0/16B3748")
         return
     assert all(isinstance(name, str) for name in fields)
 

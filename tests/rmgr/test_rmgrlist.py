@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 
 from walstream.rmgr.rmgrlist import RMGRS, parse_rmgr_name, rmgr_name
 from walstream.wal import layout, opcodes
@@ -20,8 +21,12 @@ def test_every_manager_has_operations() -> None:
         assert not rmgr.codes or any(name.startswith(rmgr.codes) for name in vars(opcodes))
 
 
-def test_the_kernel_of_the_index_knows_the_same_managers() -> None:
-    """``index/postings`` asks for a range, which costs nothing a record."""
-    first, last = layout.RM_HEAP2_ID, layout.RM_BRIN_ID
+def test_who_changes_pages_has_redo_and_a_mask() -> None:
+    """rm_mask is set for these, and XLOG, whose images are pages of others, is not among them."""
     told = {rmgr.id for rmgr in RMGRS if rmgr.changes_pages}
-    assert told == {*range(first, last + 1), layout.RM_GENERIC_ID}
+    assert told == {*range(layout.RM_HEAP2_ID, layout.RM_BRIN_ID + 1), layout.RM_GENERIC_ID}
+    for rmgr in RMGRS:
+        if rmgr.changes_pages:
+            assert callable(importlib.import_module(f"walstream.rmgr.{rmgr.mask}").mask)
+            folder = rmgr.records.removesuffix(".records")
+            assert importlib.util.find_spec(f"walstream.rmgr.{folder}.redo") is not None

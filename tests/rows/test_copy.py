@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 
 from tests.rows.pasts import CONFIG, Copied, Past, copied, run_file
+from tests.support.pages import changed_pages
 from tests.support.servers import PostgresServer
 from walstream.errors import NameNotFound, NoRows
+from walstream.pages.service import Block
 from walstream.rows.cluster import ClusterAt
 from walstream.rows.export import ExportRequest, ExportResult, export_rows
 from walstream.rows.listing import describe_tables
-from walstream.wal.model import BufferTag
+from walstream.wal.model import BufferTag, RelFileLocator
 
 TYPES = Path(__file__).with_name("types.sql")
 CATALOGS = (
@@ -217,7 +219,12 @@ async def test_a_key_reads_a_handful_of_pages(past: Told, monkeypatch: pytest.Mo
         asked.append(tag)
         return await whole(tag, at_lsn)
 
+    def counted_too(locator: RelFileLocator, fork: int, block: Block) -> Block:
+        asked.append((locator, fork, block.number))
+        return block
+
     monkeypatch.setattr(past.service, "get_page", counted)
+    monkeypatch.setattr(past.service, "get_pages", changed_pages(past.service, counted_too))
     wanted = ("made", "multixacts of lockers and an updater", "deleted", "used again", "clustered")
     for what, one in past.steps:
         if what not in wanted:
@@ -291,15 +298,14 @@ async def test_damaged_pages_lose_their_rows_only(
     table = await cluster.table("acc")
     locator = table.catalog.locator(table.relation)
     assert locator is not None
-    whole = past.service.get_page
 
-    async def damaged(tag: object, at_lsn: int | None = None, *, wait_s: float = 0.0) -> bytes:
-        page = await whole(tag, at_lsn)  # type: ignore[arg-type]
-        if tag[:4] == (*locator, 0) and tag[4] == 1:  # type: ignore[index]
-            return page[:20] + b"\xff" * 40 + page[60:]
-        return page
+    def damage(here: RelFileLocator, fork: int, block: Block) -> Block:
+        if (here, fork, block.number) != (locator, 0, 1):
+            return block
+        page = block.rebuilt()
+        return block._replace(page=page[:20] + b"\xff" * 40 + page[60:])
 
-    monkeypatch.setattr(past.service, "get_page", damaged)
+    monkeypatch.setattr(past.service, "get_pages", changed_pages(past.service, damage))
     got, done = await exported(cluster, "acc")
     assert [(lost.block, lost.offset) for lost in done.damaged] == [(1, None)]
     kept = set(got.split(b"\n"))

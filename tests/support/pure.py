@@ -31,7 +31,8 @@ def pure(name: str, replace: dict[str, ModuleType] | None = None) -> ModuleType:
     assert own.loader is not None
     module = importlib.util.module_from_spec(own)
     kept: dict[str, ModuleType | None] = {}
-    for full, substitute in (replace or {}).items():
+    # Itself, too, under its own name: a dataclass asks for its module.
+    for full, substitute in ((replace or {}) | {own.name: module}).items():
         kept[full] = sys.modules.get(full)
         sys.modules[full] = substitute
     try:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import trio
 
-from walstream.app.page_service import base_of
+from walstream.app.page_service import base_of, is_indexed
 from walstream.errors import StorageError, StoreError, WalError
 from walstream.pages.service import PageService
 from walstream.segments.files import read_error
@@ -87,7 +87,12 @@ class BaseWatch:
         if self._seen == (changed_ns, history, removed):
             return
         there = list_base_backups(base_path)
-        backups = [backup for backup in there if is_of_history(backup, history)]
+        index = self._pages.index
+        backups = [
+            backup
+            for backup in there
+            if is_of_history(backup, history) and is_indexed(index, backup)
+        ]
         moments = answerable(backups, removed)
         if backups and (backups != self._backups or moments != self._pages.moments):
             self._take(backups, moments)

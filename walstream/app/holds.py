@@ -49,7 +49,7 @@ async def make_hold(
                 f"{end.asked} ({format_lsn(end.lsn)}) is before {begin.asked} "
                 f"({format_lsn(begin.lsn)}): a hold goes from the older to the newer"
             )
-        past.pages.check_kept_range(begin.lsn, end.lsn)
+        past.pages.planner.check_kept_range(begin.lsn, end.lsn)
         hold = Hold(
             name,
             begin.lsn,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from walstream.app.page_service import page_service
+from walstream.app.page_service import indexed_backups, page_service
 from walstream.app.threads import closing_in_thread
 from walstream.datadir.past import Past
 from walstream.errors import (
@@ -62,7 +62,7 @@ class StoreReader:
             backups = list_base_backups(store.base_path)
             if not backups:
                 raise StoreError(
-                    f"store {path} has no base backup yet: let walstream run finish one"
+                    f"store {path} has no base backup yet: let walstream run finish one", str(path)
                 )
             self.redo = RedoManager(
                 RedoConfig(sandbox=sandbox, warm_spare=False, dump_directory=store.dumps_path)
@@ -71,7 +71,8 @@ class StoreReader:
             archive = opened.enter_context(
                 closing(SegmentReader(store.wal_path, store.identity.segment_size))
             )
-            self.backups = of_history(backups, archive.current_history())
+            backups = of_history(backups, archive.current_history())
+            self.backups = indexed_backups(index, backups)
             self.pages = page_service(store, index, self.redo, self.backups, archive)
             self._opened = opened.pop_all()
 

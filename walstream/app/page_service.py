@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from walstream.errors import StoreError
 from walstream.index.branch import branch_end
 from walstream.index.page_index import MAX_LSN, PageIndex
 from walstream.pages.service import Base, ClusterFacts, PageService
@@ -12,6 +13,7 @@ from walstream.store.base_backup_pages import BasePages
 from walstream.store.removed import answerable, read_removed
 from walstream.store.store import Store
 from walstream.tasks.watermark import Watermark
+from walstream.wal.model import format_lsn
 
 
 def base_pages(store: Store, backup: BaseBackup) -> BasePages:
@@ -22,6 +24,29 @@ def base_pages(store: Store, backup: BaseBackup) -> BasePages:
 def base_of(store: Store, backup: BaseBackup) -> Base:
     """Returns a backup of a store as pages start from it."""
     return Base(backup.start_lsn, backup.stop_lsn, base_pages(store, backup))
+
+
+def is_indexed(index: PageIndex, backup: BaseBackup) -> bool:
+    """Whether the index has all that happened since a backup.
+
+    Of one that is before its beginning it has not: there is a hole in WAL behind it.
+    """
+    return backup.first_needed_lsn >= int(index.meta("start_lsn") or 0)
+
+
+def indexed_backups(index: PageIndex, backups: list[BaseBackup]) -> list[BaseBackup]:
+    """Returns the backups that pages may start from: those that the index begins at or before.
+
+    Raises:
+        StoreError: there is none.
+    """
+    found = [backup for backup in backups if is_indexed(index, backup)]
+    if not found:
+        raise StoreError(
+            f"the index begins at {format_lsn(int(index.meta('start_lsn') or 0))}, behind every "
+            "base backup of the store: run walstream reindex"
+        )
+    return found
 
 
 def page_service(

@@ -63,8 +63,8 @@ async def server_identity(connection: ReplicationConnection) -> StoreIdentity:
 async def prepare_store(config: RunConfig) -> tuple[Store, list[BaseBackup]]:
     """Opens the store, or makes it: identity, slot, base backup. Returns it locked.
 
-    A store whose base backup was interrupted gets a new one. Of several addresses the first that
-    will do is taken, as in every session later.
+    A store whose base backup was interrupted gets a new one, one that was imported its slot. Of
+    several addresses the first that will do is taken, as in every session later.
 
     Raises:
         ConnectionLost, ServerRefused, ProtocolError, StoreError, StorageError.
@@ -74,7 +74,7 @@ async def prepare_store(config: RunConfig) -> tuple[Store, list[BaseBackup]]:
     making = _Making(config)
     try:
         await trio.to_thread.run_sync(making.open)
-        if not making.backups:
+        if not making.backups or making.imported:
             await with_first_that_will_do(
                 config.conninfo, making.make, receive_timeout_s=config.receive_timeout_s
             )
@@ -96,12 +96,15 @@ class _Making:
         self.store: Store | None = None
         self.lock: DirectoryLock | None = None
         self.backups: list[BaseBackup] = []
+        # The store has all that it needs, but never streamed: the slot may not be there.
+        self.imported = False
 
     def open(self) -> None:
         """Opens what is there, in a thread."""
         if Store.exists(self.config.store):
             self.store = Store.open(self.config.store)
             self.backups = list_base_backups(self.store.base_path)
+            self.imported = bool(self.backups) and not self.store.status_path.exists()
 
     def create(self, identity: StoreIdentity, group_access: bool) -> None:
         """Makes the store, or compares it with the server; removes what was left unfinished."""
@@ -121,7 +124,7 @@ class _Making:
             self.lock = None
 
     async def make(self, connection: ReplicationConnection) -> None:
-        """Makes the store from a server, with a base backup of it."""
+        """Makes the store from a server, with a base backup of it, as far as it is not there."""
         config = self.config
         identity = await server_identity(connection)
         await with_space(partial(self.create, identity, await _group_access(config, connection)))
@@ -129,6 +132,8 @@ class _Making:
         assert store is not None
         if config.slot is not None:
             await connection.create_physical_slot(config.slot, if_not_exists=True)
+        if self.imported:
+            return
         await take_backup(connection, store, terminal=config.show_progress)
         self.backups = await trio.to_thread.run_sync(list_base_backups, store.base_path)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from walstream.segments.reader import SegmentReader
 from walstream.store.base_backup import BaseBackup, list_base_backups
 from walstream.store.base_directory import first_needed, of_history
 from walstream.store.leases import Lease
-from walstream.store.removed import answerable, read_removed
+from walstream.store.removed import RemovedWal, read_removed, without
 from walstream.store.store import Store
 
 
@@ -27,13 +27,16 @@ def reindex(path: Path, report: Callable[[int, int], None]) -> int:
 
     Raises:
         StoreError: not a store, in use, or without a base backup.
-        WalError: WAL is damaged before its end, or a segment is missing. The old index stays.
+        WalError: WAL is damaged before its end, or the segments behind the newest base backup are
+            missing. The old index stays.
         StorageError: WAL cannot be read, or the index not be written or put in its place.
     """
     with Store.open(path) as store, Lease(store.path):
         backups = list_base_backups(store.base_path)
         if not backups:
-            raise StoreError(f"store {path} has no base backup: let walstream run finish one")
+            raise StoreError(
+                f"store {path} has no base backup: let walstream run finish one", str(path)
+            )
         fresh = store.path / "index.new"
         shutil.rmtree(fresh, ignore_errors=True)
         try:
@@ -55,15 +58,9 @@ def _index_all(
     index: PageIndex,
     report: Callable[[int, int], None],
 ) -> int:
-    """Indexes all WAL that moments are made from; returns the end of the newest record.
-
-    Between what gc kept and the window there is none: each stretch begins with a base of its own.
-    """
+    """Indexes all WAL that moments are made from; returns the end of the newest record."""
     backups = of_history(backups, archive.current_history())
-    stretches: list[tuple[list[BaseBackup], int]] = []
-    for moments in answerable(backups, read_removed(store.wal_path)):
-        end_lsn = archive.end_lsn() if moments.to_lsn is None else moments.to_lsn
-        stretches.append(([each for each in backups if moments.has(each.stop_lsn)], end_lsn))
+    stretches = stretches_to_index(archive, backups, read_removed(store.wal_path))
     lengths = [end_lsn - first_needed(begin).first_needed_lsn for begin, end_lsn in stretches]
 
     def report_stretch(before: int, done: int) -> None:
@@ -102,6 +99,54 @@ def _index_stretch(
         ingest.advance(end_lsn)
         report(ingest.read_lsn - start)
     return ingest.last_record_end
+
+
+def stretches_to_index(
+    archive: SegmentReader, backups: Sequence[BaseBackup], removed: Sequence[RemovedWal]
+) -> list[tuple[list[BaseBackup], int]]:
+    """Returns the stretches of WAL to index: the base backups each begins at, and where it ends.
+
+    One, all WAL that there is from the oldest backup on, where no segment is missing. Where gc took
+    WAL away (``removed``) a stretch ends, and the next with a base backup of its own begins. A hole
+    that it did not make has the index begin behind it: what is behind a hole is of no use to what
+    is before it, and nobody knows which moments it took. So the last stretch with a base backup
+    counts, and those before it as far as gc alone parts them from it. Where no stretch has one, all
+    from the oldest backup on.
+
+    Raises:
+        StorageError: the directory of WAL cannot be read.
+        WalError: the history file of the newest timeline is malformed.
+    """
+    size = archive.segment_size
+    found: list[tuple[list[BaseBackup], int]] = []
+    joined: list[tuple[list[BaseBackup], int]] = []
+    before = 0
+    for begin, end in _runs(archive.source.numbers()):
+        if without([RemovedWal(before * size, begin * size)], removed):
+            joined = []
+        before = end
+        fitting = [
+            backup
+            for backup in backups
+            if backup.first_needed_lsn >= begin * size and backup.stop_lsn <= end * size
+        ]
+        if fitting:
+            joined.append((fitting, end * size))
+            found = joined
+    return found or [(list(backups), archive.end_lsn())]
+
+
+def _runs(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Yields ``[begin, end)`` of ascending numbers that follow each other."""
+    begin = end = -1
+    for number in numbers:
+        if number != end:
+            if begin != end:
+                yield begin, end
+            begin = number
+        end = number + 1
+    if begin != end:
+        yield begin, end
 
 
 def replace_directory(fresh: Path, path: Path) -> None:

@@ -16,7 +16,6 @@ from walstream.index.branch import branch_end
 from walstream.index.changes import TimeKind
 from walstream.index.forget import forget
 from walstream.index.moment import (
-    POSTGRES_EPOCH,
     MomentKind,
     MomentText,
     find_moment,
@@ -33,6 +32,7 @@ from walstream.retention.tombstones import (
     tombstones,
     undo,
 )
+from walstream.rmgr.clock import POSTGRES_EPOCH
 from walstream.segments.files import DirectoryFiles
 from walstream.segments.names import segment_number
 from walstream.segments.source import SegmentSource

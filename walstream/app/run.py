@@ -14,7 +14,7 @@ from walstream.app.base_watch import BaseWatch
 from walstream.app.full_disk import with_space
 from walstream.app.index_start import start_index
 from walstream.app.intake import Intake, report
-from walstream.app.page_service import page_service
+from walstream.app.page_service import indexed_backups, page_service
 from walstream.app.prepare import prepare_store
 from walstream.app.retention_watch import RetentionWatch, WatchedStore
 from walstream.app.signals import obey_signals
@@ -67,7 +67,8 @@ class StoreParts:
                 opened.enter_context(closing(SegmentReader(store.wal_path, identity.segment_size)))
                 for _ in range(3)
             )
-            self.backups = of_history(backups, source.current_history())
+            backups = of_history(backups, source.current_history())
+            self.backups = indexed_backups(index, backups)
             start_index(index, store, self.backups)
             self.ingest = Ingest(
                 index,

@@ -69,9 +69,9 @@ class LockedWalDirectory:
         self.status_path: Path | None = None
         self.file_mode: int | None = None
         if directory.exists() and not directory.is_dir():
-            raise StoreError(f"{directory} is not a directory")
+            raise StoreError(f"{directory} is not a directory", str(directory))
         if not directory.is_dir():
-            raise StoreError(f"directory {directory} does not exist; create it")
+            raise StoreError(f"directory {directory} does not exist; create it", str(directory))
         self.path = wal_path(directory.absolute())
         if Store.exists(directory):
             self._store = Store.open(directory)

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from walstream.index.moment import MomentText
 
+# MaxBlockNumber.
+MAX_BLOCK = 0xFFFFFFFE
+
 
 class LsnType(click.ParamType[int]):
     """``0/16B3748`` -> int."""
@@ -156,6 +159,27 @@ class ListenType(click.ParamType[str]):
         return value
 
 
+class BlocksType(click.ParamType[int | range]):
+    """``N`` -> N, ``FIRST-LAST`` -> a range, LAST included; ``FIRST-`` goes as far as it can."""
+
+    name = "block"
+
+    def convert(
+        self, value: str | int | range, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | range:
+        if not isinstance(value, str):
+            return value
+        found = re.fullmatch(r"([0-9]+)(?:(-)([0-9]*))?", value, re.ASCII)
+        if found is None:
+            self.fail(f"expected N or FIRST-LAST, got {value!r}", param, ctx)
+        first, last = int(found[1]), int(found[3] or MAX_BLOCK)
+        if found[2] is None:
+            last = first
+        if last > MAX_BLOCK or first > last:
+            self.fail(f"expected numbers from 0 to {MAX_BLOCK}, ascending: {value!r}", param, ctx)
+        return first if found[2] is None else range(first, last + 1)
+
+
 class ZoneType(click.ParamType["ZoneInfo"]):
     """A time zone by its name, such as ``Europe/Berlin``."""
 
@@ -183,7 +207,8 @@ LISTEN = ListenType()
 BYTES = BytesType()
 STORE = click.Path(exists=True, file_okay=False, path_type=Path)
 FORK = click.Choice(list(FORK_NAMES))
-BLOCK = click.IntRange(0, 0xFFFFFFFE)
+BLOCK = click.IntRange(0, MAX_BLOCK)
+BLOCKS = BlocksType()
 
 
 def buffer_tag(relation: tuple[RelFileLocator, int], fork: str | None, block: int) -> BufferTag:

@@ -56,7 +56,7 @@ def parse_rmgr(ctx: click.Context, param: click.Parameter, values: tuple[str, ..
     return found
 
 
-def parse_position(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int | None:
+def parse_location(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int | None:
     from walstream.wal.model import parse_lsn
 
     if value is None:
@@ -67,7 +67,7 @@ def parse_position(_ctx: click.Context, _param: click.Parameter, value: str | No
         raise click.BadParameter(f'invalid WAL location: "{value}"') from None
 
 
-def parse_relation(
+def parse_locator(
     _ctx: click.Context, _param: click.Parameter, value: str | None
 ) -> tuple[int, int, int] | None:
     if value is None:
@@ -127,7 +127,7 @@ def tell_ending(dumped: Dumped) -> None:
 @click.argument("segments", nargs=-1, metavar="[STARTSEG [ENDSEG]] | DIRECTORY | TAR | - | DSN")
 @click.option("-b", "--bkp-details", is_flag=True, help="Print block references in detail.")
 @click.option("-B", "--block", type=click.IntRange(0, 0xFFFFFFFE), help="With -R: only this block.")
-@click.option("-e", "--end", callback=parse_position, metavar="LSN", help="Stop there.")
+@click.option("-e", "--end", callback=parse_location, metavar="LSN", help="Stop there.")
 @click.option("-f", "--follow", is_flag=True, help="Wait for more at the end of WAL.")
 @click.option("-F", "--fork", type=FORK, help="Only this fork.")
 @click.option(
@@ -140,8 +140,8 @@ def tell_ending(dumped: Dumped) -> None:
 @click.option("-p", "--path", type=click.Path(path_type=Path), help="Directory or tar of WAL.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 @click.option("-r", "--rmgr", multiple=True, callback=parse_rmgr, help="Resource manager; list.")
-@click.option("-R", "--relation", callback=parse_relation, metavar="T/D/R", help="Relation file.")
-@click.option("-s", "--start", callback=parse_position, metavar="LSN", help="Begin there.")
+@click.option("-R", "--relation", callback=parse_locator, metavar="T/D/R", help="Relation file.")
+@click.option("-s", "--start", callback=parse_location, metavar="LSN", help="Begin there.")
 @click.option("-t", "--timeline", callback=parse_timeline, help="Timeline to read (the newest).")
 @click.option("-w", "--fullpage", is_flag=True, help="Only records with a page image.")
 @click.option("-x", "--xid", type=click.IntRange(0, 0xFFFFFFFF), help="Only this transaction.")

@@ -32,7 +32,8 @@ MEANINGS = {
     STORE: "the directory is not a store, is in use, or is not usable for this server",
     STORAGE: "a file or the output cannot be written: a write, fsync or rename failed",
     WAL_DAMAGED: "WAL is corrupt, has a gap, or differs from what is stored",
-    PAGE: "the page does not exist at that LSN, or cannot be known",
+    PAGE: "the page does not exist at that LSN, or cannot be known; `verify --deep`: pages are not "
+    "sound",
     REDO: "redo failed",
     DIFFERENT: "a comparison found differences",
     WAL_TRUNCATED: "WAL ends within a record",

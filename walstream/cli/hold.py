@@ -46,7 +46,8 @@ class UntilType(click.ParamType[datetime]):
         from datetime import timedelta
 
         from walstream.config import parse_duration
-        from walstream.index.moment import POSTGRES_EPOCH, MomentKind, parse_moment
+        from walstream.index.moment import MomentKind, parse_moment
+        from walstream.rmgr.clock import POSTGRES_EPOCH
 
         if isinstance(value, datetime):
             return value

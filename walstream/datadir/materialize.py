@@ -20,15 +20,14 @@ import trio
 from walstream.datadir.other_files import write_other_files
 from walstream.datadir.plan import SegmentFile, Target, plan_moment, segment_files
 from walstream.datadir.relations import RelationFork, RelationTable
-from walstream.datadir.work import WorkDirectory, copy_range
-from walstream.pages.service import PageService
+from walstream.datadir.work import WorkDirectory
+from walstream.pages.service import Block, PageService
 from walstream.state.cluster import ClusterState, StateSource
 from walstream.store.backup_files import BackupFiles
+from walstream.store.copy_range import copy_range
 from walstream.store.file_layer import storage_error
 from walstream.tasks.supervise import leaves
-from walstream.wal.model import BLCKSZ, BufferTag, format_lsn
-
-PAGES_AT_ONCE = 128
+from walstream.wal.model import BLCKSZ, format_lsn
 
 
 @dataclass(slots=True)
@@ -158,19 +157,12 @@ async def _make_file(
     fd = await trio.to_thread.run_sync(_begin_file, base, work, file)
     try:
         progress.bytes_done += file.base_blocks * BLCKSZ
-        for at in range(0, len(file.changed), PAGES_AT_ONCE):
-            blocks = file.changed[at : at + PAGES_AT_ONCE]
-            found: list[bytes] = [b""] * len(blocks)
-
-            async def fetch(i: int, tag: BufferTag, found: list[bytes] = found) -> None:
-                found[i] = await pages.get_page(tag, at_lsn)
-
-            async with trio.open_nursery() as nursery:
-                for i, block in enumerate(blocks):
-                    tag = BufferTag(*file.fork.locator, file.fork.fork, block)
-                    nursery.start_soon(fetch, i, tag)
-            await trio.to_thread.run_sync(_write_pages, fd, work, file, blocks, found)
-            progress.pages_done += len(blocks)
+        locator, fork = file.fork.locator, file.fork.fork
+        if file.changed:
+            async with pages.get_pages(locator, fork, file.changed, at_lsn) as batches:
+                async for blocks in batches:
+                    await trio.to_thread.run_sync(_write_pages, fd, work, file, blocks)
+                    progress.pages_done += len(blocks)
     finally:
         os.close(fd)
     await trio.to_thread.run_sync(work.done, file.name, file.blocks * BLCKSZ)
@@ -197,22 +189,22 @@ def _begin_file(base: BackupFiles, work: WorkDirectory, file: SegmentFile) -> in
     return fd
 
 
-def _write_pages(
-    fd: int, work: WorkDirectory, file: SegmentFile, blocks: Sequence[int], pages: list[bytes]
-) -> None:
+def _write_pages(fd: int, work: WorkDirectory, file: SegmentFile, blocks: Sequence[Block]) -> None:
+    """Writes pages to their places; raises why there is none where one could not be rebuilt."""
     try:
         at = 0
         while at < len(blocks):
             # Neighbours go out in one write.
-            end = at + 1
-            while end < len(blocks) and blocks[end] == blocks[end - 1] + 1:
-                end += 1
-            data = memoryview(b"".join(pages[at:end]))
-            offset = (blocks[at] - file.first) * BLCKSZ
+            first = blocks[at].number
+            found: list[bytes] = []
+            while at < len(blocks) and blocks[at].number == first + len(found):
+                found.append(blocks[at].rebuilt())
+                at += 1
+            data = memoryview(b"".join(found))
+            offset = (first - file.first) * BLCKSZ
             while data:
                 size = os.pwrite(fd, data, offset)
                 data, offset = data[size:], offset + size
-            at = end
     except OSError as exc:
         raise storage_error("write", work.place(file.name), exc) from exc
 

@@ -63,7 +63,7 @@ class Past:
             self.pages.archive.read_record,
             first_time_us=time_to_us(datetime.fromtimestamp(described, UTC)),
         )
-        self.pages.check_kept(found.lsn)
+        self.pages.planner.check_kept(found.lsn)
         return found
 
     async def keep_only(self, at_lsn: int) -> None:
@@ -92,5 +92,5 @@ class Past:
                 f"{format_lsn(self.backups[0].stop_lsn)}"
             )
         pages = self.pages
-        pages.check_kept(at_lsn)
+        pages.planner.check_kept(at_lsn)
         return StateSource(pages.index, pages.archive, fitting[-1], pages.facts.version)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -74,18 +75,23 @@ def tablespace_places(target: Target, tablespaces: Mapping[int, str]) -> dict[in
     for path in target.tablespaces:
         if path not in known:
             have = ", ".join(sorted(known)) or "none"
-            raise StoreError(f"no tablespace lies at {path} at that moment; there are: {have}")
+            raise StoreError(
+                f"no tablespace lies at {path} at that moment; there are: {have}", path
+            )
     beside = target.directory.with_name(target.directory.name + ".tablespaces")
     places = {
         oid: target.tablespaces.get(path, beside / str(oid)).absolute()
         for oid, path in tablespaces.items()
         if path
     }
-    if len(set(places.values())) != len(places):
-        raise StoreError("two tablespaces are mapped to one directory")
+    twice = [place for place, count in Counter(places.values()).items() if count > 1]
+    if twice:
+        raise StoreError(f"two tablespaces are mapped to one directory: {twice[0]}", str(twice[0]))
     for path in known:
         if Path(path) in places.values():
-            raise StoreError(f"a tablespace is mapped to {path}, which is the original's place")
+            raise StoreError(
+                f"a tablespace is mapped to {path}, which is the original's place", path
+            )
     return places
 
 

@@ -19,16 +19,14 @@ from pathlib import Path
 
 from walstream.errors import StoreError
 from walstream.store.base_backup import sync_filesystem
+from walstream.store.copy_range import NO_COPY_RANGE, copy_range
 from walstream.store.file_layer import set_mode, storage_error
 
 PARTIAL_SUFFIX = ".partial"
 JOURNAL = "walstream.journal"
 SYNC_FILES = 512
 SYNC_BYTES = 256 << 20
-CHUNK = 1 << 20
-# The kernel or file system cannot copy between these two files by itself.
-_NO_COPY_RANGE = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM)
-_NO_CLONE = (*_NO_COPY_RANGE, errno.ENOTTY, errno.EBADF)
+_NO_CLONE = (*NO_COPY_RANGE, errno.ENOTTY, errno.EBADF)
 _FICLONE = 0x40049409  # of linux/fs.h: _IOW(0x94, 9, int)
 
 
@@ -40,7 +38,7 @@ def check_target(path: Path, what: str) -> None:
     """
     try:
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise StoreError(f"{what} {path} exists and is not empty")
+            raise StoreError(f"{what} {path} exists and is not empty", str(path))
     except OSError as exc:
         raise storage_error("read", path, exc) from exc
 
@@ -110,7 +108,8 @@ class WorkDirectory:
         if read_identity(lines[0]) != identity:
             raise StoreError(
                 f"{self.path} is an unfinished directory of another moment, store or mapping: "
-                "remove it, or ask for the same again to have it finished"
+                "remove it, or ask for the same again to have it finished",
+                str(self.path),
             )
         # The last line may be cut: what follows the last line end does not count.
         complete = {}
@@ -286,39 +285,3 @@ def clone(source: int, target: int) -> bool:
             return False
         raise
     return True
-
-
-def copy_range(source: Path, fd: int, length: int | None) -> int:
-    """Copies the first ``length`` bytes of a file (None: all) to the start of ``fd``.
-
-    Returns how many there were. The kernel copies, by reference on file systems that can.
-
-    Raises:
-        StorageError: a system call failed.
-    """
-    try:
-        with source.open("rb", buffering=0) as file:
-            left = os.fstat(file.fileno()).st_size
-            left = left if length is None else min(left, length)
-            done = 0
-            while done < left:
-                try:
-                    copied = os.copy_file_range(file.fileno(), fd, left - done, done, done)
-                except OSError as exc:
-                    if exc.errno not in _NO_COPY_RANGE:
-                        raise
-                    copied = _copy_piece(file.fileno(), fd, done, left - done)
-                if copied == 0:
-                    break
-                done += copied
-            return done
-    except OSError as exc:
-        raise storage_error("copy", source, exc) from exc
-
-
-def _copy_piece(source: int, target: int, at: int, length: int) -> int:
-    data = os.pread(source, min(length, CHUNK), at)
-    done = 0
-    while done < len(data):
-        done += os.pwrite(target, memoryview(data)[done:], at + done)
-    return done

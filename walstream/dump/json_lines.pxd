@@ -3,6 +3,9 @@ from walstream.dump.lines cimport RecordWriter
 from walstream.rmgr.program cimport Describer
 from walstream.rmgr.text cimport Text
 from walstream.wal.buffer cimport byte, uint32, uint64
+from walstream.wal.layout cimport (
+    BKPBLOCK_HAS_IMAGE, BKPBLOCK_WILL_INIT, COMPRESSION_LZ4, COMPRESSION_NONE, COMPRESSION_PGLZ,
+    FSM_FORKNUM, INIT_FORKNUM, MAIN_FORKNUM, VISIBILITYMAP_FORKNUM)
 from walstream.wal.record cimport RecordReader
 
 cdef class ObjectWriter(RecordWriter):

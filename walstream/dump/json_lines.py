@@ -21,6 +21,17 @@ if not cython.compiled:
     from walstream.dump.lines import RecordWriter
     from walstream.rmgr.program import Describer
     from walstream.rmgr.text import Text
+    from walstream.wal.layout import (
+        BKPBLOCK_HAS_IMAGE,
+        BKPBLOCK_WILL_INIT,
+        COMPRESSION_LZ4,
+        COMPRESSION_NONE,
+        COMPRESSION_PGLZ,
+        FSM_FORKNUM,
+        INIT_FORKNUM,
+        MAIN_FORKNUM,
+        VISIBILITYMAP_FORKNUM,
+    )
 
 
 class ObjectWriter(RecordWriter):
@@ -102,24 +113,24 @@ class ObjectWriter(RecordWriter):
         out.put_unsigned(reader.block_rel[i], 0)
         out.put_bytes(b'", "fork": "')
         fork = reader.block_fork[i]
-        if fork == 0:
+        if fork == MAIN_FORKNUM:
             out.put_bytes(b"main")
-        elif fork == 1:
+        elif fork == FSM_FORKNUM:
             out.put_bytes(b"fsm")
-        elif fork == 2:
+        elif fork == VISIBILITYMAP_FORKNUM:
             out.put_bytes(b"vm")
-        elif fork == 3:
+        elif fork == INIT_FORKNUM:
             out.put_bytes(b"init")
         else:
             out.put_unsigned(fork, 0)
         out.put_bytes(b'", "block": ')
         out.put_unsigned(reader.block_number[i], 0)
-        if reader.block_flags[i] & 0x40:
+        if reader.block_flags[i] & BKPBLOCK_WILL_INIT:
             out.put_bytes(b', "will_init": true, "data_length": ')
         else:
             out.put_bytes(b', "will_init": false, "data_length": ')
         out.put_unsigned(reader.data_length[i], 0)
-        if reader.block_flags[i] & 0x10:
+        if reader.block_flags[i] & BKPBLOCK_HAS_IMAGE:
             self.put_image(i, out)
         return out.put_byte(125)
 
@@ -132,11 +143,11 @@ class ObjectWriter(RecordWriter):
         out.put_bytes(b', "hole_length": ')
         out.put_unsigned(reader.hole_length[i], 0)
         compression = reader.image_compression[i]
-        if compression == 0:
+        if compression == COMPRESSION_NONE:
             out.put_bytes(b', "compression": "none", "apply": ')
-        elif compression == 1:
+        elif compression == COMPRESSION_PGLZ:
             out.put_bytes(b', "compression": "pglz", "apply": ')
-        elif compression == 2:
+        elif compression == COMPRESSION_LZ4:
             out.put_bytes(b', "compression": "lz4", "apply": ')
         else:
             out.put_bytes(b', "compression": "zstd", "apply": ')

@@ -153,6 +153,7 @@ class ImageSaver:
     def write(self, item: Batch | Lines, count: int, timeline: int) -> None:
         """Saves the images of the first ``count`` records; their bytes must be there."""
         from walstream.wal.image import restore_image
+        from walstream.wal.reason import in_record
 
         batch = item.batch if isinstance(item, Lines) else item
         assert batch is not None
@@ -176,6 +177,8 @@ class ImageSaver:
                 path = self.directory / name
                 try:
                     path.write_bytes(restore_image(ref.image))
+                except RecordError as error:
+                    raise in_record(error, record.start_lsn) from error
                 except OSError as error:
                     raise WriteError(
                         f"could not write {path}: {error.strerror}", str(path)

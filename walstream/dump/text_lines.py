@@ -17,6 +17,17 @@ if TYPE_CHECKING:
 if not cython.compiled:
     from walstream.dump.lines import RecordWriter
     from walstream.rmgr.text import Text
+    from walstream.wal.bufpage import BLCKSZ
+    from walstream.wal.layout import (
+        BKPBLOCK_HAS_IMAGE,
+        COMPRESSION_LZ4,
+        COMPRESSION_NONE,
+        COMPRESSION_PGLZ,
+        FSM_FORKNUM,
+        INIT_FORKNUM,
+        MAIN_FORKNUM,
+        VISIBILITYMAP_FORKNUM,
+    )
 
 
 class LineWriter(RecordWriter):
@@ -74,13 +85,13 @@ class LineWriter(RecordWriter):
         return out.put_unsigned(reader.block_rel[i], 0)
 
     def put_fork(self, fork: int, out: Text) -> int:
-        if fork == 0:
+        if fork == MAIN_FORKNUM:
             return self.put_literal(b" fork main", out)
-        if fork == 1:
+        if fork == FSM_FORKNUM:
             return self.put_literal(b" fork fsm", out)
-        if fork == 2:
+        if fork == VISIBILITYMAP_FORKNUM:
             return self.put_literal(b" fork vm", out)
-        if fork == 3:
+        if fork == INIT_FORKNUM:
             return self.put_literal(b" fork init", out)
         # forkNames has no such entry; PostgreSQL would print what lies behind it.
         self.put_literal(b" fork ", out)
@@ -93,11 +104,11 @@ class LineWriter(RecordWriter):
             out.put_byte(44)
             out.put_byte(32)
             self.put_reference(i, out)
-            if reader.block_fork[i] != 0:
+            if reader.block_fork[i] != MAIN_FORKNUM:
                 self.put_fork(reader.block_fork[i], out)
             self.put_literal(b" blk ", out)
             out.put_unsigned(reader.block_number[i], 0)
-            if reader.block_flags[i] & 0x10:
+            if reader.block_flags[i] & BKPBLOCK_HAS_IMAGE:
                 self.put_literal(b" FPW", out)
                 if not reader.image_apply[i]:
                     self.put_literal(b" for WAL verification", out)
@@ -113,7 +124,7 @@ class LineWriter(RecordWriter):
             self.put_fork(reader.block_fork[i], out)
             self.put_literal(b" blk ", out)
             out.put_unsigned(reader.block_number[i], 0)
-            if reader.block_flags[i] & 0x10:
+            if reader.block_flags[i] & BKPBLOCK_HAS_IMAGE:
                 self.put_image(i, out)
         return 0
 
@@ -127,18 +138,18 @@ class LineWriter(RecordWriter):
         self.put_literal(b", length: ", out)
         out.put_unsigned(reader.hole_length[i], 0)
         compression = reader.image_compression[i]
-        if compression != 0:
+        if compression != COMPRESSION_NONE:
             self.put_literal(b", compression saved: ", out)
             # An unsigned 32-bit difference in PostgreSQL, too.
-            saved = 8192 - reader.hole_length[i] - reader.image_length[i]
+            saved = BLCKSZ - reader.hole_length[i] - reader.image_length[i]
             if not cython.compiled:
                 saved &= 0xFFFFFFFF
             out.put_unsigned(saved, 0)
             if self.version >= 15:
                 self.put_literal(b", method: ", out)
-                if compression == 1:
+                if compression == COMPRESSION_PGLZ:
                     self.put_literal(b"pglz", out)
-                elif compression == 2:
+                elif compression == COMPRESSION_LZ4:
                     self.put_literal(b"lz4", out)
                 else:
                     self.put_literal(b"zstd", out)

@@ -24,7 +24,8 @@ from walstream.index.page_index import (
 )
 from walstream.index.postings import PostingLists
 from walstream.rmgr import database, storage, tablespace, xact
-from walstream.rmgr.heap.effects import HEAP_BLOCKS_PER_PAGE, visibility_clears
+from walstream.rmgr.heap.effects import new_heap_block, old_heap_block, visibility_clears
+from walstream.rmgr.heap.layout import HEAPBLOCKS_PER_PAGE
 from walstream.rmgr.rmgrlist import RMGRS
 from walstream.wal.layout import (
     BKPBLOCK_WILL_INIT,
@@ -203,17 +204,13 @@ class RecordIndexer:
     def _clear_visibility(
         self, start_lsn: int, end_lsn: int, record: bytes, reader: RecordReader
     ) -> None:
-        main_data = record[reader.main_at : reader.main_at + min(reader.main_length, 8)]
+        main_data = record[reader.main_at : reader.main_at + reader.main_length]
         new, old = visibility_clears(reader.rmgr, reader.info, main_data)
-        if not new and not old:
-            return
-        # The new block is reference 0, the old one the last reference to a main fork: late minor
-        # releases of 18 name the map's block too, after them.
-        heap = [i for i in range(reader.block_count) if reader.block(i)[4] == ForkNumber.MAIN]
-        for bits, i in ((new, heap[:1]), (old, heap[-1:])):
-            if bits and i:
-                _, spc, db, rel, _, block = reader.block(i[0])[:6]
-                key = (spc, db, rel, int(ForkNumber.VM), block // HEAP_BLOCKS_PER_PAGE)
+        for bits, find in ((new, new_heap_block), (old, old_heap_block)):
+            i = find(reader) if bits else -1
+            if i >= 0:
+                _, spc, db, rel, _, block = reader.block(i)[:6]
+                key = (spc, db, rel, int(ForkNumber.VM), block // HEAPBLOCKS_PER_PAGE)
                 if self.lists.newest(*key) != end_lsn:
                     self.lists.add_entry(*key, end_lsn, start_lsn, EntryFlag.IMPLICIT)
 
@@ -262,7 +259,7 @@ class RecordIndexer:
             if change.flags & storage.TRUNCATE_VM and self._size(visibility) >= 0:
                 # visibilitymap_prepare_truncate: the last page stays when it is in part used, and
                 # the bits beyond the cut are cleared.
-                page, rest = divmod(change.blocks, HEAP_BLOCKS_PER_PAGE)
+                page, rest = divmod(change.blocks, HEAPBLOCKS_PER_PAGE)
                 pages = page + (1 if rest else 0)
                 if rest and self._size(visibility) > page:
                     flag = EntryFlag.IMPLICIT

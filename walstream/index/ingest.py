@@ -54,8 +54,9 @@ def begin_index(
     if begun is not None:
         if int(begun) > start_lsn:
             raise StoreError(
-                f"the index begins at {format_lsn(int(begun))}, not at {format_lsn(start_lsn)}: "
-                "run walstream reindex"
+                f"the index {index.path} begins at {format_lsn(int(begun))}, not at "
+                f"{format_lsn(start_lsn)}: run walstream reindex",
+                str(index.path),
             )
         return
     batch = Batch()
@@ -131,7 +132,10 @@ class Ingest:
         """Begins where the index ends."""
         resume = self._index.meta("last_record_end")
         if resume is None:
-            raise StoreError("the index has not begun: no base backup was recorded in it")
+            path = self._index.path
+            raise StoreError(
+                f"the index {path} has not begun: no base backup was recorded in it", str(path)
+            )
         self._indexer = RecordIndexer(self._index, self._version)
         self.last_record_end = int(resume)
         self._last_record_start = int(self._index.meta("last_record_start") or 0)

@@ -27,10 +27,9 @@ from typing import NamedTuple
 from walstream.errors import LsnNotAvailable
 from walstream.index.changes import TimeKind
 from walstream.index.page_index import PageIndex, TimePoint
+from walstream.rmgr.clock import POSTGRES_EPOCH
 from walstream.text import decode
 from walstream.wal.model import format_lsn, parse_lsn
-
-POSTGRES_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
 _AGO = re.compile(r"(\d{1,9})\s*(second|minute|hour|day|week)s?\s+ago", re.IGNORECASE)
 _XID = re.compile(r"(before\s+)?xid:\s*(\d{1,10})", re.IGNORECASE)

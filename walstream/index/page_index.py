@@ -20,6 +20,7 @@ from rocksdict import AccessType, Options, Rdict, WriteBatch
 
 from walstream.errors import NoSpace, ReadError, StoreError, WriteError
 from walstream.index import keys
+from walstream.index.chains import Chains
 from walstream.index.voids import Void, VoidReader, find_void, next_void
 from walstream.wal.model import BufferTag, RelFileLocator, format_lsn
 
@@ -143,11 +144,14 @@ class PageIndex:
         """
         self.path = path
         self.read_only = read_only
+        # How often something was taken back: what was known of it before may be wrong.
+        self.taken_back = 0
         self._damaged_by_space = False
         if read_only and not (path / "CURRENT").exists():
             raise StoreError(
                 f"there is no index in {path} yet: walstream run makes it when the base backup is "
-                "complete, walstream reindex makes it again"
+                "complete, walstream reindex makes it again",
+                str(path),
             )
         try:
             with self._reported():
@@ -155,7 +159,7 @@ class PageIndex:
         except NoSpace:
             raise
         except ReadError as error:
-            raise StoreError(self._why_not_open(str(error.__cause__))) from error
+            raise StoreError(self._why_not_open(str(error.__cause__)), str(path)) from error
         try:
             self._check_format()
         except BaseException:
@@ -175,24 +179,28 @@ class PageIndex:
         if stored is None and not self.read_only:
             if next(self._scan(b"", b""), None) is not None:
                 raise StoreError(
-                    f"index {self.path}: it has entries and no format: run walstream reindex"
+                    f"index {self.path}: it has entries and no format: run walstream reindex",
+                    str(self.path),
                 )
             with self._reported():
                 self._db[b"mformat"] = str(FORMAT).encode()
         elif stored is None:
             raise StoreError(
                 f"the index {self.path} is being made: nothing is in it yet; try again in a moment "
-                "(walstream status tells how far walstream run is)"
+                "(walstream status tells how far walstream run is)",
+                str(self.path),
             )
         elif stored != str(FORMAT).encode():
             raise StoreError(
                 f"index {self.path}: expected format {FORMAT}, got {stored!r}: "
-                "it was made by another release: run walstream reindex"
+                "it was made by another release: run walstream reindex",
+                str(self.path),
             )
         if self.read_only and (lsn := self.taken_back_to()) is not None:
             raise StoreError(
                 f"the index {self.path} is being taken back to {format_lsn(lsn)}, where the server "
-                "left its timeline; try again"
+                "left its timeline; try again",
+                str(self.path),
             )
 
     def close(self) -> None:
@@ -230,8 +238,11 @@ class PageIndex:
 
     def _ended(self, iterator: Any) -> None:
         """Raises ReadError where an iterator ended by damage, which looks like any other end."""
-        with self._reported():
+        try:
             iterator.status()
+        except Exception:  # told by ``_reported``, which costs more than all of this
+            with self._reported():
+                raise
 
     # -- writing
 
@@ -302,7 +313,8 @@ class PageIndex:
             raise StoreError(
                 f"the index {self.path} begins at {format_lsn(begun)}, after "
                 f"{format_lsn(lsn)}, where the server's timeline left what was indexed: the base "
-                "backup is of a dead branch; make a new store"
+                "backup is of a dead branch; make a new store",
+                str(self.path),
             )
         return begun
 
@@ -317,6 +329,7 @@ class PageIndex:
             StorageError: it could not be read or written.
         """
         begun = self.check_branch(lsn)
+        self.taken_back += 1
         with self._reported(WriteError):
             self._db[b"mtake_back"] = str(lsn).encode()
         newest = (begun, 0)
@@ -351,6 +364,7 @@ class PageIndex:
         out.delete(b"mtake_back")
         with self._reported():
             self._db.write(out)
+        self.taken_back += 1
 
     # -- forgetting
 
@@ -383,8 +397,11 @@ class PageIndex:
 
     def meta(self, name: str) -> bytes | None:
         """Returns a value that was written with a batch, or None."""
-        with self._reported():
+        try:
             value = self._db.get(b"m" + name.encode())
+        except Exception:  # told by ``_reported``, which costs more than all of this
+            with self._reported():
+                raise
         assert value is None or isinstance(value, bytes)
         return value
 
@@ -396,6 +413,46 @@ class PageIndex:
                 end_lsn = base + above
                 if end_lsn <= upto_lsn:
                     yield Entry(end_lsn, end_lsn - length, flags)
+
+    def find_chain(
+        self, chains: Chains, tag: BufferTag, floor_lsn: int, upto_lsn: int, look_on: bool
+    ) -> int:
+        """Adds a block's chain to ``chains``: its records with ``floor < end_lsn <= upto``.
+
+        It begins with the last that makes the page. Returns its number. With ``look_on``
+        ``next_of`` is right, too.
+        """
+        iterator = self._db.iter()
+        prefix = keys.BLOCK.pack(b"b", *tag)
+        number = chains.find(iterator, prefix, floor_lsn, upto_lsn, look_on)
+        self._ended(iterator)
+        return number
+
+    def find_chains(
+        self,
+        chains: Chains,
+        locator: RelFileLocator,
+        fork: int,
+        blocks: Sequence[int],
+        floors: Sequence[int],
+        upto_lsn: int,
+        limit: int,
+    ) -> int:
+        """Adds the chains of many blocks of a fork in one pass, until they have much WAL.
+
+        Args:
+            blocks: ascending, none twice.
+            floors: of each; see ``find_chain``.
+            limit: bytes of WAL.
+
+        Returns:
+            how many blocks were done.
+        """
+        iterator = self._db.iter()
+        prefix = keys.SIZE_PREFIX.pack(b"b", *locator, fork)
+        done = chains.scan(iterator, prefix, blocks, floors, upto_lsn, limit)
+        self._ended(iterator)
+        return done
 
     def sizes(
         self, locator: RelFileLocator, fork: int, upto_lsn: int = MAX_LSN
@@ -410,6 +467,27 @@ class PageIndex:
         """
         prefix = keys.SIZE_PREFIX.pack(b"v", *tag.locator, tag.fork)
         return find_void(tag.block, self._void_reader(prefix, ()), upto_lsn)
+
+    def newest_void(self, locator: RelFileLocator, fork: int, upto_lsn: int) -> Void | None:
+        """Returns the last change of a fork that made older versions of some block void."""
+        return self._void_reader(keys.SIZE_PREFIX.pack(b"v", *locator, fork), ())(upto_lsn)
+
+    def next_void(self, locator: RelFileLocator, fork: int, after_lsn: int) -> int:
+        """Returns the end LSN of the first change after an LSN that makes a fork's blocks void.
+
+        Or of what happened to its whole database; MAX_LSN for none.
+        """
+        spc_oid, db_oid, _ = locator
+        prefixes = [keys.SIZE_PREFIX.pack(b"v", *locator, fork)]
+        prefixes += [keys.DATABASE_KEY.pack(b"a", spc_oid, db, 0)[:-8] for db in {db_oid, 0}]
+        found = MAX_LSN
+        iterator = self._db.iter()
+        for prefix in prefixes:
+            iterator.seek(prefix + (after_lsn + 1).to_bytes(8, "big"))
+            if iterator.valid() and (key := iterator.key()).startswith(prefix):
+                found = min(found, int.from_bytes(key[-8:], "big"))
+        self._ended(iterator)
+        return found
 
     def _void_reader(self, prefix: bytes, fresh: Sequence[Void]) -> VoidReader:
         """Returns what finds the newest voiding change up to an LSN: ``fresh``, then stored."""

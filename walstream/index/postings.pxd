@@ -7,12 +7,14 @@ from walstream.index.keys cimport (
     put_block, put_entry, put_event, put_event_key, put_size, put_size_key, put_time, put_time_key
 )
 
+from walstream.rmgr.heap.effects cimport cleared_bits
+from walstream.rmgr.heap.layout cimport HEAPBLOCKS_PER_PAGE, OLD_BLOCK_SHIFT
 from walstream.wal.layout cimport (
-    BKPBLOCK_WILL_INIT, RM_BRIN_ID, RM_DBASE_ID, RM_GENERIC_ID, RM_HEAP2_ID, RM_HEAP_ID,
-    RM_SMGR_ID, RM_TBLSPC_ID, RM_XACT_ID, RM_XLOG_ID, XLR_RMGR_INFO_MASK
+    BKPBLOCK_WILL_INIT, MAIN_FORKNUM, RM_DBASE_ID, RM_HEAP2_ID, RM_HEAP_ID, RM_SMGR_ID,
+    RM_TBLSPC_ID, RM_XACT_ID, RM_XLOG_ID, VISIBILITYMAP_FORKNUM, XLR_RMGR_INFO_MASK
 )
 from walstream.wal.opcodes cimport (
-    XLOG_FPI, XLOG_FPI_FOR_HINT, XLOG_RESTORE_POINT, XLOG_XACT_ABORT, XLOG_XACT_ABORT_PREPARED,
+    VISIBILITYMAP_VALID_BITS, XLOG_FPI, XLOG_FPI_FOR_HINT, XLOG_RESTORE_POINT, XLOG_XACT_ABORT, XLOG_XACT_ABORT_PREPARED,
     XLOG_XACT_COMMIT, XLOG_XACT_COMMIT_PREPARED, XLOG_XACT_HAS_INFO, XLOG_XACT_OPMASK
 )
 
@@ -20,7 +22,7 @@ ctypedef long long int64
 
 cdef int INIT, IMPLICIT, IMAGE_APPLY, EXTEND, COMMIT, ABORT, NO_END
 cdef int64 UNKNOWN
-cdef uint32 MAX_BLOCKS, HEAP_BLOCKS_PER_PAGE, HAS_RELFILELOCATORS, HAS_TWOPHASE
+cdef uint32 MAX_BLOCKS, HAS_RELFILELOCATORS, HAS_TWOPHASE
 cdef Py_ssize_t MAX_FORKS
 
 @cython.locals(op=uint32)
@@ -55,6 +57,7 @@ cdef class PostingLists:
     cdef list recent
     cdef byte key[32]
     cdef byte value[16]
+    cdef byte changes_pages[256]
 
     cdef Py_ssize_t count
     cdef Py_ssize_t block_count
@@ -128,11 +131,11 @@ cdef class PostingLists:
     @cython.locals(value=uint64)
     cdef uint64 main_time(self, Py_ssize_t row, Py_ssize_t at) noexcept
 
-    @cython.locals(at=Py_ssize_t, op=uint32, length=uint32, flags=uint32)
-    cdef uint32 clears_bits(self, Py_ssize_t row) noexcept
+    @cython.locals(at=Py_ssize_t, length=uint32)
+    cdef int clears_bits(self, Py_ssize_t row) noexcept
 
     @cython.locals(first=Py_ssize_t, count=Py_ssize_t, low=Py_ssize_t, high=Py_ssize_t)
-    cdef int add_clears(self, Py_ssize_t row, uint32 clears, uint64 end_lsn,
+    cdef int add_clears(self, Py_ssize_t row, int clears, uint64 end_lsn,
                         uint64 start_lsn) except -1
 
     @cython.locals(spc=uint32, db=uint32, rel=uint32, page=uint32)
@@ -140,7 +143,7 @@ cdef class PostingLists:
 
     @cython.locals(start_lsn=uint64, end_lsn=uint64, rmgr=uint32, info=uint32, op=uint32,
                    first=Py_ssize_t, i=Py_ssize_t, spc=uint32, db=uint32, rel=uint32,
-                   block=uint32, flags=uint32, clears=uint32, fork=Fork,
+                   block=uint32, flags=uint32, clears=int, fork=Fork,
                    key_length=Py_ssize_t, kind=int)
     cdef int add_row(self, Py_ssize_t row) except -1
 

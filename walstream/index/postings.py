@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import cython
 
+from walstream.rmgr.rmgrlist import RMGRS
+
 if TYPE_CHECKING:
     from array import array
 
@@ -26,21 +28,24 @@ if not cython.compiled:
         put_time,
         put_time_key,
     )  # fmt: skip
+    from walstream.rmgr.heap.effects import cleared_bits
+    from walstream.rmgr.heap.layout import HEAPBLOCKS_PER_PAGE, OLD_BLOCK_SHIFT
     from walstream.wal.buffer import cut, put8, put_be32, put_be64, release, resize, u8, u64
     from walstream.wal.layout import (
         BKPBLOCK_WILL_INIT,
-        RM_BRIN_ID,
+        MAIN_FORKNUM,
         RM_DBASE_ID,
-        RM_GENERIC_ID,
         RM_HEAP2_ID,
         RM_HEAP_ID,
         RM_SMGR_ID,
         RM_TBLSPC_ID,
         RM_XACT_ID,
         RM_XLOG_ID,
+        VISIBILITYMAP_FORKNUM,
         XLR_RMGR_INFO_MASK,
     )  # fmt: skip
     from walstream.wal.opcodes import (
+        VISIBILITYMAP_VALID_BITS,
         XLOG_FPI,
         XLOG_FPI_FOR_HINT,
         XLOG_RESTORE_POINT,
@@ -54,7 +59,6 @@ if not cython.compiled:
 
 INIT = 1
 IMPLICIT = 2
-HEAP_BLOCKS_PER_PAGE = (8192 - 24) * 4
 # Of the column ``image``: it is to be restored.
 IMAGE_APPLY = 0x02
 EXTEND = 2
@@ -136,6 +140,9 @@ class PostingLists:
         if not cython.compiled:
             self.key = bytearray(32)
             self.value = bytearray(16)
+            self.changes_pages = bytearray(256)
+        for rmgr in RMGRS:
+            self.changes_pages[rmgr.id] = rmgr.changes_pages
 
     def take(self) -> list[tuple[bytes, bytes]]:
         """Returns keys and values of what was collected and starts anew.
@@ -367,57 +374,44 @@ class PostingLists:
         return 0 if value >> 63 else value
 
     def clears_bits(self, row: int) -> int:
-        """Returns whose visibility map bits a heap record clears: 1 its new block's, 2 its old.
-
-        As ``rmgr/visibility.py``, which knows which bits.
-        """
+        """Returns ``cleared_bits`` of a heap record, of which 0 or less clears none."""
         at = self.main_place(row)
         if at < 0:
             return 0
-        op = self.info[row] & 0x70
         length = self.main_length[row]
-        if self.rmgr[row] == 10:
-            if op == 0x00:
-                return self.main_byte(row, at + 2) & 1 if length >= 3 else 0
-            if length < 8:
-                return 0
-            if op == 0x10 or op == 0x60:
-                return (self.main_byte(row, at + 7) & 1) << 1
-            if op == 0x20 or op == 0x40:
-                flags = self.main_byte(row, at + 7)
-                return (flags & 2) >> 1 | (flags & 1) << 1
-            return 0
-        if op == 0x50:
-            return self.main_byte(row, at) & 1 if length >= 1 else 0
-        if op == 0x60 and length >= 8:
-            return (self.main_byte(row, at + 7) & 1) << 1
-        return 0
+        if cython.compiled:
+            if self.main_at[row] >= 0:
+                p = cython.address(self.piece[0])
+            else:
+                p = cython.address(self.side[0])
+        else:
+            p = self.piece if self.main_at[row] >= 0 else self.side
+        return cleared_bits(p, at, length, self.rmgr[row], self.info[row])
 
     def add_clears(self, row: int, clears: int, end_lsn: int, start_lsn: int) -> int:
         """Adds the visibility map's blocks that a heap record changes without naming them.
 
-        The new block is the first reference to a main fork, the old one the last: late minor
-        releases of 18 name the map's blocks too, after them.
+        As ``new_heap_block`` and ``old_heap_block``: the first and the last of the main fork.
         """
         first = self.block_begin[row]
         count = self.blocks[row]
         low = 0
-        while low < count and self.fork[first + low] != 0:
+        while low < count and self.fork[first + low] != MAIN_FORKNUM:
             low += 1
         high = count - 1
-        while high > low and self.fork[first + high] != 0:
+        while high > low and self.fork[first + high] != MAIN_FORKNUM:
             high -= 1
-        if low < count and clears & 1:
+        if low < count and clears & VISIBILITYMAP_VALID_BITS:
             self.add_clear(first + low, end_lsn, start_lsn)
-        if low < count and clears & 2:
+        if low < count and clears >> OLD_BLOCK_SHIFT:
             self.add_clear(first + high, end_lsn, start_lsn)
         return 0
 
     def add_clear(self, i: int, end_lsn: int, start_lsn: int) -> int:
         spc, db, rel = self.spc[i], self.db[i], self.rel[i]
-        page = self.block[i] // HEAP_BLOCKS_PER_PAGE
-        if self.newest(spc, db, rel, 2, page) != end_lsn:
-            self.add_entry(spc, db, rel, 2, page, end_lsn, start_lsn, IMPLICIT)
+        page = self.block[i] // HEAPBLOCKS_PER_PAGE
+        if self.newest(spc, db, rel, VISIBILITYMAP_FORKNUM, page) != end_lsn:
+            self.add_entry(spc, db, rel, VISIBILITYMAP_FORKNUM, page, end_lsn, start_lsn, IMPLICIT)
         return 0
 
     def add_row(self, row: int) -> int:
@@ -438,10 +432,10 @@ class PostingLists:
                 self.extend(fork, end_lsn, block)
         if rmgr in (RM_HEAP2_ID, RM_HEAP_ID) and self.blocks[row] != 0:
             clears = self.clears_bits(row)
-            if clears != 0:
+            if clears > 0:
                 self.add_clears(row, clears, end_lsn, start_lsn)
         # Pages are told by their block references; so are images, which have no other meaning.
-        if RM_HEAP2_ID <= rmgr <= RM_BRIN_ID or rmgr == RM_GENERIC_ID:
+        if self.changes_pages[rmgr]:
             return 0
         op = info & XLR_RMGR_INFO_MASK
         if rmgr == RM_XLOG_ID and op in (XLOG_FPI_FOR_HINT, XLOG_FPI):

@@ -14,18 +14,42 @@ import trio
 
 from walstream.errors import PageNotFound
 from walstream.pages.items import PAGE_HEADER, page_header, page_items
+from walstream.pages.kinds import BLOOM
 from walstream.pages.service import PageService
 from walstream.redo.rules.mask import mask_page
+from walstream.rmgr.brin.layout import (
+    BRIN_PAGETYPE_META,
+    BRIN_PAGETYPE_REGULAR,
+    BRIN_PAGETYPE_REVMAP,
+)
+from walstream.rmgr.gist.layout import GIST_PAGE_ID
+from walstream.rmgr.hash.layout import HASHO_PAGE_ID
+from walstream.rmgr.heap.layout import SEQ_MAGIC
+from walstream.rmgr.spgist.layout import SPGIST_PAGE_ID
+from walstream.wal.layout import (
+    RM_BRIN_ID,
+    RM_BTREE_ID,
+    RM_GENERIC_ID,
+    RM_GIN_ID,
+    RM_GIST_ID,
+    RM_HASH_ID,
+    RM_HEAP_ID,
+    RM_SEQ_ID,
+    RM_SPGIST_ID,
+)
 from walstream.wal.model import BLCKSZ, BufferTag, ForkNumber
 from walstream.wal.relpath import FORK_SUFFIXES, RELSEG_SIZE, RelationFile, parse_relation_file
 
-RM_HEAP, RM_BTREE, RM_HASH, RM_GIN, RM_GIST = 10, 11, 12, 13, 14
-RM_SEQUENCE, RM_SPGIST, RM_BRIN, RM_GENERIC = 15, 16, 17, 20
-
 # The last two bytes of a page say what it is, for the access methods that care (pg_filedump's way).
-_PAGE_IDS = {0xFF80: RM_HASH, 0xFF81: RM_GIST, 0xFF82: RM_SPGIST, 0xFF83: RM_GENERIC}
-_BRIN_PAGE_TYPES = (0xF091, 0xF092, 0xF093)
-_SEQUENCE_MAGIC = 0x1717
+_PAGE_IDS = {
+    HASHO_PAGE_ID: RM_HASH_ID,
+    GIST_PAGE_ID: RM_GIST_ID,
+    SPGIST_PAGE_ID: RM_SPGIST_ID,
+    BLOOM: RM_GENERIC_ID,
+    BRIN_PAGETYPE_META: RM_BRIN_ID,
+    BRIN_PAGETYPE_REVMAP: RM_BRIN_ID,
+    BRIN_PAGETYPE_REGULAR: RM_BRIN_ID,
+}
 # SpGistMetaPageData.lastUsedPages, after the magic number.
 _SPGIST_CACHE = slice(28, 28 + 64)
 
@@ -50,16 +74,14 @@ def page_rmgr(page: bytes) -> int:
     special = page_header(page).special
     size = BLCKSZ - special
     if size <= 0 or special < 24:
-        return RM_HEAP
+        return RM_HEAP_ID
     page_id = int.from_bytes(page[-2:], "little")
     if page_id in _PAGE_IDS:
         return _PAGE_IDS[page_id]
-    if page_id in _BRIN_PAGE_TYPES:
-        return RM_BRIN
     if size == 8:
         magic = int.from_bytes(page[special : special + 4], "little")
-        return RM_SEQUENCE if magic == _SEQUENCE_MAGIC and page_id == 0 else RM_GIN
-    return RM_BTREE
+        return RM_SEQ_ID if magic == SEQ_MAGIC and page_id == 0 else RM_GIN_ID
+    return RM_BTREE_ID
 
 
 def masked(page: bytes, like: bytes, tag: BufferTag) -> bytes:
@@ -73,9 +95,9 @@ def masked(page: bytes, like: bytes, tag: BufferTag) -> bytes:
         return bytes(PAGE_HEADER) + page[PAGE_HEADER:]
     rmgr_id = page_rmgr(like)
     result = bytearray(mask_page(page, rmgr_id, tag.block))
-    if rmgr_id == RM_SPGIST and tag.block == 0:
+    if rmgr_id == RM_SPGIST_ID and tag.block == 0:
         result[_SPGIST_CACHE] = bytes(_SPGIST_CACHE.stop - _SPGIST_CACHE.start)
-    elif rmgr_id == RM_SEQUENCE:
+    elif rmgr_id == RM_SEQ_ID:
         for item in page_items(like):
             result[item.offset : item.offset + item.length] = bytes(item.length)
     return bytes(result)

@@ -6,90 +6,38 @@ records are then read from the segment files, the redo child does the rest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice, takewhile
-from typing import NamedTuple, Protocol, TypeVar
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from itertools import islice, pairwise, takewhile
+from typing import NamedTuple, TypeVar
 
 import trio
 
-from walstream.errors import LsnNotAvailable, NoBaseImage, PageDamaged, PageNotFound
-from walstream.index.page_index import (
-    MAX_LSN,
-    DatabaseKind,
-    Entry,
-    EntryFlag,
-    PageIndex,
-)
-from walstream.redo.protocol import RedoRequest
+from walstream.errors import PageNotFound
+from walstream.index.page_index import MAX_LSN, Entry, EntryFlag, PageIndex
+from walstream.pages.bulk import PAGE_ERRORS as PAGE_ERRORS
+from walstream.pages.bulk import Block as Block
+from walstream.pages.bulk import BulkPages, Redo
+from walstream.pages.bulk import ClusterFacts as ClusterFacts
+from walstream.pages.cache import Flights, PageCache
+from walstream.pages.gather import Gatherer
+from walstream.pages.plan import Base as Base
+from walstream.pages.plan import Planner
 from walstream.redo.rules.checksum import with_checksum
 from walstream.rmgr import describe, operation_name
 from walstream.rmgr.rmgrlist import rmgr_name
 from walstream.segments.reader import SegmentReader
-from walstream.store.base_backup_pages import BasePages
-from walstream.store.removed import Moments, check_answerable
+from walstream.store.removed import Moments
+from walstream.tasks.desk import Desk
 from walstream.tasks.watermark import Watermark
-from walstream.wal.model import BLCKSZ, BufferTag, ForkNumber, RawRecord, format_lsn
+from walstream.wal.model import BufferTag, ForkNumber, RawRecord, RelFileLocator
 from walstream.wal.record import decode_wal_record
 
 T = TypeVar("T")
 
-ZERO_PAGE = bytes(BLCKSZ)
-# A page may come from a database that was copied from one that was copied...: so many times.
-MAX_COPIES = 200
-
-
-class Redo(Protocol):
-    """What the service needs of a redo manager."""
-
-    async def redo(self, request: RedoRequest, *, version: int, stamp_hints: bool) -> bytes:
-        """See ``RedoManager.redo``.
-
-        Cancellation: the reply is dropped; nobody else notices.
-        """
-
-
-class Base(NamedTuple):
-    """A base backup that pages may start from.
-
-    ``start_lsn``: redo point of the backup; records that end at or before it are in its pages.
-    ``stop_lsn``: the earliest LSN at which the backup and WAL together give a consistent state.
-    """
-
-    start_lsn: int
-    stop_lsn: int
-    pages: BasePages
-
-
-class ClusterFacts(NamedTuple):
-    """What redo must know of the cluster. ``stamp_hints``: checksums or wal_log_hints are on."""
-
-    version: int
-    stamp_hints: bool
-    checksums: bool
-
-
-class Plan(NamedTuple):
-    """How a page will be rebuilt: ``entries`` oldest first on top of ``base``.
-
-    ``base`` is a page, or the plan of the page that this one was copied from, or None where the
-    first entry makes the page.
-    """
-
-    tag: BufferTag
-    at_lsn: int
-    base: bytes | Plan | None
-    entries: tuple[Entry, ...]
-
-
-class Gathered(NamedTuple):
-    """The bytes that a plan needs: a page to start from, and what is redone on it, in order.
-
-    More than one step where the page is one of a copied database. ``base`` is None where the first
-    record of the first step makes the page.
-    """
-
-    base: bytes | None
-    steps: tuple[RedoRequest, ...]
+CACHE_BYTES = 32 << 20
+BULK_THREADS = 4
 
 
 class BlockChange(NamedTuple):
@@ -122,6 +70,7 @@ class PageService:
         last_valid: up to where ingest in this process has read; None without one.
         branch_end: what the index has from there on is of a branch that the server has left.
         moments: those that gc left; none: all from the oldest base on.
+        cache_bytes: for rebuilt pages that are remembered.
     """
 
     def __init__(
@@ -134,18 +83,32 @@ class PageService:
         last_valid: Watermark | None = None,
         branch_end: int = MAX_LSN,
         moments: Sequence[Moments] = (),
+        cache_bytes: int = CACHE_BYTES,
     ) -> None:
+        self.planner = Planner(index, archive, bases, last_valid, branch_end, moments)
         self.index = index
         self.archive = archive
-        self.bases: list[Base] = []
-        self.moments: tuple[Moments, ...] = ()
-        self.replace_bases(bases, moments)
         self.facts = facts
         self._redo = redo
         self._last_valid = last_valid
         self._branch_end = branch_end
-        # The archive and the bases serve one thread at a time.
+        self.gatherer = Gatherer(self.planner, cache := PageCache(cache_bytes))
+        self._cache = cache
+        self._flights = Flights()
+        self._desk = Desk(self.gatherer.gather)
+        # Of what takes long, one at a time; and so many chunks of blocks.
         self._limiter = trio.CapacityLimiter(1)
+        self._bulk_limiter = trio.CapacityLimiter(BULK_THREADS)
+
+    @property
+    def bases(self) -> list[Base]:
+        """The base backups that pages start from, oldest first."""
+        return self.planner.bases
+
+    @property
+    def moments(self) -> tuple[Moments, ...]:
+        """The moments that gc left; none: all from the oldest base on."""
+        return self.planner.moments
 
     def replace_bases(
         self, bases: Sequence[Base], moments: Sequence[Moments] | None = None
@@ -154,34 +117,30 @@ class PageService:
 
         ``moments``: as of the constructor; None: as before.
         """
-        if moments is not None:
-            self.moments = tuple(moments)
-        self.bases = sorted(bases, key=lambda base: (base.start_lsn, base.stop_lsn))
+        self.planner.replace_bases(bases, moments)
 
     async def leave_bases(self, bases: Sequence[Base], moments: Sequence[Moments]) -> None:
         """Starts pages from these base backups only; when it returns, no other is read any more.
 
-        Cancellation: waits for the page that is being read.
+        Cancellation: waits for the pages that are being read.
         """
         self.replace_bases(bases, moments)
-        await self._in_thread(lambda: None)
+        await trio.to_thread.run_sync(self.gatherer.settle)
 
     @property
     def first_lsn(self) -> int:
         """The earliest LSN that can be asked for (inclusive)."""
-        return min((base.stop_lsn for base in self.bases), default=0)
+        return self.planner.first_lsn
 
     @property
     def last_record_lsn(self) -> int:
         """End of the newest record in the index, or of the branch that it is of."""
-        stored = self.index.meta("last_record_end")
-        return min(int(stored), self._branch_end) if stored is not None else 0
+        return self.planner.last_record_lsn
 
     @property
     def last_valid_lsn(self) -> int:
         """Up to where every record is known; at or after ``last_record_lsn``."""
-        valid = 0 if self._last_valid is None else self._last_valid.value
-        return max(valid, self.last_record_lsn)
+        return self.planner.last_valid_lsn
 
     async def wait_for_lsn(self, lsn: int, wait_s: float) -> None:
         """Waits until everything up to ``lsn`` is known, at most ``wait_s`` seconds.
@@ -192,184 +151,9 @@ class PageService:
         Cancellation: nothing is left behind.
         """
         await trio.lowlevel.checkpoint()
-        if self._last_valid is not None and lsn > self.last_valid_lsn:
+        if self._last_valid is not None and lsn > self._last_valid.value:
             with trio.move_on_after(wait_s):
                 await self._last_valid.wait_for(lsn)
-
-    def check_lsn(self, at_lsn: int | None) -> int:
-        """Returns the LSN to answer at: the given one, or the newest.
-
-        Raises:
-            LsnNotAvailable: before the store begins, or beyond what is indexed. The newest is
-                before the beginning until the index has reached the end of the base backup.
-        """
-        last = self.last_record_lsn
-        if at_lsn is None:
-            at_lsn = last
-            if last < self.first_lsn:
-                raise LsnNotAvailable(
-                    f"no LSN is available yet: the newest record in the index ends at "
-                    f"{format_lsn(last)}, the base backup needs WAL up to "
-                    f"{format_lsn(self.first_lsn)}"
-                )
-        if at_lsn < self.first_lsn:
-            raise LsnNotAvailable(
-                f"LSN {format_lsn(at_lsn)} is before the store begins: "
-                f"the earliest is {format_lsn(self.first_lsn)}"
-            )
-        if at_lsn > self._branch_end:
-            raise LsnNotAvailable(
-                f"LSN {format_lsn(at_lsn)} is of a branch that the server left at "
-                f"{format_lsn(self._branch_end)}: walstream run takes the index back and goes on"
-            )
-        if at_lsn > self.last_valid_lsn:
-            raise LsnNotAvailable(
-                f"LSN {format_lsn(at_lsn)} has not been reached: "
-                f"the newest record ends at {format_lsn(last)}"
-            )
-        self.check_kept(at_lsn)
-        return at_lsn
-
-    def check_kept(self, at_lsn: int) -> None:
-        """Checks that gc left what an LSN is made from.
-
-        Raises:
-            LsnNotAvailable: it did not.
-        """
-        if self.moments:
-            check_answerable(self.moments, at_lsn)
-
-    def check_kept_range(self, from_lsn: int, to_lsn: int) -> None:
-        """Checks that gc left what every LSN from one to another is made from.
-
-        Raises:
-            LsnNotAvailable: it did not; what can be had is said.
-        """
-        self.check_kept(from_lsn)
-        self.check_kept(to_lsn)
-        if not self.moments or any(
-            each.has(from_lsn) and each.has(to_lsn) for each in self.moments
-        ):
-            return
-        known = ", ".join(map(str, self.moments))
-        raise LsnNotAvailable(
-            f"not every moment from {format_lsn(from_lsn)} to {format_lsn(to_lsn)} can be had, "
-            f"walstream gc removed what some are made from: the moments that can be had are {known}"
-        )
-
-    def _oldest_start(self, asked_lsn: int) -> int:
-        """Returns where the oldest base begins that pages as of an LSN may be made from."""
-        for moments in self.moments:
-            if moments.has(asked_lsn):
-                return moments.base_lsn
-        return self.bases[0].start_lsn if self.bases else 0
-
-    def plan(self, tag: BufferTag, at_lsn: int | None = None) -> Plan:
-        """Returns how the page will be rebuilt. Blocks: it reads the index and the base backup.
-
-        Raises:
-            LsnNotAvailable: see ``check_lsn``.
-            PageNotFound: no such relation or block at that LSN.
-            NoBaseImage: nothing to start redo from.
-            PageDamaged: the only page to start from is not what the base backup brought.
-        """
-        lsn = self.check_lsn(at_lsn)
-        size = self.index.size_at(tag.locator, tag.fork, lsn)
-        fork = ForkNumber(tag.fork).name.lower()
-        if size is None:
-            raise PageNotFound(
-                f"relation {tag.locator} fork {fork} does not exist at {format_lsn(lsn)}"
-            )
-        if tag.block >= size:
-            raise PageNotFound(
-                f"block {tag.block} is beyond the end of relation {tag.locator} fork {fork}: "
-                f"it has {size} blocks at {format_lsn(lsn)}"
-            )
-        return self._plan(tag, lsn, lsn)
-
-    def _plan(self, tag: BufferTag, lsn: int, asked_lsn: int, copies: int = 0) -> Plan:
-        """Returns the plan for a page as of ``lsn``, which is for one as of ``asked_lsn``."""
-        # The index may go back further than WAL: gc leaves nothing before the oldest base.
-        floor = max(self.index.voided(tag, lsn), self._oldest_start(asked_lsn))
-        copy = self.index.database_replaced(tag.spc_oid, tag.db_oid, lsn)
-        if copy is not None and copy.end_lsn > floor:
-            floor = copy.end_lsn
-        else:
-            copy = None
-        bases = self._usable_bases(lsn, asked_lsn, floor)
-        damage: list[PageDamaged] = []
-        chain: list[Entry] = []
-        base = next(bases, None)
-        for entry in self.index.entries(tag, lsn):
-            if entry.end_lsn <= floor:
-                break
-            # A record before the start of a backup is in its pages. Some changes are made whatever
-            # the page's LSN, so replaying it on them would undo what came later.
-            while base is not None and entry.end_lsn <= base.start_lsn:
-                page = self._base_page(base, tag, damage)
-                if page is not None:
-                    return Plan(tag, lsn, page, tuple(reversed(chain)))
-                base = next(bases, None)
-            chain.append(entry)
-            if entry.flags & EntryFlag.INIT:
-                return Plan(tag, lsn, None, tuple(reversed(chain)))
-        chain.reverse()
-        while base is not None:
-            page = self._base_page(base, tag, damage)
-            if page is not None:
-                return Plan(tag, lsn, page, tuple(chain))
-            base = next(bases, None)
-        if damage:
-            raise damage[0]
-        if copy is not None and copy.kind == DatabaseKind.COPY:
-            # CREATE DATABASE by file copy: the page is the source's page before that moment.
-            if copies == MAX_COPIES:
-                raise NoBaseImage(
-                    f"no base for block {tag.block} of {tag.locator}: its database is the copy of "
-                    f"a copy, more than {MAX_COPIES} times"
-                )
-            source = tag._replace(spc_oid=copy.source_spc_oid, db_oid=copy.source_db_oid)
-            source_plan = self._plan(source, copy.end_lsn - 1, asked_lsn, copies + 1)
-            return Plan(tag, lsn, source_plan, tuple(chain))
-        if chain and tag.fork != ForkNumber.VM:
-            raise NoBaseImage(
-                f"no base for block {tag.block} of {tag.locator}: the oldest of "
-                f"{len(chain)} records, ending at {format_lsn(chain[0].end_lsn)}, "
-                "does not initialise the page and no base backup has it"
-            )
-        # Extended, never written: all zeros, as PostgreSQL would read it.
-        return Plan(tag, lsn, ZERO_PAGE, tuple(chain))
-
-    def _base_page(self, base: Base, tag: BufferTag, damage: list[PageDamaged]) -> bytes | None:
-        """Returns a page of a backup, None where it has none or a damaged one, kept in ``damage``.
-
-        An older image or backup may make the page without it.
-        """
-        try:
-            return base.pages.read(tag)
-        except PageDamaged as error:
-            damage.append(error)
-            return None
-
-    def _usable_bases(self, lsn: int, asked_lsn: int, floor: int) -> Iterator[Base]:
-        """Yields the bases that a page as of ``lsn`` can be made from, newest first.
-
-        For the source of a copied database ``lsn``, the moment of the copy, may lie within the
-        backup. As PostgreSQL's recovery does we then take the page that was backed up; it is right
-        once all WAL up to the end of the backup counts, which ``asked_lsn`` says.
-        """
-        for base in reversed(self.bases):
-            if floor <= base.start_lsn <= lsn and base.stop_lsn <= asked_lsn:
-                yield base
-
-    def records(self, entries: Iterable[Entry]) -> tuple[tuple[int, bytes], ...]:
-        """Returns (end LSN, record) of index entries, read from the segment files.
-
-        Raises:
-            WalError: a record cannot be read.
-        """
-        read = self.archive.read_record
-        return tuple((entry.end_lsn, read(entry.start_lsn)) for entry in entries)
 
     async def get_page(
         self, tag: BufferTag, at_lsn: int | None = None, *, wait_s: float = 0.0
@@ -385,32 +169,71 @@ class PageService:
 
         Cancellation: nothing is left behind; the redo child drops the reply.
         """
-        await self.wait_for_lsn(at_lsn or 0, wait_s)
-        page = await self._rebuild(await self._in_thread(self._gather, tag, at_lsn))
-        # Redo leaves pd_checksum stale, as PostgreSQL does until a page is written out.
-        return with_checksum(page, tag.block) if self.facts.checksums else page
+        if at_lsn is None:
+            # Never what somebody else began to read: it may be older than what is known by now.
+            return await self._read(tag, None)
+        generation = self.planner.generation
+        page = self._cache.get(tag, at_lsn, generation)
+        if page is not None:
+            await trio.lowlevel.checkpoint()
+            return page
+        if self._last_valid is not None and at_lsn > self._last_valid.value:
+            await self.wait_for_lsn(at_lsn, wait_s)
+        key = (tag, at_lsn, generation)
+        return await self._flights.share(key, partial(self._read, tag, at_lsn))
 
-    def _gather(self, tag: BufferTag, at_lsn: int | None) -> Gathered:
-        """Returns all that redo of a page needs, read from the disk. Blocks."""
-        steps: list[RedoRequest] = []
-        plan: bytes | Plan | None = self.plan(tag, at_lsn)
-        while isinstance(plan, Plan):
-            base = plan.base if isinstance(plan.base, bytes) else None
-            if plan.entries:
-                steps.append(RedoRequest(plan.tag, base, self.records(plan.entries)))
-            plan = plan.base
-        return Gathered(plan, tuple(reversed(steps)))
-
-    async def _rebuild(self, gathered: Gathered) -> bytes:
+    async def _read(self, tag: BufferTag, at_lsn: int | None) -> bytes:
+        """Returns a page that is not in the cache, and puts it there."""
+        gathered = await self._desk.ask((tag, at_lsn))
         page = gathered.base
         for step in gathered.steps:
             page = await self._redo.redo(
-                step._replace(base_page=page),
+                step if page is None else step._replace(base_page=page),
                 version=self.facts.version,
                 stamp_hints=self.facts.stamp_hints,
             )
         assert page is not None
+        # Redo leaves pd_checksum stale, as PostgreSQL does until a page is written out.
+        if self.facts.checksums:
+            page = with_checksum(page, tag.block)
+        _, _, first_lsn, last_lsn, generation = gathered
+        self._cache.put(tag, first_lsn, last_lsn, page, generation)
         return page
+
+    @asynccontextmanager
+    async def get_pages(
+        self,
+        locator: RelFileLocator,
+        fork: int,
+        blocks: Sequence[int],
+        at_lsn: int | None = None,
+        *,
+        wait_s: float = 0.0,
+    ) -> AsyncIterator[trio.MemoryReceiveChannel[list[Block]]]:
+        """Gives a channel of lists of blocks of a fork as of ``at_lsn``, in the order asked for.
+
+        Each page is what ``get_page`` gives, and each error what it raises; a page that cannot be
+        rebuilt leaves the others. Memory is bounded, however many blocks there are; pages that are
+        read so are not remembered.
+
+        Args:
+            blocks: their numbers, ascending, none twice.
+            wait_s: see ``get_page``.
+
+        Raises:
+            ValueError: the blocks do not ascend.
+            LsnNotAvailable: no such LSN.
+            StorageError: the index cannot be read.
+
+        Cancellation: nothing is left behind; what is being rebuilt is given up.
+        """
+        if not _ascend(blocks):
+            raise ValueError("blocks: expected ascending numbers, none twice")
+        await self.wait_for_lsn(at_lsn or 0, wait_s)
+        lsn = await self._in_thread(self.planner.check_lsn, at_lsn)
+        bulk = BulkPages(self.gatherer, self._redo, self.facts, self.get_page, self._bulk_limiter)
+        async with bulk.read(locator, fork, blocks, lsn) as received:
+            yield received
 
     async def _in_thread(self, work: Callable[..., T], *arguments: object) -> T:
         """Runs what reads the disk in a thread: only one at a time, and never in the event loop."""
@@ -481,3 +304,9 @@ class PageService:
             bool(entry.flags & EntryFlag.IMPLICIT),
             describe(record, version),
         )
+
+
+def _ascend(numbers: Sequence[int]) -> bool:
+    if isinstance(numbers, range):
+        return numbers.step > 0
+    return all(one < other for one, other in pairwise(numbers))

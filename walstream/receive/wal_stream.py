@@ -20,7 +20,6 @@ from walstream.receive.synchronous_standby import SynchronousStandby
 from walstream.replication.copy_stream import CopyStream
 from walstream.replication.libpq import ReplicationConnection
 from walstream.replication.messages import (
-    UNIX_TO_PG_EPOCH_US,
     NextTimeline,
     PrimaryKeepAlive,
     XLogData,
@@ -31,7 +30,7 @@ from walstream.replication.status import Report, StatusSender
 from walstream.store.writer import Writer
 from walstream.tasks.supervise import single_error
 from walstream.tasks.watermark import Watermark
-from walstream.wal.model import WalChunk
+from walstream.wal.model import POSTGRES_EPOCH_US, WalChunk
 from walstream.wal.timeline import WalHole
 
 log = logging.getLogger("walstream.receiver")
@@ -267,7 +266,7 @@ class WalStream:
         """Notes what every message tells. Also called in the standby's thread."""
         state = self._state
         state.server_end_lsn = message.server_end_lsn
-        state.server_time = (message.send_time_us + UNIX_TO_PG_EPOCH_US) / 1e6
+        state.server_time = (message.send_time_us + POSTGRES_EPOCH_US) / 1e6
         self._status.heard()
 
     def at_end(self, lsn: int) -> bool:

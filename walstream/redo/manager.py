@@ -30,6 +30,7 @@ from walstream.errors import (
     UnsupportedRecord,
     WrongResult,
 )
+from walstream.redo.batch import BatchReply, RequestBatch, doubtful_pages
 from walstream.redo.dumps import write_dump
 from walstream.redo.metrics import RedoMetrics
 from walstream.redo.pool import Pool
@@ -164,6 +165,104 @@ class RedoManager:
                 self._drained.set()
         self.metrics.answered(monotonic() - began, len(request.records), len(data))
         return page
+
+    async def redo_batch(
+        self, batch: RequestBatch, *, version: int, stamp_hints: bool
+    ) -> BatchReply:
+        """Returns the pages that many requests rebuild, each as ``redo`` would give it.
+
+        All go to one child. Where one cannot be redone, or the child dies, the others are given all
+        the same: ``errors`` has what ``redo`` would raise.
+
+        Raises:
+            RedoError, RedoTimeout: none of the requests could be sent.
+
+        Cancellation: the requests are forgotten; no other request is affected.
+        """
+        if self._refusing:
+            raise RedoError("the redo manager is shut down")
+        began = monotonic()
+        reply = BatchReply(batch.requests)
+        self._active += 1
+        try:
+            if self._quarantine:
+                await self._one_by_one(batch, reply, version, stamp_hints)
+                return reply
+            pool = self._pools.get((version, stamp_hints)) or self._open_pool(version, stamp_hints)
+            process = pool.pick() or await pool.acquire()
+            try:
+                await process.request_batch(batch, reply)
+            except RedoProcessDied as exc:
+                await self._after_death(pool, batch, reply, exc)
+            else:
+                reply.came = batch.requests
+            await self._look_at(pool, process, batch, reply, version, stamp_hints)
+        except RedoError as exc:
+            self.metrics.failed[type(exc).__name__] += batch.requests
+            raise
+        finally:
+            self._active -= 1
+            if self._shutdown.is_set() and not self._active:
+                self._drained.set()
+        self.metrics.answered_batch(
+            monotonic() - began, batch.requests - len(reply.errors), batch.records, len(batch.data)
+        )
+        return reply
+
+    async def _one_by_one(
+        self, batch: RequestBatch, reply: BatchReply, version: int, stamp_hints: bool
+    ) -> None:
+        """Redoes the requests of a batch as single ones, because some may be refused."""
+        for number in range(batch.requests):
+            try:
+                page = await self.redo(
+                    batch.request(number), version=version, stamp_hints=stamp_hints
+                )
+                reply.put(number, page)
+            except RedoError as exc:
+                reply.errors[number] = exc
+
+    async def _after_death(
+        self, pool: Pool, batch: RequestBatch, reply: BatchReply, death: RedoProcessDied
+    ) -> None:
+        """Redoes what had not come when the child died."""
+        innocent = RedoProcessDied(str(death), cause=death.cause, dump=death.dump)
+        for number in range(reply.came, batch.requests):
+            suspect = death.suspect and number < reply.came + reply.suspects
+            await self._retry(pool, batch, reply, number, death if suspect else innocent)
+
+    async def _retry(
+        self, pool: Pool, batch: RequestBatch, reply: BatchReply, number: int, why: RedoProcessDied
+    ) -> None:
+        try:
+            page = await self._again(pool, batch.request(number), batch.encoded(number), why)
+            reply.put(number, page)
+        except RedoError as exc:
+            self.metrics.failed[type(exc).__name__] += 1
+            reply.errors[number] = exc
+
+    async def _look_at(
+        self,
+        pool: Pool,
+        process: RedoProcess,
+        batch: RequestBatch,
+        reply: BatchReply,
+        version: int,
+        stamp_hints: bool,
+    ) -> None:
+        """Checks the pages of a batch: those that came from ``process``."""
+        for number in doubtful_pages(reply.pages, reply.came, batch.end_lsns):
+            request = batch.request(number)
+            try:
+                check_page(reply.page(number), request)
+            except WrongResult as exc:
+                process.distrust(str(exc))
+                death = RedoProcessDied(str(exc), cause="protocol", suspect=True)
+                await self._retry(pool, batch, reply, number, death)
+            except RedoError as exc:  # an error frame
+                self.metrics.failed[type(exc).__name__] += 1
+                self._keep_failure(request, batch.encoded(number), version, stamp_hints)
+                reply.errors[number] = exc
 
     def status(self) -> list[ProcessStatus]:
         """Returns one line for every child."""

@@ -70,3 +70,18 @@ class RedoMetrics:
         histogram = self.bytes
         histogram.counts[bisect_left(BYTES, size)] += 1
         histogram.total += size
+
+    def answered_batch(self, seconds: float, pages: int, records: int, size: int) -> None:
+        """Counts some pages that were rebuilt together, each with its share of records and bytes.
+
+        ``seconds`` is how long each was waited for.
+        """
+        if not pages:
+            return
+        for histogram, value in (
+            (self.seconds, seconds),
+            (self.records, records / pages),
+            (self.bytes, size / pages),
+        ):
+            histogram.counts[bisect_left(histogram.bounds, value)] += pages
+            histogram.total += value * pages

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import outcome
 import trio
@@ -22,8 +22,9 @@ from walstream.errors import RedoProcessDied, RedoTimeout
 from walstream.wal.model import BLCKSZ
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from walstream.redo.batch import BatchReply, RequestBatch
     from walstream.redo.death import Death
 
 READ_SIZE = 1 << 20
@@ -34,18 +35,45 @@ _WRITE_NOW = 32 * 1024
 class _Slot:
     """One request: its bytes, and the task that waits for the page (None: a tombstone)."""
 
-    __slots__ = ("data", "queued_at", "task")
+    __slots__ = ("data", "left", "offsets", "queued_at", "reply", "task")
 
-    def __init__(self, data: bytes, task: trio.lowlevel.Task, queued_at: float) -> None:
+    def __init__(
+        self,
+        data: bytes | bytearray,
+        task: trio.lowlevel.Task,
+        queued_at: float,
+        offsets: Sequence[int] = (),
+        reply: BatchReply | None = None,
+    ) -> None:
         self.data = data
         self.task: trio.lowlevel.Task | None = task
         self.queued_at = queued_at
+        # Of a batch: where its requests begin, and what takes the pages. ``left`` are to come.
+        self.offsets = offsets
+        self.reply = reply
+        self.left = 1 if reply is None else reply.count
+
+    def take(self, view: memoryview) -> bool:
+        """Takes whole pages of a batch; returns whether these were the last."""
+        reply = self.reply
+        assert reply is not None
+        at = (reply.count - self.left) * BLCKSZ
+        reply.pages[at : at + len(view)] = view
+        self.left -= len(view) // BLCKSZ
+        reply.came = reply.count - self.left
+        return not self.left
+
+    def unanswered(self) -> bytes | memoryview | bytearray:
+        """Returns the requests whose pages did not come."""
+        if self.reply is None:
+            return self.data
+        return memoryview(self.data)[self.offsets[self.reply.came] :]
 
     def abort(self, _: object) -> trio.lowlevel.Abort:
         self.task = None
         return trio.lowlevel.Abort.SUCCEEDED
 
-    def finish(self, result: outcome.Outcome[bytes]) -> None:
+    def finish(self, result: outcome.Outcome[Any]) -> None:
         if self.task is not None:
             task, self.task = self.task, None
             trio.lowlevel.reschedule(task, result)
@@ -80,6 +108,7 @@ class Pipeline:
         self._queued_bytes = 0
         self._sent: deque[_Slot] = deque()
         self._sent_bytes = 0
+        self._load = 0
         self._unwritten: memoryview | None = None
         self._head_since = 0.0
         self._writer: trio.lowlevel.Task | None = None
@@ -89,12 +118,12 @@ class Pipeline:
     @property
     def load(self) -> int:
         """Requests queued or in flight."""
-        return len(self._queue) + len(self._sent)
+        return self._load
 
     @property
     def in_flight(self) -> bytes:
         """The input that was sent, at least in part, and not answered."""
-        return b"".join(slot.data for slot in self._sent)
+        return b"".join(slot.unanswered() for slot in self._sent)
 
     def attach(self, stdin: int, stdout: int) -> None:
         """Gives the child's pipes, non-blocking; they stay the caller's to close."""
@@ -111,15 +140,34 @@ class Pipeline:
         dropped when it comes.
         """
         slot = _Slot(data, trio.lowlevel.current_task(), monotonic())
+        reply: bytes = await self._queued(slot)
+        return reply
+
+    async def send_batch(self, batch: RequestBatch, reply: BatchReply) -> None:
+        """Sends the requests of a batch, and has its pages put into ``reply``.
+
+        ``reply.came`` tells how many came, however this ends; after a death ``reply.suspects`` how
+        many behind them may have been the reason.
+
+        Raises:
+            RedoProcessDied, RedoTimeout: as ``send``.
+
+        Cancellation: as ``send``.
+        """
+        task = trio.lowlevel.current_task()
+        await self._queued(_Slot(batch.data, task, monotonic(), batch.offsets, reply))
+
+    async def _queued(self, slot: _Slot) -> Any:
+        """Queues a request, writes it where nothing is in the way, and waits for its end."""
         self._queue.append(slot)
-        self._queued_bytes += len(data)
+        self._load += slot.left
+        self._queued_bytes += len(slot.data)
         if self._unwritten is None:
             if not self._sent or self._queued_bytes >= _WRITE_NOW:
                 self._flush()
             else:
                 self._wake_writer()
-        reply: bytes = await trio.lowlevel.wait_task_rescheduled(slot.abort)
-        return reply
+        return await trio.lowlevel.wait_task_rescheduled(slot.abort)
 
     def close(self) -> None:
         """Fails as ``closed`` once every request that waits is answered."""
@@ -134,6 +182,9 @@ class Pipeline:
     def fail_all(self, death: Death) -> None:
         """Raises ``RedoProcessDied`` in all who wait."""
         for position, slot in enumerate(self._sent):
+            if slot.reply is not None:
+                head = int(position == 0)
+                slot.reply.suspects = head if death.at_head else slot.left
             slot.finish(
                 outcome.Error(
                     RedoProcessDied(
@@ -148,6 +199,7 @@ class Pipeline:
             slot.finish(outcome.Error(death.error()))
         self._sent.clear()
         self._queue.clear()
+        self._load = 0
         self._unwritten = None
 
     def _wake_writer(self) -> None:
@@ -198,7 +250,7 @@ class Pipeline:
         if self._stopped:
             return None
         queue, sent = self._queue, self._sent
-        parts: list[bytes] = []
+        parts: list[bytes | bytearray] = []
         size = 0
         room = self._bytes_in_flight - self._sent_bytes
         while queue and size < WRITE_BATCH:
@@ -211,7 +263,9 @@ class Pipeline:
                 size += length
             self._queued_bytes -= length
             queue.popleft()
-            if slot.task is not None:
+            if slot.task is None:
+                self._load -= slot.left
+            else:
                 if not sent:
                     self._head_since = monotonic()
                 sent.append(slot)
@@ -254,11 +308,21 @@ class Pipeline:
         at = 0
         freed = 0
         while length - at >= BLCKSZ and sent:
-            slot = sent.popleft()
-            freed += len(slot.data)
-            if slot.task is not None:
-                slot.finish(outcome.Value(bytes(view[at : at + BLCKSZ])))
-            at += BLCKSZ
+            slot = sent[0]
+            pages = 1
+            if slot.reply is None:
+                slot.left = 0
+                if slot.task is not None:
+                    slot.finish(outcome.Value(bytes(view[at : at + BLCKSZ])))
+            else:
+                pages = min(slot.left, (length - at) // BLCKSZ)
+                if slot.take(view[at : at + pages * BLCKSZ]):
+                    slot.finish(outcome.Value(None))
+            at += pages * BLCKSZ
+            self._load -= pages
+            if not slot.left:
+                sent.popleft()
+                freed += len(slot.data)
         self._sent_bytes -= freed
         if not sent and (at < length or self._unwritten is not None):
             what = "half a request" if self._unwritten is not None else "no request"

@@ -32,6 +32,8 @@ from walstream.redo.stderr import StderrLines
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from walstream.redo.batch import BatchReply, RequestBatch
+
 logger = logging.getLogger(__name__)
 
 PIPE_SIZE = 1 << 20
@@ -120,6 +122,18 @@ class RedoProcess:
         if self.death is not None or self._pipeline.closing:
             raise self._refusal()
         return await self._pipeline.send(data)
+
+    async def request_batch(self, batch: RequestBatch, reply: BatchReply) -> None:
+        """Sends many requests at once; their pages are put into ``reply`` as they come.
+
+        Raises:
+            RedoProcessDied, RedoTimeout: as ``request``; ``reply`` tells how far it came.
+
+        Cancellation: as ``request``.
+        """
+        if self.death is not None or self._pipeline.closing:
+            raise self._refusal()
+        await self._pipeline.send_batch(batch, reply)
 
     async def ping(self) -> None:
         """Returns when the child has answered everything before, and a ping.

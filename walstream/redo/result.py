@@ -6,6 +6,7 @@ from struct import Struct
 
 from walstream.errors import RedoError, UnsupportedRecord, WrongResult
 from walstream.redo.protocol import RedoRequest, decode_error
+from walstream.wal.layout import BKPBLOCK_HAS_IMAGE, XLR_MAX_BLOCK_ID, SizeOfXLogRecord
 from walstream.wal.model import BLCKSZ, format_lsn
 
 _HEADER = Struct("<IIHHHHHH")
@@ -63,7 +64,12 @@ def check_page(page: bytes, request: RedoRequest) -> None:
 
 def _has_image(record: bytes) -> bool:
     """Returns whether the first block reference of the record has an image."""
-    return len(record) > 25 and record[24] <= 32 and bool(record[25] & 0x10)
+    block_id, flags = SizeOfXLogRecord, SizeOfXLogRecord + 1
+    return (
+        len(record) > flags
+        and record[block_id] <= XLR_MAX_BLOCK_ID
+        and bool(record[flags] & BKPBLOCK_HAS_IMAGE)
+    )
 
 
 def _wrong(request: RedoRequest, what: str) -> WrongResult:

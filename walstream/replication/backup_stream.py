@@ -13,7 +13,7 @@ from psycopg import pq
 from walstream.errors import ReplicationProtocolError
 from walstream.replication.copy_stream import CopyStream
 from walstream.replication.libpq import CHECKPOINT_PATIENCE, ReplicationConnection, rows_of
-from walstream.replication.messages import base_backup_command, parse_position
+from walstream.replication.messages import base_backup_command, parse_backup_position
 
 
 class Tablespace(NamedTuple):
@@ -80,7 +80,7 @@ async def stream_base_backup(
     tuples = [r for r in results if r.status == pq.ExecStatus.TUPLES_OK]
     if len(tuples) != 2 or results[-1].status != pq.ExecStatus.COPY_OUT:
         raise ReplicationProtocolError("BASE_BACKUP: expected two answers and COPY")
-    start_lsn, timeline = parse_position("BASE_BACKUP start", rows_of(tuples[0]))
+    start_lsn, timeline = parse_backup_position("BASE_BACKUP start", rows_of(tuples[0]))
     spaces = tuple(Tablespace(int(r[0] or 0), r[1] or "") for r in rows_of(tuples[1]))
     await take(BackupStart(start_lsn, timeline, spaces))
     if connection.server_version >= 15:
@@ -94,7 +94,7 @@ async def stream_base_backup(
     ends = [r for r in results if r.status == pq.ExecStatus.TUPLES_OK]
     if not ends:
         raise ReplicationProtocolError("BASE_BACKUP: expected the stop position")
-    end = BackupEnd(*parse_position("BASE_BACKUP stop", rows_of(ends[-1])))
+    end = BackupEnd(*parse_backup_position("BASE_BACKUP stop", rows_of(ends[-1])))
     await take(end)
     return end
 

@@ -12,8 +12,6 @@ from typing import NamedTuple
 from walstream.errors import ReplicationProtocolError
 from walstream.wal.model import format_lsn, parse_lsn
 
-UNIX_TO_PG_EPOCH_US = 946_684_800_000_000
-
 _WAL_DATA = Struct(">cQQq")
 _KEEPALIVE = Struct(">cQqB")
 _STATUS = Struct(">cQQQqB")
@@ -168,7 +166,7 @@ def parse_next_timeline(rows: list[Row]) -> NextTimeline:
     )
 
 
-def parse_position(what: str, rows: list[Row]) -> tuple[int, int]:
+def parse_backup_position(what: str, rows: list[Row]) -> tuple[int, int]:
     """Returns (LSN, timeline) of BASE_BACKUP's first or last row.
 
     Raises:

@@ -17,9 +17,10 @@ import trio
 
 from walstream.errors import ConnectionLost
 from walstream.replication.libpq import ReplicationConnection, one_line
-from walstream.replication.messages import UNIX_TO_PG_EPOCH_US, encode_status_update
+from walstream.replication.messages import encode_status_update
 from walstream.tasks.auto_reset_event import AutoResetEvent
 from walstream.tasks.conflict import ConflictDetector
+from walstream.wal.model import POSTGRES_EPOCH_US
 
 # How long a reply that the server asked for waits for the disk before it goes out as it stands.
 REPLY_GRACE_S = 0.1
@@ -178,7 +179,7 @@ class StatusSender:
     def encode(self, report: Report, *, reply_requested: bool = False) -> bytes:
         """Returns the update that says ``report``, and notes that it was told."""
         self._told_lsn = report.flushed_lsn
-        now_us = int(time.time() * 1e6) - UNIX_TO_PG_EPOCH_US
+        now_us = int(time.time() * 1e6) - POSTGRES_EPOCH_US
         return encode_status_update(*report, now_us, reply_requested)
 
     async def send(self, *, reply_requested: bool = False) -> None:

@@ -59,10 +59,13 @@ def _branches(directory: Path) -> Iterator[Place]:
                 continue  # removed meanwhile
             raise StoreError(
                 f"{path}: a branch without {BRANCH} cannot be understood, nothing is removed while "
-                "it is there: remove it"
+                "it is there: remove it",
+                str(path),
             ) from exc
         except (ConfigError, KeyError, ValueError, TypeError, AttributeError) as exc:
-            raise StoreError(f"{description}: missing or malformed {exc}") from exc
+            raise StoreError(
+                f"{description}: missing or malformed {exc}", str(description)
+            ) from exc
         except OSError as exc:
             raise read_error("read", description, exc) from exc
         yield Place(f"branch {path.name}", lsn, lsn)

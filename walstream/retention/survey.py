@@ -97,7 +97,8 @@ def wal_files(directory: Path, place: str, segment_size: int) -> list[WalFile]:
         if number is None:
             raise StoreError(
                 f"{directory / name}: no segment of {segment_size >> 20} MB is called that, "
-                "nothing is removed while it is there"
+                "nothing is removed while it is there",
+                str(directory / name),
             )
         begin = number * segment_size
         found.append(
@@ -155,7 +156,8 @@ def _bases(
         if not found[2].endswith(".tmp"):
             raise StoreError(
                 f"{store.base_path / name}: a base backup without its description {name}.toml "
-                "cannot be understood, nothing is removed while it is there: move it away"
+                "cannot be understood, nothing is removed while it is there: move it away",
+                str(store.base_path / name),
             )
         unfinished.append(int(found[1], 16))
     times = _times(described, times_at)

@@ -168,12 +168,13 @@ def undo(
         if not marks:
             raise StoreError(
                 f"store {store.path} has nothing to take back: it was deleted, or "
-                "gc --apply moved nothing"
+                "gc --apply moved nothing",
+                str(store.path),
             )
         mark = marks[-1]
     elif mark not in marks:
         known = ", ".join(marks) or "none"
-        raise StoreError(f"there is no gc {mark} to take back: there are {known}")
+        raise StoreError(f"there is no gc {mark} to take back: there are {known}", str(store.path))
     back = [each for each in found if each.mark >= mark]
     # What says of a base that it is there comes back only with it.
     coming = {each.name for each in back if each.is_base}
@@ -186,7 +187,9 @@ def undo(
     ]
     for each in back:
         if each.is_base and each.original.exists():
-            raise StoreError(f"{each.original} is there again: move one of the two away")
+            raise StoreError(
+                f"{each.original} is there again: move one of the two away", str(each.original)
+            )
     size = 0
     for each in back:
         if not each.is_base:

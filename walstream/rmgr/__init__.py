@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from walstream.rmgr.description import fields as fields
     from walstream.rmgr.description import identify as identify
     from walstream.rmgr.description import operation_name as operation_name
-    from walstream.rmgr.heap.effects import MapClear as MapClear
-    from walstream.rmgr.heap.effects import map_clears as map_clears
-    from walstream.rmgr.heap.effects import visibility_clears as visibility_clears
     from walstream.rmgr.storage import StorageCreate as StorageCreate
     from walstream.rmgr.storage import StorageTruncate as StorageTruncate
     from walstream.rmgr.storage import parse_storage as parse_storage
@@ -47,7 +44,6 @@ _NAMES = {
     "description": ("describe", "describer", "fields", "identify", "operation_name"),
     "storage": ("StorageCreate", "StorageTruncate", "parse_storage"),
     "tablespace": ("TablespaceCreate", "TablespaceDrop", "parse_tablespace"),
-    "heap.effects": ("MapClear", "map_clears", "visibility_clears"),
     "xact": ("DroppedStats", "XactEnd", "XactPrepare", "parse_end", "parse_prepare"),
     "xlog.records": ("CheckPoint", "EndOfRecovery", "parse_checkpoint", "parse_end_of_recovery"),
 }

@@ -1,10 +1,15 @@
-"""Prints timestamps as pg_waldump does (timestamptz_to_str of its compat.c): local time."""
+"""Where PostgreSQL's clock begins, and timestamps as pg_waldump prints them.
+
+That is timestamptz_to_str of its compat.c: local time.
+"""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
 from walstream.wal.model import POSTGRES_EPOCH_S
+
+POSTGRES_EPOCH = datetime.fromtimestamp(POSTGRES_EPOCH_S, UTC)
 
 _FIRST_S = -62_135_596_800 + 86_400
 _LAST_S = 253_402_300_799 - 86_400

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from functools import cache
 
+from walstream.errors import RecordError
 from walstream.rmgr.layout import Value
 from walstream.rmgr.program import Describer
 from walstream.rmgr.table import operations_of
 from walstream.rmgr.view import View
 from walstream.wal.layout import XLR_RMGR_INFO_MASK
 from walstream.wal.model import XLogRecord
+from walstream.wal.reason import in_record
 
 
 @cache
@@ -37,7 +39,11 @@ def describe(record: XLogRecord, version: int) -> str:
     Raises:
         RecordError: the body is shorter than the operation says.
     """
-    return describer(version).describe_bytes(record.data).decode("utf-8", "backslashreplace")
+    try:
+        text = describer(version).describe_bytes(record.data)
+    except RecordError as error:
+        raise in_record(error, record.start_lsn) from error
+    return text.decode("utf-8", "backslashreplace")
 
 
 def fields(record: XLogRecord, version: int) -> dict[str, Value]:
@@ -49,7 +55,10 @@ def fields(record: XLogRecord, version: int) -> dict[str, Value]:
     op = operations_of(version, record.rmgr_id).get(record.info & XLR_RMGR_INFO_MASK)
     if op is None:
         return {}
-    values = op.layout.unpack(record.main_data)
-    if op.extend is not None:
-        op.extend(View.of(record.data, version), values)
+    try:
+        values = op.layout.unpack(record.main_data)
+        if op.extend is not None:
+            op.extend(View.of(record.data, version), values)
+    except RecordError as error:
+        raise in_record(error, record.start_lsn) from error
     return values

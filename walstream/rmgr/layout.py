@@ -154,9 +154,9 @@ class Layout:
 class Cursor:
     """Reads values one after the other; running out of bytes is a ``RecordError``."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, at: int = 0) -> None:
         self.data = data
-        self.at = 0
+        self.at = at
 
     def skip(self, length: int) -> int:
         """Moves over ``length`` bytes and returns where they begin."""

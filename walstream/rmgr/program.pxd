@@ -1,4 +1,8 @@
 cimport cython
+from walstream.rmgr.heap.effects cimport PruneParts
+from walstream.rmgr.heap.layout cimport (
+    SizeOfFreezePlan, xlhp_freeze_plan_ntuples, xlhp_freeze_plan_t_infomask,
+    xlhp_freeze_plan_t_infomask2, xlhp_freeze_plan_xmax)
 from walstream.rmgr.instructions cimport (
     ARRAY, BITS, BLOCK_NUMBER, CALL, CALL_END, CHOICE, DOUBLE, END, FULLXID, HEX2, LITERAL,
     LOCATOR, LSN, NAME, NEEDS_DATA, PRUNE, SIGNED, TEXT, TID, TIME, UNSIGNED, WIDTH)
@@ -6,9 +10,7 @@ from walstream.rmgr.text cimport Text
 from walstream.wal.buffer cimport byte, bytes_of, ints_of, u8, u16, u32, u64, uint32, uint64
 from walstream.wal.bufpage cimport block_at
 from walstream.wal.layout cimport RM_MAX_BUILTIN_ID, RM_XACT_ID
-from walstream.wal.opcodes cimport (
-    XLHP_HAS_CONFLICT_HORIZON, XLHP_HAS_DEAD_ITEMS, XLHP_HAS_FREEZE_PLANS,
-    XLHP_HAS_NOW_UNUSED_ITEMS, XLHP_HAS_REDIRECTIONS, XLHP_IS_CATALOG_REL)
+from walstream.wal.opcodes cimport XLHP_HAS_CONFLICT_HORIZON, XLHP_IS_CATALOG_REL
 from walstream.wal.record cimport RecordReader
 
 cdef int NONE, UNMET
@@ -21,6 +23,7 @@ cdef class Describer:
     cdef long long second
     cdef bytes second_data
     cdef bytes zone_data
+    cdef PruneParts pruned
     cdef object literal_pool
     cdef object program
     cdef object starts
@@ -42,11 +45,8 @@ cdef class Describer:
     cdef bint has_data(self, RecordReader reader) noexcept nogil
     @cython.locals(some=bint, i=int)
     cdef int put_bits(self, uint32 value, Py_ssize_t pc, int count, int commas, Text out) except -1
-    @cython.locals(at=Py_ssize_t, end=Py_ssize_t, flags=uint32, plans=Py_ssize_t,
-                   redirects=Py_ssize_t, dead=Py_ssize_t, unused=Py_ssize_t, plans_at=Py_ssize_t,
-                   redirects_at=Py_ssize_t, dead_at=Py_ssize_t, unused_at=Py_ssize_t, i=Py_ssize_t)
+    @cython.locals(at=Py_ssize_t, end=Py_ssize_t, flags=uint32, parts=PruneParts, i=Py_ssize_t)
     cdef int put_prune(self, RecordReader reader, const byte* p, Text out) except -1
-    cdef Py_ssize_t sub_count(self, const byte* p, Py_ssize_t at, Py_ssize_t end) except -1
     @cython.locals(i=Py_ssize_t, tuples=Py_ssize_t)
     cdef int put_plans(self, const byte* p, Py_ssize_t at, Py_ssize_t count, Py_ssize_t offsets_at,
                        Py_ssize_t end, Text out) except -1

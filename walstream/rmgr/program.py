@@ -27,6 +27,14 @@ if TYPE_CHECKING:
 
     from walstream.wal.buffer import Bytes
 if not cython.compiled:
+    from walstream.rmgr.heap.effects import PruneParts
+    from walstream.rmgr.heap.layout import (
+        SizeOfFreezePlan,
+        xlhp_freeze_plan_ntuples,
+        xlhp_freeze_plan_t_infomask,
+        xlhp_freeze_plan_t_infomask2,
+        xlhp_freeze_plan_xmax,
+    )
     from walstream.rmgr.instructions import (
         ARRAY,
         BITS,
@@ -56,10 +64,6 @@ if not cython.compiled:
     from walstream.wal.layout import RM_MAX_BUILTIN_ID, RM_XACT_ID
     from walstream.wal.opcodes import (
         XLHP_HAS_CONFLICT_HORIZON,
-        XLHP_HAS_DEAD_ITEMS,
-        XLHP_HAS_FREEZE_PLANS,
-        XLHP_HAS_NOW_UNUSED_ITEMS,
-        XLHP_HAS_REDIRECTIONS,
         XLHP_IS_CATALOG_REL,
     )
 
@@ -80,6 +84,7 @@ class Describer:
         self.calls: list[Callable[[View], str]] = []
         self.second = -1
         self.second_data = self.zone_data = b""
+        self.pruned = PruneParts()
         self.literal_pool = Pool()
         self.program = array("i", [0])
         self.code = ints_of(self.program)
@@ -281,7 +286,7 @@ class Describer:
         return 0
 
     def put_prune(self, reader: RecordReader, p: Bytes, out: Text) -> int:
-        """Appends all of a PRUNE of 17 and later but the name; see ``heap2.PruneItems``."""
+        """Appends all of a PRUNE of 17 and later but the name; see ``PruneParts``."""
         at = reader.main_at
         flags = u8(p, at + 1)
         if flags & XLHP_HAS_CONFLICT_HORIZON:
@@ -295,83 +300,61 @@ class Describer:
             out.put_bytes(b", isCatalogRel: F")
         if not self.has_data(reader):
             return 0
+        parts = self.pruned
         at = reader.data_at[0]
-        end = at + reader.data_length[0]
-        plans = redirects = dead = unused = 0
-        plans_at = redirects_at = dead_at = unused_at = at
-        if flags & XLHP_HAS_FREEZE_PLANS:
-            plans = self.sub_count(p, at, end)
-            plans_at = at + 4
-            at = plans_at + 12 * plans
-        if flags & XLHP_HAS_REDIRECTIONS:
-            redirects = self.sub_count(p, at, end)
-            redirects_at = at + 2
-            at = redirects_at + 4 * redirects
-        if flags & XLHP_HAS_DEAD_ITEMS:
-            dead = self.sub_count(p, at, end)
-            dead_at = at + 2
-            at = dead_at + 2 * dead
-        if flags & XLHP_HAS_NOW_UNUSED_ITEMS:
-            unused = self.sub_count(p, at, end)
-            unused_at = at + 2
-            at = unused_at + 2 * unused
-        if at > end:
+        if parts.find(p, at, reader.data_length[0], flags) != 0:
             raise RecordError("record body too short: items beyond the data of block 0")
         out.put_bytes(b", nplans: ")
-        out.put_unsigned(plans, 0)
+        out.put_unsigned(parts.plans, 0)
         out.put_bytes(b", nredirected: ")
-        out.put_unsigned(redirects, 0)
+        out.put_unsigned(parts.redirected, 0)
         out.put_bytes(b", ndead: ")
-        out.put_unsigned(dead, 0)
+        out.put_unsigned(parts.dead, 0)
         out.put_bytes(b", nunused: ")
-        out.put_unsigned(unused, 0)
-        if plans > 0:
+        out.put_unsigned(parts.unused, 0)
+        if parts.plans > 0:
             out.put_bytes(b", plans: ")
-            self.put_plans(p, plans_at, plans, at, end, out)
-        if redirects > 0:
+            end = at + reader.data_length[0]
+            self.put_plans(p, parts.plans_at, parts.plans, parts.offsets_at, end, out)
+        if parts.redirected > 0:
             out.put_bytes(b", redirected: [")
-            for i in range(redirects):
+            for i in range(parts.redirected):
                 if i > 0:
                     out.put_bytes(b", ")
-                out.put_unsigned(u16(p, redirects_at + 4 * i), 0)
+                out.put_unsigned(u16(p, parts.redirected_at + 4 * i), 0)
                 out.put_bytes(b"->")
-                out.put_unsigned(u16(p, redirects_at + 4 * i + 2), 0)
+                out.put_unsigned(u16(p, parts.redirected_at + 4 * i + 2), 0)
             out.put_byte(93)
-        if dead > 0:
+        if parts.dead > 0:
             out.put_bytes(b", dead: ")
-            self.put_array(p, dead_at, 2, dead, out)
-        if unused > 0:
+            self.put_array(p, parts.dead_at, 2, parts.dead, out)
+        if parts.unused > 0:
             out.put_bytes(b", unused: ")
-            self.put_array(p, unused_at, 2, unused, out)
+            self.put_array(p, parts.unused_at, 2, parts.unused, out)
         return 0
-
-    def sub_count(self, p: Bytes, at: int, end: int) -> int:
-        if end - at < 2:
-            raise RecordError("record body too short: items beyond the data of block 0")
-        return u16(p, at)
 
     def put_plans(self, p: Bytes, at: int, count: int, offsets_at: int, end: int, out: Text) -> int:
         """Appends freeze plans; their offsets lie one after the other from ``offsets_at`` on."""
         out.put_byte(91)
         for i in range(count):
-            tuples = u16(p, at + 10)
+            tuples = u16(p, at + xlhp_freeze_plan_ntuples)
             if 2 * tuples > end - offsets_at:
                 raise RecordError("record body too short: offsets beyond the data of block 0")
             if i > 0:
                 out.put_bytes(b", ")
             out.put_bytes(b"{ xmax: ")
-            out.put_unsigned(u32(p, at), 0)
+            out.put_unsigned(u32(p, at + xlhp_freeze_plan_xmax), 0)
             out.put_bytes(b", infomask: ")
-            out.put_unsigned(u16(p, at + 6), 0)
+            out.put_unsigned(u16(p, at + xlhp_freeze_plan_t_infomask), 0)
             out.put_bytes(b", infomask2: ")
-            out.put_unsigned(u16(p, at + 4), 0)
+            out.put_unsigned(u16(p, at + xlhp_freeze_plan_t_infomask2), 0)
             out.put_bytes(b", ntuples: ")
             out.put_unsigned(tuples, 0)
             out.put_bytes(b", offsets: ")
             self.put_array(p, offsets_at, 2, tuples, out)
             out.put_bytes(b" }")
             offsets_at += 2 * tuples
-            at += 12
+            at += SizeOfFreezePlan
         return out.put_byte(93)
 
     def put_array(self, p: Bytes, at: int, size: int, count: int, out: Text) -> int:

@@ -7,8 +7,9 @@ they are first asked for.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
+from walstream.rmgr.clock import POSTGRES_EPOCH
 from walstream.rmgr.description import describe, fields, operation_name
 from walstream.rmgr.layout import Value
 from walstream.rmgr.rmgrlist import rmgr_name
@@ -16,8 +17,6 @@ from walstream.rmgr.xact import ENDS, OP_MASK, XactEnd, parse_end
 from walstream.wal.layout import RM_XACT_ID
 from walstream.wal.model import BlockRef, RawRecord, XLogRecord, format_lsn
 from walstream.wal.record import decode_wal_record
-
-_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 class WalRecord:
@@ -135,7 +134,7 @@ class WalRecord:
         if end is None:
             return None
         try:
-            return _EPOCH + timedelta(microseconds=end.time_us)
+            return POSTGRES_EPOCH + timedelta(microseconds=end.time_us)
         except OverflowError:
             return None
 

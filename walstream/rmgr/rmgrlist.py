@@ -14,17 +14,25 @@ from walstream.wal import layout
 class Rmgr(NamedTuple):
     """One resource manager.
 
-    ``name`` is what pg_waldump prints, ``records`` the module below ``walstream.rmgr`` with its
-    operations. ``changes_pages``: every block reference of its records is a page that it changes,
-    and beside these (and the visibility map) a record says nothing that the index must keep.
-    ``codes`` is what its op codes begin with in ``wal/opcodes``, where redo errors name them.
+    ``name`` is what pg_waldump prints. Modules are below ``walstream.rmgr``: ``records`` has its
+    operations, ``mask`` hides what may differ between its pages of a primary and those after redo;
+    it is empty where it has no pages. ``codes`` is what its op codes begin with in ``wal/opcodes``,
+    where redo errors name them.
     """
 
     id: int
     name: str
     records: str
-    changes_pages: bool = False
+    mask: str = ""
     codes: str = ""
+
+    @property
+    def changes_pages(self) -> bool:
+        """Whether every block reference of its records is a page that it changes.
+
+        Beside these (and the visibility map) such a record says nothing that the index must keep.
+        """
+        return self.mask != ""
 
 
 # In the order of rmgrlist.h: the position is the id.
@@ -38,18 +46,18 @@ RMGRS = (
     Rmgr(layout.RM_MULTIXACT_ID, "MultiXact", "multixact"),
     Rmgr(layout.RM_RELMAP_ID, "RelMap", "relmap"),
     Rmgr(layout.RM_STANDBY_ID, "Standby", "standby"),
-    Rmgr(layout.RM_HEAP2_ID, "Heap2", "heap2.records", changes_pages=True, codes="XLOG_HEAP2_"),
-    Rmgr(layout.RM_HEAP_ID, "Heap", "heap.records", changes_pages=True, codes="XLOG_HEAP_"),
-    Rmgr(layout.RM_BTREE_ID, "Btree", "btree.records", changes_pages=True, codes="XLOG_BTREE_"),
-    Rmgr(layout.RM_HASH_ID, "Hash", "hash.records", changes_pages=True, codes="XLOG_HASH_"),
-    Rmgr(layout.RM_GIN_ID, "Gin", "gin.records", changes_pages=True, codes="XLOG_GIN_"),
-    Rmgr(layout.RM_GIST_ID, "Gist", "gist.records", changes_pages=True, codes="XLOG_GIST_"),
-    Rmgr(layout.RM_SEQ_ID, "Sequence", "sequence.records", changes_pages=True, codes="XLOG_SEQ_"),
-    Rmgr(layout.RM_SPGIST_ID, "SPGist", "spgist.records", changes_pages=True, codes="XLOG_SPGIST_"),
-    Rmgr(layout.RM_BRIN_ID, "BRIN", "brin.records", changes_pages=True, codes="XLOG_BRIN_"),
+    Rmgr(layout.RM_HEAP2_ID, "Heap2", "heap2.records", "heap.mask", "XLOG_HEAP2_"),
+    Rmgr(layout.RM_HEAP_ID, "Heap", "heap.records", "heap.mask", "XLOG_HEAP_"),
+    Rmgr(layout.RM_BTREE_ID, "Btree", "btree.records", "btree.mask", "XLOG_BTREE_"),
+    Rmgr(layout.RM_HASH_ID, "Hash", "hash.records", "hash.mask", "XLOG_HASH_"),
+    Rmgr(layout.RM_GIN_ID, "Gin", "gin.records", "gin.mask", "XLOG_GIN_"),
+    Rmgr(layout.RM_GIST_ID, "Gist", "gist.records", "gist.mask", "XLOG_GIST_"),
+    Rmgr(layout.RM_SEQ_ID, "Sequence", "sequence.records", "sequence.mask", "XLOG_SEQ_"),
+    Rmgr(layout.RM_SPGIST_ID, "SPGist", "spgist.records", "spgist.mask", "XLOG_SPGIST_"),
+    Rmgr(layout.RM_BRIN_ID, "BRIN", "brin.records", "brin.mask", "XLOG_BRIN_"),
     Rmgr(layout.RM_COMMIT_TS_ID, "CommitTs", "commit_ts"),
     Rmgr(layout.RM_REPLORIGIN_ID, "ReplicationOrigin", "origin"),
-    Rmgr(layout.RM_GENERIC_ID, "Generic", "generic.records", changes_pages=True),
+    Rmgr(layout.RM_GENERIC_ID, "Generic", "generic.records", "generic.mask"),
     Rmgr(layout.RM_LOGICALMSG_ID, "LogicalMessage", "message"),
 )
 RMGR_NAMES = tuple(rmgr.name for rmgr in RMGRS)

@@ -18,10 +18,10 @@ import pyarrow.parquet
 from walstream.errors import RowDamaged
 from walstream.rows.table import DECODING_ERRORS, Column, Row, Table
 from walstream.rows.typmod import numeric_typmod
+from walstream.wal.model import POSTGRES_EPOCH_S, POSTGRES_EPOCH_US
 
 _I32, _I64 = Struct("<i"), Struct("<q")
-EPOCH_DAYS = 10_957
-EPOCH_US = EPOCH_DAYS * 86_400_000_000
+EPOCH_DAYS = POSTGRES_EPOCH_S // 86_400
 DAY_US = 86_400_000_000
 MAX_I32, MAX_I64 = (1 << 31) - 1, (1 << 63) - 1
 MAX_DECIMAL_DIGITS = 38
@@ -56,9 +56,9 @@ def _date(value: bytes) -> int:
 
 def _timestamp(value: bytes) -> int:
     time_us = int(_I64.unpack(value)[0])
-    if time_us in (MAX_I64, -MAX_I64 - 1) or time_us + EPOCH_US > MAX_I64:
+    if time_us in (MAX_I64, -MAX_I64 - 1) or time_us + POSTGRES_EPOCH_US > MAX_I64:
         raise _Unfit
-    return time_us + EPOCH_US
+    return time_us + POSTGRES_EPOCH_US
 
 
 def _time(value: bytes) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple, Protocol
 
 from walstream.errors import NoRows, RowDamaged
+from walstream.pages.service import PAGE_ERRORS
 from walstream.rows.catalog import Relation
 from walstream.rows.cluster import ClusterAt
 from walstream.rows.formats import (
@@ -17,7 +18,6 @@ from walstream.rows.formats import (
     json_line,
 )
 from walstream.rows.lookup import blocks_of_key
-from walstream.rows.pages import PAGE_ERRORS
 from walstream.rows.table import DECODING_ERRORS, Damage, Row, Table, scan_table
 from walstream.rows.tabular import TableWriter
 from walstream.rows.where import Comparison, Filter, parse_where

@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
 from walstream.errors import NameNotFound, NoRows, RowDamaged
+from walstream.pages.service import PAGE_ERRORS, Block
 from walstream.rows.catalog import HEAP_AM_OID, Attribute, Catalog, Relation
 from walstream.rows.heap import TupleLayout, deform, heap_tuples
 from walstream.rows.names import qualified
 from walstream.rows.outputs import Output, TypeOutputs
-from walstream.rows.pages import PAGE_ERRORS, Block
 from walstream.rows.toast import ToastReader
 from walstream.rows.types.containers import array_header
 from walstream.rows.varlena import is_external, payload, stored_length, toast_pointer

@@ -14,6 +14,7 @@ from struct import Struct
 from typing import Any, NamedTuple
 
 from walstream.errors import InvalidFilter, RowDamaged
+from walstream.rmgr.clock import POSTGRES_EPOCH
 from walstream.rows.table import DECODING_ERRORS, Column
 from walstream.text import encode
 
@@ -39,7 +40,6 @@ NUMBERS = (
     "float8out",
     "numeric_out",
 )
-POSTGRES_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 TRUE = ("true", "t", "yes", "y", "on", "1")
 FALSE = ("false", "f", "no", "n", "off", "0")
 

@@ -11,10 +11,10 @@ no name, and a bounded number of those is kept.
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections import OrderedDict
 from pathlib import Path
-from typing import NamedTuple
 
 from walstream.errors import FileDamaged, NoSpace, RecordError, SegmentMissing, WriteError
 from walstream.segments.files import DirectoryFiles, read_error, read_file
@@ -39,18 +39,32 @@ MTIME_TICK_NS = 50_000_000
 TIMELINES_AHEAD = 16
 
 
-class _OpenSegment(NamedTuple):
-    """``descriptor`` has the plain bytes; ``identity`` tells the file from what may follow it.
+class OpenSegment:
+    """The plain bytes of a segment, open for as long as anyone holds this.
 
-    ``unpacked`` is the size of the copy of a compressed file, else 0. ``damage`` is where its
-    compression ends early.
+    ``identity`` tells the file from what may follow it. ``unpacked`` is the size of the copy of a
+    compressed file, else 0. ``damage`` is where its compression ends early.
     """
 
-    descriptor: int
-    path: str
-    identity: tuple[int, ...]
-    unpacked: int = 0
-    damage: FileDamaged | None = None
+    __slots__ = ("damage", "descriptor", "identity", "path", "unpacked")
+
+    def __init__(
+        self,
+        descriptor: int,
+        path: str,
+        identity: tuple[int, ...],
+        unpacked: int = 0,
+        damage: FileDamaged | None = None,
+    ) -> None:
+        self.descriptor = descriptor
+        self.path = path
+        self.identity = identity
+        self.unpacked = unpacked
+        self.damage = damage
+
+    def __del__(self) -> None:
+        # A thread may still read from a segment that the reader has let go.
+        os.close(self.descriptor)
 
 
 def identity_of(status: os.stat_result, compressed: bool) -> tuple[int, ...]:
@@ -63,7 +77,7 @@ def identity_of(status: os.stat_result, compressed: bool) -> tuple[int, ...]:
 
 
 class SegmentReader:
-    """A directory of WAL segments, read only. One owner.
+    """A directory of WAL segments, read only. Any thread may call.
 
     Which file a segment is read from, ``choice.py`` says. The newest timeline present is the
     target unless one is given.
@@ -73,10 +87,11 @@ class SegmentReader:
         self.path = path
         self.segment_size = segment_size
         self._wanted_timeline = timeline
-        self._open_segments: OrderedDict[int, _OpenSegment] = OrderedDict()
+        self._open_segments: OrderedDict[int, OpenSegment] = OrderedDict()
         self._seen_mtime_ns = 0
         self._listed_mtime_ns = 0
         self._files = DirectoryFiles(path)
+        self._lock = threading.RLock()
         self._listed_mtime_ns = self._note_time()
         self.source = SegmentSource(self._files, timeline, segment_size)
 
@@ -94,8 +109,9 @@ class SegmentReader:
         Raises:
             WalError: its history file is malformed.
         """
-        self._look_again()
-        return self.history
+        with self._lock:
+            self.look_again()
+            return self.history
 
     def refresh(self) -> None:
         """Looks at the directory again: new timelines, segments that lost their ``.partial``.
@@ -104,9 +120,10 @@ class SegmentReader:
             WalError: the history file of the newest timeline is malformed.
             ReadError: it cannot be read.
         """
-        self.close()
-        self._listed_mtime_ns = self._note_time()
-        self.source.refresh()
+        with self._lock:
+            self.close()
+            self._listed_mtime_ns = self._note_time()
+            self.source.refresh()
 
     def _note_time(self) -> int:
         """Notes the time of the directory's last change before it is looked at; 0: too recent."""
@@ -116,16 +133,20 @@ class SegmentReader:
         self._seen_mtime_ns = mtime_ns if settled else 0
         return self._seen_mtime_ns
 
-    def _look_again(self) -> None:
+    def look_again(self) -> None:
         """Sees what a change of the directory means to what was read of it.
 
-        With each segment that is completed the directory changes: it is not listed for that. A
-        newer timeline shows by its history file, most often with the next number; one that does
-        not shows when a segment is looked for in vain.
+        ``read`` does so by itself, ``segment`` does not. With each segment that is completed the
+        directory changes: it is not listed for that. A newer timeline shows by its history file,
+        most often with the next number; one that does not shows when a segment is looked for in
+        vain.
         """
-        if self._files.changed_ns() == self._seen_mtime_ns:
-            return
-        self._note_time()
+        with self._lock:
+            if self._files.changed_ns() != self._seen_mtime_ns:
+                self._note_time()
+                self._see_changes()
+
+    def _see_changes(self) -> None:
         if self._wanted_timeline is None:
             newest = self.timeline
             for timeline in range(newest + 1, newest + 1 + TIMELINES_AHEAD):
@@ -135,9 +156,9 @@ class SegmentReader:
                 self.source.follow(newest)
         for number, segment in list(self._open_segments.items()):
             if not self._is_current(number, segment):
-                self._drop(number)
+                del self._open_segments[number]
 
-    def _is_current(self, number: int, segment: _OpenSegment) -> bool:
+    def _is_current(self, number: int, segment: OpenSegment) -> bool:
         """Returns whether a segment is still the file that was opened for it."""
         file = self.source.find(number)
         if file is None or str(self.path / file.name) != segment.path:
@@ -148,13 +169,10 @@ class SegmentReader:
             return False
         return identity_of(status, bool(file.compression)) == segment.identity
 
-    def _drop(self, number: int) -> None:
-        os.close(self._open_segments.pop(number).descriptor)
-
     def close(self) -> None:
-        """Closes the open segment files; a later read opens them again."""
-        for number in list(self._open_segments):
-            self._drop(number)
+        """Lets go of the open segment files; a later read opens them again."""
+        with self._lock:
+            self._open_segments.clear()
 
     def end_lsn(self) -> int:
         """Returns the end of the newest segment of the timeline (0: there is none)."""
@@ -162,10 +180,24 @@ class SegmentReader:
 
     def find(self, segment_number: int) -> Path | None:
         """Returns the file that holds a segment, or None."""
-        file = self.source.find(segment_number)
+        with self._lock:
+            file = self.source.find(segment_number)
         return None if file is None else self.path / file.name
 
-    def _open(self, segment_number: int, lsn: int) -> _OpenSegment:
+    def segment(self, number: int, lsn: int) -> OpenSegment:
+        """Returns a segment to read from; its bytes begin at LSN ``number * segment_size``.
+
+        It may be shorter than a segment. ``look_again`` first, once for many.
+
+        Raises:
+            SegmentMissing: it is not there; the error names ``lsn``.
+            ReadError: it cannot be opened.
+            WriteError: it is compressed, and there is no room to unpack it.
+        """
+        with self._lock:
+            return self._open(number, lsn)
+
+    def _open(self, segment_number: int, lsn: int) -> OpenSegment:
         opened = self._open_segments.get(segment_number)
         if opened is not None:
             self._open_segments.move_to_end(segment_number)
@@ -193,12 +225,12 @@ class SegmentReader:
             f"segment {name} is missing in {self.path}: it holds {format_lsn(lsn)}", lsn
         )
 
-    def _open_file(self, path: Path, file: SegmentName) -> _OpenSegment:
+    def _open_file(self, path: Path, file: SegmentName) -> OpenSegment:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             identity = identity_of(os.fstat(descriptor), bool(file.compression))
             if not file.compression:
-                return _OpenSegment(descriptor, str(path), identity)
+                return OpenSegment(descriptor, str(path), identity)
         except BaseException:
             os.close(descriptor)
             raise
@@ -211,9 +243,9 @@ class SegmentReader:
                 number = next((n for n, s in self._open_segments.items() if s.unpacked), None)
                 if number is None:
                     raise
-                self._drop(number)
+                del self._open_segments[number]
 
-    def _unpack(self, path: Path, identity: tuple[int, ...]) -> _OpenSegment:
+    def _unpack(self, path: Path, identity: tuple[int, ...]) -> OpenSegment:
         """Returns a compressed segment as a plain file that has no name."""
         import tempfile
 
@@ -244,18 +276,18 @@ class SegmentReader:
                     raise NoSpace(
                         f"unpack {path} in {tempfile.gettempdir()}: {error.strerror}", str(path)
                     ) from error
-            return _OpenSegment(os.dup(copy.fileno()), str(path), identity, size, damage)
+            return OpenSegment(os.dup(copy.fileno()), str(path), identity, size, damage)
 
     def _keep_few(self) -> None:
         """Closes what was not read for the longest time."""
         if len(self._open_segments) > OPEN_FILES:
-            self._drop(next(iter(self._open_segments)))
+            self._open_segments.popitem(last=False)
         unpacked = [(n, s.unpacked) for n, s in self._open_segments.items() if s.unpacked]
         total = sum(size for _, size in unpacked)
         for number, size in unpacked[:-1]:
             if total <= UNPACKED:
                 break
-            self._drop(number)
+            del self._open_segments[number]
             total -= size
 
     def read(self, lsn: int, length: int) -> bytes:
@@ -266,15 +298,16 @@ class SegmentReader:
             FileDamaged: a file is shorter than a segment, or its compression is damaged.
             ReadError: a file cannot be read.
         """
-        self._look_again()
         parts = []
-        while length > 0:
-            number, offset = divmod(lsn, self.segment_size)
-            size = min(length, self.segment_size - offset)
-            data = self._read_within(number, offset, size, lsn)
-            parts.append(data)
-            lsn += size
-            length -= size
+        with self._lock:
+            self.look_again()
+            while length > 0:
+                number, offset = divmod(lsn, self.segment_size)
+                size = min(length, self.segment_size - offset)
+                data = self._read_within(number, offset, size, lsn)
+                parts.append(data)
+                lsn += size
+                length -= size
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _read_within(self, number: int, offset: int, size: int, lsn: int) -> bytes:
@@ -289,7 +322,7 @@ class SegmentReader:
             if not segment.unpacked or self._is_current(number, segment):
                 break
             # A receiver goes on with the compressed file.
-            self._drop(number)
+            del self._open_segments[number]
         if segment.damage is not None:
             raise segment.damage
         raise FileDamaged(

@@ -29,8 +29,15 @@ from walstream.scanning.opening import open_wal
 from walstream.scanning.output import Batch, Piece
 from walstream.scanning.range_scan import RangeScan, default_threads
 from walstream.scanning.wal_range import stored
-from walstream.wal.layout import COMPRESSION_NAMES
-from walstream.wal.model import POSTGRES_EPOCH_S
+from walstream.wal.layout import BKPBLOCK_WILL_INIT, COMPRESSION_NAMES
+from walstream.wal.model import FORK_NAMES, POSTGRES_EPOCH_US
+from walstream.wal.opcodes import (
+    XLOG_XACT_ABORT,
+    XLOG_XACT_ABORT_PREPARED,
+    XLOG_XACT_COMMIT,
+    XLOG_XACT_COMMIT_PREPARED,
+    XLOG_XACT_OPMASK,
+)
 
 if TYPE_CHECKING:
     import duckdb
@@ -39,8 +46,12 @@ if TYPE_CHECKING:
     from walstream.wal.scan import WalScanner
 
 TABLES = ("records", "blocks", "commits")
-_FORKS = ("main", "fsm", "vm", "init")
-_ENDS = {0x00: "commit", 0x20: "abort", 0x30: "commit prepared", 0x40: "abort prepared"}
+_ENDS = {
+    XLOG_XACT_COMMIT: "commit",
+    XLOG_XACT_ABORT: "abort",
+    XLOG_XACT_COMMIT_PREPARED: "commit prepared",
+    XLOG_XACT_ABORT_PREPARED: "abort prepared",
+}
 
 RECORD_SCHEMA = pa.schema(
     [field for field in RECORDS if field.name != "blocks"] + [pa.field("block_count", pa.uint8())]
@@ -100,9 +111,9 @@ def blocks_of(batch: Batch) -> pa.RecordBatch:
         column(columns.spc),
         column(columns.db),
         column(columns.rel),
-        pa.DictionaryArray.from_arrays(pc.cast(forks, pa.int16()), pa.array(_FORKS)),
+        pa.DictionaryArray.from_arrays(pc.cast(forks, pa.int16()), pa.array(list(FORK_NAMES))),
         column(columns.block),
-        pc.not_equal(pc.bit_wise_and(flags, pa.scalar(0x40, pa.uint8())), 0),
+        pc.not_equal(pc.bit_wise_and(flags, pa.scalar(BKPBLOCK_WILL_INIT, pa.uint8())), 0),
         column(columns.data_length),
         column(columns.image_length),
         column(columns.hole_length),
@@ -122,11 +133,11 @@ def commits_of(batch: Batch) -> pa.RecordBatch:
     rmgrs = columns.rmgr.tobytes()
     row = rmgrs.find(1)
     while row >= 0:
-        kind = _ENDS.get(columns.info[row] & 0x70)
+        kind = _ENDS.get(columns.info[row] & XLOG_XACT_OPMASK)
         if kind is not None and columns.main_length[row] >= 8:
             at = columns.main_at[row]
             data = piece[at : at + 8] if at >= 0 else columns.side[~at : ~at + 8]
-            time_us = int.from_bytes(data, "little", signed=True) + POSTGRES_EPOCH_S * 1_000_000
+            time_us = int.from_bytes(data, "little", signed=True) + POSTGRES_EPOCH_US
             values = (columns.start_lsn[row], columns.end_lsn[row], columns.xid[row], kind, time_us)
             for cells, value in zip(found, values, strict=True):
                 cells.append(value)

@@ -11,7 +11,7 @@ import os
 import re
 from dataclasses import dataclass
 
-from walstream.errors import LsnNotAvailable
+from walstream.errors import LsnNotAvailable, RecordError
 from walstream.index.page_index import Event, PageIndex
 from walstream.rmgr import database, storage, tablespace, xact
 from walstream.rmgr.layout import Cursor
@@ -33,6 +33,7 @@ from walstream.store.backup_files import BackupFiles, reported
 from walstream.store.base_backup import BaseBackup
 from walstream.wal.layout import RM_MIN_CUSTOM_ID
 from walstream.wal.model import format_lsn
+from walstream.wal.reason import in_record
 from walstream.wal.relpath import DEFAULT_TABLESPACE, GLOBAL_TABLESPACE
 
 RM_XLOG, RM_XACT, RM_SMGR, RM_DBASE, RM_TBLSPC, RM_RELMAP = 0, 1, 2, 4, 5, 7
@@ -76,7 +77,8 @@ class ClusterState:
         self._version = source.version
         self._bodies = BodyReader(source.archive, source.version)
         files = self.files = BackupFiles(backup.path)
-        control = ControlFile.parse(files.read("global/pg_control"))
+        name = "global/pg_control"
+        control = ControlFile.parse(files.read(name), str(files.path / name))
         self.control = control
         self.parameters: Parameters = control.parameters
         body = self._bodies.body(backup.checkpoint_lsn)
@@ -125,6 +127,12 @@ class ClusterState:
             RecordError: its body is shorter than it says.
             WalError, StorageError: it cannot be read.
         """
+        try:
+            self._apply(event)
+        except RecordError as error:
+            raise in_record(error, event.start_lsn) from error
+
+    def _apply(self, event: Event) -> None:
         rmgr_id, info = event.rmgr_id, event.info
         if event.xid >= 3:
             self._past(event.xid)
@@ -363,4 +371,4 @@ def _base_two_phase(files: BackupFiles) -> dict[int, bytes]:
 
 def _base_origins(files: BackupFiles) -> dict[int, int]:
     name = "pg_logical/replorigin_checkpoint"
-    return parse_origins(files.read(name)) if files.has(name) else {}
+    return parse_origins(files.read(name), str(files.path / name)) if files.has(name) else {}

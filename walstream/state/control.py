@@ -12,7 +12,7 @@ from struct import Struct, pack_into, unpack_from
 from typing import NamedTuple
 
 from walstream.errors import StoreError
-from walstream.rmgr.xlog.records import PARAMETERS, CheckPoint
+from walstream.rmgr.xlog.records import PARAMETERS, CheckPoint, parse_checkpoint
 from walstream.wal.crc import crc32c
 from walstream.wal.versions import RANGE, ROWS
 
@@ -23,7 +23,7 @@ _MAJOR_VERSIONS = {(row.control_version, row.catalog_version): row.major for row
 _CRC_OFFSETS = {row.control_version: row.control_crc_at for row in ROWS}
 
 _SYSTEM_ID, _VERSIONS, _STATE, _TIME, _CHECKPOINT_LSN, _CHECKPOINT = 0, 8, 16, 24, 32, 40
-_UNLOGGED, _BACKUP_START = 128, 152
+_UNLOGGED, _MIN_RECOVERY, _BACKUP_START = 128, 136, 152
 _WAL_LEVEL, _LOG_HINTS, _NUMBERS, _TRACK = 172, 176, 180, 200
 _SEGMENT_SIZE, _CHECKSUMS = 228, 252
 
@@ -88,23 +88,24 @@ class ControlFile:
     data: bytes
 
     @classmethod
-    def parse(cls, data: bytes) -> ControlFile:
-        """Returns the control file that the bytes are.
+    def parse(cls, data: bytes, where: str = "pg_control") -> ControlFile:
+        """Returns the control file that the bytes are; ``where`` is the file that is told of.
 
         Raises:
             StoreError: too short, a version that is not in the table, or its CRC does not match.
         """
         if len(data) < CONTROL_FILE_SIZE:
-            raise StoreError(f"pg_control: expected {CONTROL_FILE_SIZE} bytes, got {len(data)}")
+            raise StoreError(f"{where}: expected {CONTROL_FILE_SIZE} bytes, got {len(data)}", where)
         numbers = unpack_from("<II", data, _VERSIONS)
         if numbers not in _MAJOR_VERSIONS:
             raise StoreError(
-                f"pg_control: version {numbers[0]}, catalog version {numbers[1]} is none of "
-                f"PostgreSQL {RANGE}"
+                f"{where}: version {numbers[0]}, catalog version {numbers[1]} is none of "
+                f"PostgreSQL {RANGE}",
+                where,
             )
         crc_at = _CRC_OFFSETS[numbers[0]]
         if unpack_from("<I", data, crc_at)[0] != crc32c(data[:crc_at]):
-            raise StoreError("pg_control: CRC does not match")
+            raise StoreError(f"{where}: CRC does not match", where)
         return cls(data)
 
     @property
@@ -135,6 +136,16 @@ class ControlFile:
     @property
     def checkpoint_body(self) -> bytes:
         return self.data[_CHECKPOINT : _CHECKPOINT + CHECKPOINT_SIZE]
+
+    @property
+    def checkpoint(self) -> CheckPoint:
+        """The body of the last checkpoint."""
+        return parse_checkpoint(self.checkpoint_body, self.version)
+
+    @property
+    def min_recovery_lsn(self) -> int:
+        """Up to where recovery must replay before the files fit together; 0 outside of recovery."""
+        return int(unpack_from("<Q", self.data, _MIN_RECOVERY)[0])
 
     @property
     def parameters(self) -> Parameters:

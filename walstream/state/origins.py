@@ -17,16 +17,16 @@ _WORD = Struct("<I")
 _ENTRY = Struct("<H6xQ")
 
 
-def parse_origins(data: bytes) -> dict[int, int]:
-    """Returns origin -> remote LSN.
+def parse_origins(data: bytes, where: str) -> dict[int, int]:
+    """Returns origin -> remote LSN; ``where`` is the file that is told of.
 
     Raises:
         StoreError: it is not such a file.
     """
     if len(data) < 8 or (len(data) - 8) % _ENTRY.size or _WORD.unpack_from(data)[0] != MAGIC:
-        raise StoreError(f"replorigin_checkpoint: malformed file of {len(data)} bytes")
+        raise StoreError(f"{where}: malformed file of {len(data)} bytes", where)
     if _WORD.unpack_from(data, len(data) - 4)[0] != crc32c(data[:-4]):
-        raise StoreError("replorigin_checkpoint: CRC does not match")
+        raise StoreError(f"{where}: CRC does not match", where)
     return dict(_ENTRY.iter_unpack(data[4:-4]))
 
 

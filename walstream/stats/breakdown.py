@@ -16,14 +16,27 @@ from walstream.scanning.range_scan import RangeScan
 from walstream.scanning.wal_range import stored
 from walstream.segments.source import SegmentSource
 from walstream.wal.columns import IMAGE_APPLY
-from walstream.wal.model import POSTGRES_EPOCH_S, format_lsn
+from walstream.wal.layout import RM_XLOG_ID, XLR_RMGR_INFO_MASK
+from walstream.wal.model import FORK_NAMES, POSTGRES_EPOCH_S, format_lsn
+from walstream.wal.opcodes import (
+    XLOG_FPI,
+    XLOG_FPI_FOR_HINT,
+    XLOG_SWITCH,
+    XLOG_XACT_ABORT,
+    XLOG_XACT_ABORT_PREPARED,
+    XLOG_XACT_COMMIT,
+    XLOG_XACT_COMMIT_PREPARED,
+    XLOG_XACT_OPMASK,
+)
 from walstream.wal.totals import RecordTotals
 
 _CELLS = 4096
 _MARKS = re.compile(b"[\x00\x01]")
-XLOG_SWITCH = 0x40
+# Both begin with their time.
+_COMMITS = (XLOG_XACT_COMMIT, XLOG_XACT_COMMIT_PREPARED)
+_ABORTS = (XLOG_XACT_ABORT, XLOG_XACT_ABORT_PREPARED)
 
-FORKS = {0: "main", 1: "fsm", 2: "vm", 3: "init"}
+FORKS = {number: name for name, number in FORK_NAMES.items()}
 HINT = "hint bits with checksums or wal_log_hints (FPI_FOR_HINT)"
 WHOLE = "whole pages logged as such (FPI: index builds and the like)"
 FIRST = "first change after a checkpoint"
@@ -81,18 +94,17 @@ class Sums:
         columns, piece = batch.columns, batch.piece
         rmgrs = columns.rmgr.tobytes()
         for row in marks(rmgrs):
-            if rmgrs[row] == 0:
-                if columns.info[row] & 0xF0 == XLOG_SWITCH:
+            if rmgrs[row] == RM_XLOG_ID:
+                if columns.info[row] & XLR_RMGR_INFO_MASK == XLOG_SWITCH:
                     end = columns.start_lsn[row] + columns.total_length[row]
                     self.padding += columns.end_lsn[row] - end
                 continue
-            op = columns.info[row] & 0x70
-            # COMMIT, COMMIT_PREPARED; ABORT, ABORT_PREPARED: all begin with their time.
-            if op in (0x00, 0x30, 0x20, 0x40) and columns.main_length[row] >= 8:
+            op = columns.info[row] & XLOG_XACT_OPMASK
+            if op in _COMMITS + _ABORTS and columns.main_length[row] >= 8:
                 at = columns.main_at[row]
                 data = piece[at : at + 8] if at >= 0 else columns.side[~at : ~at + 8]
                 second = int.from_bytes(data, "little", signed=True) // 1_000_000 + POSTGRES_EPOCH_S
-                (self.commits if op in (0x00, 0x30) else self.aborts)[second] += 1
+                (self.commits if op in _COMMITS else self.aborts)[second] += 1
                 self.second_lsn[second] = columns.end_lsn[row]
                 self.second_padding[second] = self.padding
 
@@ -106,9 +118,10 @@ def image_cause(rmgr: int, info: int, image: int) -> str:
     """Returns why a record carries a page image."""
     if not image & IMAGE_APPLY:
         return CHECK
-    if rmgr == 0 and info & 0xF0 == 0xA0:
+    op = info & XLR_RMGR_INFO_MASK
+    if rmgr == RM_XLOG_ID and op == XLOG_FPI_FOR_HINT:
         return HINT
-    if rmgr == 0 and info & 0xF0 == 0xB0:
+    if rmgr == RM_XLOG_ID and op == XLOG_FPI:
         return WHOLE
     return FIRST
 

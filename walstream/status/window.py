@@ -102,13 +102,19 @@ def take_window(store: Store, index: PageIndex, now: float | None = None) -> Win
     now = time.time() if now is None else now
     backups = list_base_backups(store.base_path)
     if not backups:
-        raise StoreError(f"store {store.path} has no base backup yet: let walstream run finish one")
+        raise StoreError(
+            f"store {store.path} has no base backup yet: let walstream run finish one",
+            str(store.path),
+        )
     removed = read_removed(store.wal_path)
     segment_size = store.identity.segment_size
     with closing(SegmentReader(store.wal_path, segment_size)) as archive:
         history = archive.current_history()
         backups = of_history(backups, history)
-        moments = answerable(backups, removed)
+        # What is before the beginning of the index has a hole behind it.
+        start = int(index.meta("start_lsn") or 0)
+        indexed = [each for each in backups if each.first_needed_lsn >= start]
+        moments = answerable(indexed, removed)
         end = int(index.meta("last_record_end") or 0)
         left = branch_end(index, history)
         end = end if left is None else min(end, left)

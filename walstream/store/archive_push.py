@@ -74,9 +74,13 @@ def _check_same(stored: Path, source: Path, files: FileLayer | None) -> bool:
     try:
         same = _same(read_file(stored), read_file(source))
     except FileDamaged as exc:
-        raise StoreError(f"{stored} is there already, damaged: {exc}; move it away") from exc
+        raise StoreError(
+            f"{stored} is there already, damaged: {exc}; move it away", str(stored)
+        ) from exc
     if not same:
-        raise StoreError(f"{stored} is there already, with other content than {source}")
+        raise StoreError(
+            f"{stored} is there already, with other content than {source}", str(stored)
+        )
     make_durable(stored, files)
     return False
 
@@ -129,7 +133,8 @@ def _has_end_of_timeline(directory: Path, plain: str, source: Path) -> bool:
             return True
     raise StoreError(
         f"{stored[0]} is there already, with other or less WAL than {source}, "
-        "which has it to its end: move the former away"
+        "which has it to its end: move the former away",
+        str(stored[0]),
     )
 
 
@@ -159,7 +164,8 @@ def _check_cluster(
     if system_id is not None and header.system_id != system_id:
         raise WrongCluster(
             f"{source} is of the cluster with system identifier {header.system_id}, "
-            f"{directory} belongs to {system_id}"
+            f"{directory} belongs to {system_id}",
+            str(source),
         )
 
 

@@ -62,12 +62,10 @@ class BackupFiles:
                     return None
                 raise StoreError(
                     f"{path} is missing: without it nothing of the base backup can be proven; "
-                    "put a copy in place"
+                    "put a copy in place",
+                    str(path),
                 ) from None
-        try:
-            return parse_manifest(text)
-        except StoreError as error:
-            raise StoreError(f"{path}: {error}") from error
+        return parse_manifest(text, str(path))
 
     def sizes(self) -> Iterator[tuple[str, int]]:
         """Yields every file by its path below the directory, and its length as it was backed up.
@@ -174,6 +172,11 @@ class BackupFiles:
                     self._compare(name, entry, total.hexdigest())
         self._proven[name] = state
 
+    def is_proven(self, name: str, status: os.stat_result) -> bool:
+        """Whether ``prove`` was called for this very file, and it was not changed since."""
+        state = (status.st_ino, status.st_size, status.st_mtime_ns)
+        return self.listed is None or self._proven.get(name) == state
+
     def _entry(self, name: str) -> ManifestFile | None:
         if self.listed is None:
             return None
@@ -190,7 +193,10 @@ class BackupFiles:
         if entry.algorithm is None:
             return None
         if entry.algorithm not in ALGORITHMS:
-            raise StoreError(f"{name}: checksum algorithm {entry.algorithm} is not known here")
+            path = self.path / name
+            raise StoreError(
+                f"{path}: checksum algorithm {entry.algorithm} is not known here", str(path)
+            )
         return ALGORITHMS[entry.algorithm]()
 
     def _compare(self, name: str, entry: ManifestFile, got: str) -> None:

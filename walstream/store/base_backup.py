@@ -21,7 +21,13 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple, TypeVar
 
-from walstream.errors import ConfigError, NoSpace, ReplicationProtocolError, StoreError
+from walstream.errors import (
+    BackupDamaged,
+    ConfigError,
+    NoSpace,
+    ReplicationProtocolError,
+    StoreError,
+)
 from walstream.segments.files import read_error
 from walstream.store.file_layer import FileLayer, set_mode, storage_error, write_durably
 from walstream.store.manifest import MANIFEST, parse_manifest
@@ -108,7 +114,7 @@ def list_base_backups(base_path: Path) -> list[BaseBackup]:
                 )
             )
         except (ConfigError, KeyError, ValueError, TypeError, AttributeError) as exc:
-            raise StoreError(f"{path}: missing or malformed {exc}") from exc
+            raise StoreError(f"{path}: missing or malformed {exc}", str(path)) from exc
         except OSError as exc:
             raise read_error("read", path, exc) from exc
     return found
@@ -197,7 +203,10 @@ class BackupWriter:
         self._start_lsn, self._timeline = start_lsn, timeline
         self._path = self._base / f"{start_lsn:016X}.tmp"
         if (self._base / f"{start_lsn:016X}").exists():
-            raise StoreError(f"there is a base backup at {format_lsn(start_lsn)} already")
+            raise StoreError(
+                f"there is a base backup at {format_lsn(start_lsn)} already",
+                str(self._path.with_suffix("")),
+            )
         try:
             _remove(self._path)
             self._make_directory(self._path)
@@ -245,14 +254,17 @@ class BackupWriter:
         if self._manifest is None:
             raise ReplicationProtocolError("BASE_BACKUP: no manifest arrived")
         manifest = bytes(self._manifest)
-        check_manifest(manifest, self._sums)
+        check_manifest(manifest, self._sums, self._path)
         try:
             label = (self._path / "backup_label").read_bytes()
         except OSError as exc:
             raise read_error("read", self._path / "backup_label", exc) from exc
         found = _CHECKPOINT.search(label)
         if found is None:
-            raise StoreError(f"{self._path / 'backup_label'}: no CHECKPOINT LOCATION")
+            path = self._path / "backup_label"
+            raise BackupDamaged(
+                f"{path}: no CHECKPOINT LOCATION", str(path), "CHECKPOINT LOCATION", "none"
+            )
         checkpoint_lsn = parse_lsn(found[1].decode("ascii"))
         self._write_durably(self._path / MANIFEST, manifest)
         final = self._path.with_suffix("")
@@ -438,29 +450,43 @@ def sync_filesystem(path: Path) -> None:
         os.close(fd)
 
 
-def check_manifest(manifest: bytes, sums: dict[str, tuple[int, str, str]]) -> None:
+def check_manifest(manifest: bytes, sums: dict[str, tuple[int, str, str]], directory: Path) -> None:
     """Compares files with a backup manifest.
 
     Args:
         manifest: its text.
         sums: file name -> (size, CRC-32C as PostgreSQL prints it, SHA-256), of what there is.
+        directory: where they are, which errors tell.
 
     Raises:
-        StoreError: the manifest is malformed, or a file is missing, too much, or differs.
+        BackupDamaged: a file is missing, too much, or differs.
+        StoreError: the manifest is malformed, or its checksums are of a kind not known here.
     """
-    listed = parse_manifest(manifest)
+    listed = parse_manifest(manifest, str(directory / MANIFEST))
     for name, entry in listed.items():
         if name not in sums:
-            raise StoreError(f"backup manifest lists {name}, which did not arrive")
+            raise _damaged(directory / name, "a file of the manifest", "none that arrived")
         size, crc, sha = sums[name]
         if size != entry.size:
-            raise StoreError(f"{name}: size: manifest says {entry.size}, got {size}")
+            raise _damaged(directory / name, f"{entry.size} bytes", f"{size} bytes")
         expected = {"CRC32C": crc, "SHA256": sha}.get(entry.algorithm or "")
         if entry.algorithm is not None and expected is None:
-            raise StoreError(f"{name}: checksum algorithm {entry.algorithm} is not known here")
-        if expected is not None and expected != entry.checksum:
+            path = directory / name
             raise StoreError(
-                f"{name}: {entry.algorithm}: manifest says {entry.checksum}, got {expected}"
+                f"{path}: checksum algorithm {entry.algorithm} is not known here", str(path)
+            )
+        if expected is not None and expected != entry.checksum:
+            raise _damaged(
+                directory / name, f"{entry.algorithm} {entry.checksum} of the whole file", expected
             )
     for name in sums.keys() - listed.keys():
-        raise StoreError(f"{name} arrived, but the backup manifest does not list it")
+        raise _damaged(directory / name, "no such file in the manifest", "one that arrived")
+
+
+def _damaged(path: Path, expected: str, got: str) -> BackupDamaged:
+    return BackupDamaged(
+        f"the base backup is damaged: {path}: expected {expected}, got {got}",
+        str(path),
+        expected,
+        got,
+    )

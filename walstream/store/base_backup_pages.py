@@ -9,16 +9,46 @@ from __future__ import annotations
 
 import os
 import re
+import threading
+from collections import OrderedDict
 from pathlib import Path
+from typing import NamedTuple
 
 from walstream.errors import BackupDamaged, PageDamaged
-from walstream.redo.rules.checksum import page_checksum
+from walstream.redo.rules.checksum import page_checksum, prove_pages
 from walstream.store.backup_files import BackupFiles, reported
+from walstream.store.manifest import ManifestFile
 from walstream.wal.model import BLCKSZ, BufferTag, ForkNumber, RelFileLocator
 from walstream.wal.relpath import RELSEG_SIZE, block_place, parse_relation_file, relation_file
 
+# Kept open; and known by name.
+OPEN_FILES = 64
+KNOWN_FILES = 4096
 # An OID of a tablespace, and TABLESPACE_VERSION_DIRECTORY: major version and catalog version.
 _IN_TABLESPACE = re.compile(r"pg_tblspc/([0-9]+)/(PG_[0-9]+_[0-9]{9})/.*", re.DOTALL)
+
+
+class _File(NamedTuple):
+    """A file of the backup: its path below the directory, what the manifest says of it."""
+
+    name: str
+    path: str
+    entry: ManifestFile | None
+
+
+class _OpenFile:
+    """An open file, for as long as anyone holds this; ``state`` is that of when it was opened."""
+
+    __slots__ = ("descriptor", "state")
+
+    def __init__(self, path: str) -> None:
+        self.descriptor = -1
+        self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self.state: tuple[int, ...] = ()
+
+    def __del__(self) -> None:
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
 
 
 class BasePages:
@@ -36,6 +66,9 @@ class BasePages:
         self.path = path
         self.files = BackupFiles(path, needs_manifest=needs_manifest)
         self._checksums = checksums
+        self._lock = threading.Lock()
+        self._known: dict[tuple[RelFileLocator, int, int], _File] = {}
+        self._opened: OrderedDict[str, _OpenFile] = OrderedDict()
         self._version_directories: dict[int, str] | None = None
 
     def sizes(self) -> dict[tuple[RelFileLocator, int], int]:
@@ -72,39 +105,105 @@ class BasePages:
             StoreError: the manifest is missing or malformed.
         """
         segment, block = block_place(tag)
-        directory = self._directories().get(tag.spc_oid, "")
-        name = relation_file(tag.locator, tag.fork, segment, directory)
-        listed = self.files.listed
-        entry = None if listed is None else listed.get(name)
-        if listed is not None and (entry is None or (block + 1) * BLCKSZ > entry.size):
+        file = self._file(tag.locator, tag.fork, segment)
+        entry = file.entry
+        if self.files.listed is not None and (entry is None or (block + 1) * BLCKSZ > entry.size):
             return None
-        path = self.path / name
-        with reported(path):
+        with reported(self.path / file.name):
             try:
-                with path.open("rb") as file:
-                    status = os.fstat(file.fileno())
-                    page = os.pread(file.fileno(), BLCKSZ, block * BLCKSZ)
+                opened, status = self._open(file)
             except FileNotFoundError:
                 if entry is None:
                     return None
-                raise self._damaged(tag, name, f"{entry.size} bytes", "no such file") from None
+                raise self._damaged(tag, file.name, f"{entry.size} bytes", "no such file") from None
+            page = os.pread(opened.descriptor, BLCKSZ, block * BLCKSZ)
         if entry is not None and status.st_size != entry.size:
-            raise self._damaged(tag, name, f"{entry.size} bytes", str(status.st_size))
+            raise self._damaged(tag, file.name, f"{entry.size} bytes", str(status.st_size))
         if len(page) != BLCKSZ:
             return None
-        self._prove(tag, name, page)
+        self._prove(tag, file, page, status)
         return page
 
-    def _prove(self, tag: BufferTag, name: str, page: bytes) -> None:
+    def read_run(
+        self, locator: RelFileLocator, fork: int, first: int, count: int
+    ) -> tuple[bytes, bytes]:
+        """Returns neighbouring blocks of a fork in one read, and which of them are proven.
+
+        The second value has one byte for each page of the first: 1 where ``read`` would give that
+        page, 0 where it has to be asked. There may be fewer pages than ``count``, at the end of a
+        file of at most 1 GB or where something is not as it should be.
+        """
+        segment, block = divmod(first, RELSEG_SIZE)
+        file = self._file(locator, fork, segment)
+        entry = file.entry
+        count = min(count, RELSEG_SIZE - block)
+        try:
+            if self.files.listed is not None and entry is None:
+                return b"", b""
+            opened, status = self._open(file)
+            data = os.pread(opened.descriptor, count * BLCKSZ, block * BLCKSZ)
+        except OSError:
+            return b"", b""
+        if entry is not None and status.st_size != entry.size:
+            return b"", b""
+        proven = bytearray(len(data) // BLCKSZ)
+        if self._checksums:
+            prove_pages(data, first, proven)
+        elif self.files.is_proven(file.name, status):
+            proven[:] = b"\x01" * len(proven)
+        return data, bytes(proven)
+
+    def _file(self, locator: RelFileLocator, fork: int, segment: int) -> _File:
+        """Returns one of the files of a fork, whether it is there or not."""
+        key = (locator, fork, segment)
+        file = self._known.get(key)
+        if file is None:
+            directory = self._directories().get(locator.spc_oid, "")
+            name = relation_file(locator, fork, segment, directory)
+            listed = self.files.listed
+            entry = None if listed is None else listed.get(name)
+            file = _File(name, str(self.path / name), entry)
+            if len(self._known) >= KNOWN_FILES:
+                self._known.clear()
+            self._known[key] = file
+        return file
+
+    def _open(self, file: _File) -> tuple[_OpenFile, os.stat_result]:
+        """Returns the file that has the name now, open, and what the system says of it.
+
+        Somebody may put a good copy in the place of a damaged file.
+
+        Raises:
+            OSError: it cannot be opened.
+        """
+        status = os.stat(file.path)  # noqa: PTH116 (a hot path)
+        state = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        with self._lock:
+            opened = self._opened.get(file.name)
+            if opened is not None and opened.state == state:
+                self._opened.move_to_end(file.name)
+                return opened, status
+        opened = _OpenFile(file.path)
+        status = os.fstat(opened.descriptor)
+        opened.state = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        with self._lock:
+            self._opened[file.name] = opened
+            if len(self._opened) > OPEN_FILES:
+                self._opened.popitem(last=False)
+        return opened, status
+
+    def _prove(self, tag: BufferTag, file: _File, page: bytes, status: os.stat_result) -> None:
         """Raises PageDamaged where the page is not what the backup brought."""
+        name = file.name
         if not self._checksums or page[14:16] == b"\0\0":
             # PageIsNew: PostgreSQL accepts a page without a checksum only when all of it is zeros.
             if self._checksums and any(page):
                 raise self._damaged(tag, name, "a page with pd_upper, or zeros", "neither")
-            try:
-                self.files.prove(name)
-            except BackupDamaged as error:
-                raise self._damaged(tag, name, error.expected, error.got) from error
+            if not self.files.is_proven(name, status):
+                try:
+                    self.files.prove(name)
+                except BackupDamaged as error:
+                    raise self._damaged(tag, name, error.expected, error.got) from error
             return
         stored = int.from_bytes(page[8:10], "little")
         computed = page_checksum(page, tag.block)

@@ -205,7 +205,7 @@ class DirectoryLock:
             os.close(self._fd)
             self._fd = -1
             if exc.errno in (errno.EWOULDBLOCK, errno.EAGAIN):
-                raise StoreError(f"{what} is in use by {holder}") from exc
+                raise StoreError(f"{what} is in use by {holder}", str(path)) from exc
             raise storage_error("lock", path, exc) from exc
 
     def release(self) -> None:

@@ -65,7 +65,9 @@ def write_hold(store: Path, hold: Hold) -> None:
     try:
         directory.mkdir(mode=0o750 if mode & 0o040 else 0o700, exist_ok=True)
         if path.exists():
-            raise StoreError(f"there is a hold {hold.name!r} already: release it, or choose a name")
+            raise StoreError(
+                f"there is a hold {hold.name!r} already: release it, or choose a name", str(path)
+            )
         FileLayer().fsync_directory(store)
     except OSError as exc:
         raise storage_error("write", path, exc) from exc
@@ -113,7 +115,7 @@ def _read(path: Path) -> Hold | None:
     except FileNotFoundError:
         return None  # released meanwhile
     except (ConfigError, KeyError, ValueError, TypeError, AttributeError) as exc:
-        raise StoreError(f"{path}: missing or malformed {exc}") from exc
+        raise StoreError(f"{path}: missing or malformed {exc}", str(path)) from exc
     except OSError as exc:
         raise read_error("read", path, exc) from exc
 
@@ -134,7 +136,7 @@ def release_hold(store: Path, name: str) -> None:
     path = store / HOLDS / f"{check_hold_name(name)}.toml"
     if not path.exists():
         known = ", ".join(hold.name for hold in list_holds(store)) or "none"
-        raise StoreError(f"there is no hold {name!r}: there are {known}")
+        raise StoreError(f"there is no hold {name!r}: there are {known}", str(path))
     layer = FileLayer()
     try:
         layer.unlink(path)

@@ -229,7 +229,9 @@ def _lock_out(fd: int, store: Path) -> None:
         else:
             return
         if time.monotonic() > deadline:
-            raise StoreError(f"another gc is at work on store {store}: try again when it is done")
+            raise StoreError(
+                f"another gc is at work on store {store}: try again when it is done", str(store)
+            )
         time.sleep(0.02)
 
 
@@ -281,7 +283,8 @@ def _decode(content: bytes, path: Path) -> LeaseRange:
         return LeaseRange(f"{who} (process {int(pid)})", parse_lsn(start), to_lsn, f"{day} {clock}")
     except ValueError as exc:
         raise StoreError(
-            f"the lease {path} cannot be understood ({exc}): nothing is removed while it is there"
+            f"the lease {path} cannot be understood ({exc}): nothing is removed while it is there",
+            str(path),
         ) from exc
 
 

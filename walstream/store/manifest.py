@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 from walstream.errors import StoreError
-from walstream.wal.model import format_lsn
+from walstream.wal.model import format_lsn, parse_lsn
 from walstream.wal.timeline import TimelinePart
 
 MANIFEST = "backup_manifest"
@@ -61,8 +61,10 @@ ALGORITHMS: dict[str, Callable[[], Sum]] = {
 }
 
 
-def parse_manifest(manifest: bytes) -> dict[str, ManifestFile]:
+def parse_manifest(manifest: bytes, where: str = "backup manifest") -> dict[str, ManifestFile]:
     """Returns the files that a manifest lists, by their path below the data directory.
+
+    ``where`` is the file that is told of.
 
     Raises:
         StoreError: it is malformed, or its own checksum does not match.
@@ -70,7 +72,7 @@ def parse_manifest(manifest: bytes) -> dict[str, ManifestFile]:
     body, _, last = manifest.rpartition(b'"Manifest-Checksum"')
     claimed = re.match(rb'\s*:\s*"([0-9a-f]{64})"', last)
     if claimed is None or hashlib.sha256(body).hexdigest().encode() != claimed[1]:
-        raise StoreError("backup manifest: its own checksum does not match")
+        raise StoreError(f"{where}: its own checksum does not match", where)
     try:
         entries: list[dict[str, Any]] = json.loads(manifest)["Files"]
         return {
@@ -80,13 +82,30 @@ def parse_manifest(manifest: bytes) -> dict[str, ManifestFile]:
             for entry in entries
         }
     except (KeyError, ValueError, TypeError, AttributeError) as exc:
-        raise StoreError(f"backup manifest: malformed: {exc}") from exc
+        raise StoreError(f"{where}: malformed: {exc}", where) from exc
 
 
 def _path_of(entry: dict[str, Any]) -> str:
     if "Encoded-Path" in entry:
         return os.fsdecode(bytes.fromhex(entry["Encoded-Path"]))
     return os.fsdecode(str(entry["Path"]).encode())  # the manifest is UTF-8, whatever we use
+
+
+def parse_wal_ranges(manifest: bytes) -> list[TimelinePart]:
+    """Returns the WAL that a backup needs, as its manifest says; the parts are in no order.
+
+    Raises:
+        StoreError: it is malformed.
+    """
+    try:
+        return [
+            TimelinePart(
+                int(each["Timeline"]), parse_lsn(each["Start-LSN"]), parse_lsn(each["End-LSN"])
+            )
+            for each in json.loads(manifest).get("WAL-Ranges", [])
+        ]
+    except (KeyError, ValueError, TypeError, AttributeError) as exc:
+        raise StoreError(f"backup manifest: malformed: {exc}") from exc
 
 
 class ManifestEntry(NamedTuple):

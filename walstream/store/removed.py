@@ -52,7 +52,7 @@ def read_removed(wal_path: Path) -> tuple[RemovedWal, ...]:
             for begin, end in parse_toml(text, path)["removed"]
         ]
     except (ConfigError, KeyError, ValueError, TypeError, AttributeError) as exc:
-        raise StoreError(f"{path}: missing or malformed {exc}") from exc
+        raise StoreError(f"{path}: missing or malformed {exc}", str(path)) from exc
     return joined(ranges)
 
 

@@ -296,7 +296,8 @@ class SegmentDirectory:
         if self._system_id not in (None, upstream.system_id):
             raise WrongCluster(
                 f"{self.path} belongs to the cluster with system identifier "
-                f"{self._system_id}, the server's is {upstream.system_id}"
+                f"{self._system_id}, the server's is {upstream.system_id}",
+                str(self.path),
             )
         newest = sorted(entries, key=lambda e: (e.timeline, e.segment_number), reverse=True)
         for entry in newest:
@@ -306,12 +307,14 @@ class SegmentDirectory:
             if header.system_id != upstream.system_id:
                 raise WrongCluster(
                     f"{self.path / entry.name} is of the cluster with system identifier "
-                    f"{header.system_id}, the server's is {upstream.system_id}"
+                    f"{header.system_id}, the server's is {upstream.system_id}",
+                    str(self.path / entry.name),
                 )
             if header.version != upstream.version:
                 raise StoreError(
                     f"{self.path / entry.name} is of PostgreSQL {header.version}, "
-                    f"the server is {upstream.version}"
+                    f"the server is {upstream.version}",
+                    str(self.path / entry.name),
                 )
             return
 

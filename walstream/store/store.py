@@ -60,11 +60,12 @@ def parse_identity(text: str, path: Path) -> StoreIdentity:
     try:
         table = parse_toml(text, path)
     except ConfigError as exc:
-        raise StoreError(str(exc)) from exc
+        raise StoreError(str(exc), str(path)) from exc
     if table.get("format") != FORMAT:
         raise StoreError(
             f"{path}: format: expected {FORMAT}, got {table.get('format')!r}; "
-            "it was made by another release of walstream"
+            "it was made by another release of walstream",
+            str(path),
         )
     try:
         return StoreIdentity(
@@ -76,17 +77,17 @@ def parse_identity(text: str, path: Path) -> StoreIdentity:
             bool(table["wal_log_hints"]),
         )
     except (KeyError, ValueError, TypeError) as exc:
-        raise StoreError(f"{path}: missing or malformed {exc}") from exc
+        raise StoreError(f"{path}: missing or malformed {exc}", str(path)) from exc
 
 
 def _check_empty(path: Path) -> None:
     if (path / IDENTITY_FILE).exists():
-        raise StoreError(f"{path} is a store already")
+        raise StoreError(f"{path} is a store already", str(path))
     # A crash while a store was made leaves these, empty: it is made again.
     ours = {"lock", IDENTITY_FILE + ".tmp", *PARTS}
     strange = sorted(p.name for p in path.iterdir() if p.name not in ours)
     if strange:
-        raise StoreError(f"{path} is not empty: it holds {strange[0]}")
+        raise StoreError(f"{path} is not empty: it holds {strange[0]}", str(path))
 
 
 def _lock(path: Path) -> tuple[DirectoryLock, ...]:
@@ -211,7 +212,9 @@ class Store:
         try:
             text = (path / IDENTITY_FILE).read_text(encoding="utf-8")
         except (FileNotFoundError, NotADirectoryError):
-            raise StoreError(f"{path} is not a walstream store: no {IDENTITY_FILE}") from None
+            raise StoreError(
+                f"{path} is not a walstream store: no {IDENTITY_FILE}", str(path)
+            ) from None
         except (OSError, UnicodeDecodeError) as exc:
             raise ReadError(f"read {path / IDENTITY_FILE}: {exc}", str(path)) from exc
         identity = parse_identity(text, path / IDENTITY_FILE)
@@ -232,11 +235,13 @@ class Store:
         if identity.system_id != mine.system_id:
             raise WrongCluster(
                 f"{self.path} belongs to the cluster with system identifier {mine.system_id}, "
-                f"the server is {identity.system_id}"
+                f"the server is {identity.system_id}",
+                str(self.path),
             )
         for field in ("version", "segment_size", "block_size"):
             if getattr(identity, field) != getattr(mine, field):
                 raise StoreError(
                     f"{self.path}: {field}: expected {getattr(mine, field)}, "
-                    f"the server has {getattr(identity, field)}"
+                    f"the server has {getattr(identity, field)}",
+                    str(self.path),
                 )

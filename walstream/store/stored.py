@@ -42,7 +42,9 @@ def is_there(path: Path) -> bool:
         found = path.stat()
     except FileNotFoundError as exc:
         if os.path.lexists(path):
-            raise ReadError(f"look at {path}: a link to a file that is not there") from exc
+            raise ReadError(
+                f"look at {path}: a link to a file that is not there", str(path)
+            ) from exc
         try:
             path.parent.stat()
         except OSError as missing:
@@ -51,7 +53,7 @@ def is_there(path: Path) -> bool:
     except OSError as exc:
         raise read_error("look at", path, exc) from exc
     if not stat.S_ISREG(found.st_mode):
-        raise StoreError(f"{path} is not a file")
+        raise StoreError(f"{path} is not a file", str(path))
     return True
 
 
@@ -103,7 +105,8 @@ def check_header(name: str, source: Path, header: LongHeader, system_id: int | N
     if system_id is not None and header.system_id != system_id:
         raise WrongCluster(
             f"{source} is of the cluster with system identifier {header.system_id}, "
-            f"the archive belongs to {system_id}"
+            f"the archive belongs to {system_id}",
+            str(source),
         )
 
 

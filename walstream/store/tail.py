@@ -18,7 +18,24 @@ from walstream.segments.choice import timelines_of
 from walstream.segments.files import read_file
 from walstream.segments.names import COMPLETE, compression_of, segment_names
 from walstream.store.verified_end import is_unfinished
-from walstream.wal.layout import XLOG_BLCKSZ
+from walstream.wal.layout import (
+    RM_XACT_ID,
+    RM_XLOG_ID,
+    XLOG_BLCKSZ,
+    XLR_RMGR_INFO_MASK,
+    xl_info,
+    xl_rmid,
+)
+from walstream.wal.opcodes import (
+    XLOG_CHECKPOINT_ONLINE,
+    XLOG_CHECKPOINT_SHUTDOWN,
+    XLOG_XACT_ABORT,
+    XLOG_XACT_ABORT_PREPARED,
+    XLOG_XACT_COMMIT,
+    XLOG_XACT_COMMIT_PREPARED,
+    XLOG_XACT_OPMASK,
+    XLOG_XACT_PREPARE,
+)
 from walstream.wal.stream import WalStreamDecoder
 from walstream.wal.timeline import StoredWal, TimelineHistory
 
@@ -29,11 +46,15 @@ STAMPS = 4
 FIRST_WINDOW = 64 << 10
 LIMIT = 32 << 20
 
-_RM_XLOG_ID, _RM_XACT_ID = 0, 1
-# The operations with a time in them. XLOG: CHECKPOINT_SHUTDOWN, CHECKPOINT_ONLINE. XACT (opmask
-# 0x70): COMMIT, PREPARE, ABORT, COMMIT_PREPARED, ABORT_PREPARED.
-_XLOG_STAMPED = (0x00, 0x10)
-_XACT_STAMPED = (0x00, 0x10, 0x20, 0x30, 0x40)
+# The operations with a time in them.
+_XLOG_STAMPED = (XLOG_CHECKPOINT_SHUTDOWN, XLOG_CHECKPOINT_ONLINE)
+_XACT_STAMPED = (
+    XLOG_XACT_COMMIT,
+    XLOG_XACT_PREPARE,
+    XLOG_XACT_ABORT,
+    XLOG_XACT_COMMIT_PREPARED,
+    XLOG_XACT_ABORT_PREPARED,
+)
 
 
 class StoredSegment(NamedTuple):
@@ -113,11 +134,11 @@ def _stamped(lsn: int, data: bytes, segment_size: int) -> int:
     try:
         decoder.feed_bytes(lsn, data)
         while (record := decoder.poll_decode()) is not None:
-            operation, manager = record.data[16], record.data[17]
-            if manager == _RM_XACT_ID:
-                count += operation & 0x70 in _XACT_STAMPED
-            elif manager == _RM_XLOG_ID:
-                count += operation & 0xF0 in _XLOG_STAMPED
+            info, manager = record.data[xl_info], record.data[xl_rmid]
+            if manager == RM_XACT_ID:
+                count += info & XLOG_XACT_OPMASK in _XACT_STAMPED
+            elif manager == RM_XLOG_ID:
+                count += info & XLR_RMGR_INFO_MASK in _XLOG_STAMPED
     except WalError:
         pass
     return count

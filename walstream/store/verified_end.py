@@ -15,11 +15,16 @@ from walstream.errors import FileDamaged, RecordError, WalError
 from walstream.segments.files import read_file
 from walstream.segments.header import LongHeader
 from walstream.segments.names import PARTIAL
-from walstream.wal.layout import XLOG_BLCKSZ, SizeOfXLogShortPHD
+from walstream.wal.layout import (
+    RM_XLOG_ID,
+    XLOG_BLCKSZ,
+    XLR_RMGR_INFO_MASK,
+    SizeOfXLogShortPHD,
+    xl_info,
+    xl_rmid,
+)
+from walstream.wal.opcodes import XLOG_SWITCH
 from walstream.wal.stream import WalStreamDecoder
-
-_XLOG = 0
-_XLOG_SWITCH = 0x40
 
 
 class VerifiedEnd(NamedTuple):
@@ -74,7 +79,8 @@ def verify_end(
                 piece = stored if limit_lsn is None else stored[: max(0, limit_lsn - lsn)]
                 decoder.feed_bytes(lsn, piece)
                 while (raw := decoder.poll_decode()) is not None:
-                    switch = raw.data[17] == _XLOG and raw.data[16] & 0xF0 == _XLOG_SWITCH
+                    op = raw.data[xl_info] & XLR_RMGR_INFO_MASK
+                    switch = raw.data[xl_rmid] == RM_XLOG_ID and op == XLOG_SWITCH
                     if switch and is_unfinished(path.name):
                         # Its end is the segment's: the zeros up to there may not be stored yet.
                         if past_switch:

@@ -41,7 +41,10 @@ class Problem:
 
 @dataclass(slots=True)
 class Report:
-    """The result of ``verify``. ``[start_lsn, end_lsn)`` is from the first to the last record."""
+    """The result of ``verify``. ``[start_lsn, end_lsn)`` is from the first to the last record.
+
+    ``remembered``: so many of the segments were not read, since nothing changed since they were.
+    """
 
     where: str
     verdict: Verdict = Verdict.SOUND
@@ -50,6 +53,7 @@ class Report:
     timeline: int = 0
     segment_size: int = 0
     segments: int = 0
+    remembered: int = 0
     records: int = 0
     start_lsn: int = 0
     end_lsn: int = 0
@@ -67,6 +71,7 @@ class Report:
             "timeline": self.timeline,
             "segment_size": self.segment_size,
             "segments": self.segments,
+            "remembered": self.remembered,
             "records": self.records,
             "start_lsn": format_lsn(self.start_lsn),
             "end_lsn": format_lsn(self.end_lsn),

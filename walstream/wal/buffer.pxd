@@ -2,6 +2,7 @@
 # A kernel's own .pxd cimports what it uses; its .py imports the same names from buffer.py
 # under `if not cython.compiled`.
 
+from cpython.bytearray cimport PyByteArray_FromStringAndSize
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memmove, memset
@@ -58,6 +59,9 @@ cdef inline void put_be64(byte* p, Py_ssize_t at, uint64 value) noexcept nogil:
 
 cdef inline bytes cut(const byte* p, Py_ssize_t at, Py_ssize_t length):
     return PyBytes_FromStringAndSize(<const char*>p + at, length)
+
+cdef inline bytearray unset(Py_ssize_t size):
+    return PyByteArray_FromStringAndSize(NULL, size)
 
 cdef inline void move(byte* target, Py_ssize_t target_at, const byte* source,
                       Py_ssize_t source_at, Py_ssize_t length) noexcept nogil:

@@ -130,6 +130,11 @@ def cut(p: Bytes, at: int, length: int) -> bytes:
     return bytes(p[at : at + length])
 
 
+def unset(size: int) -> bytearray:
+    """Returns a bytearray whose bytes mean nothing: they are to be written."""
+    return bytearray(size)
+
+
 def move(target: Writable, target_at: int, source: Bytes, source_at: int, length: int) -> None:
     """Copies ``length`` bytes; the ranges may overlap (memmove)."""
     target[target_at : target_at + length] = bytes(source[source_at : source_at + length])

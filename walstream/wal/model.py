@@ -15,6 +15,8 @@ Lsn = NewType("Lsn", int)
 POSTGRES_EPOCH_S = 946_684_800
 """Seconds from 1970 to 2000, where the clock of TimestampTz begins (POSTGRES_EPOCH_JDATE)."""
 
+POSTGRES_EPOCH_US = POSTGRES_EPOCH_S * 1_000_000
+
 _LSN = re.compile(r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})")
 
 

@@ -123,3 +123,10 @@ def damage_error(
     )
     kind = PageHeaderError if reason < Reason.ZERO_LENGTH else RecordError
     return kind(message + more, lsn, reason=reason, expected=expected, got=got)
+
+
+def in_record(error: RecordError, start_lsn: int) -> RecordError:
+    """Returns the error with where its record begins, which a reader of bodies does not know."""
+    if error.lsn is not None:
+        return error
+    return RecordError(f"{error} in record at {format_lsn(start_lsn)}", start_lsn)

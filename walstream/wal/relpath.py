@@ -15,7 +15,7 @@ DEFAULT_TABLESPACE = 1663
 GLOBAL_TABLESPACE = 1664
 RELSEG_SIZE = 131072
 
-FORK_SUFFIXES = {0: "", 1: "_fsm", 2: "_vm", 3: "_init"}
+FORK_SUFFIXES = {number: f"_{name}" if number else "" for name, number in FORK_NAMES.items()}
 
 # As PostgreSQL writes an OID and a file's number: no zeros before it, no digits of other scripts.
 _OID = r"[1-9][0-9]{0,9}"

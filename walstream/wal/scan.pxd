@@ -1,11 +1,13 @@
 cimport cython
 from walstream.wal.buffer cimport (
     byte, bytes_of, move, release, resize, uint16, uint32, uint64)
+from walstream.wal.columns cimport (
+    IMAGE_APPLY, IMAGE_COMPRESSION_SHIFT, IMAGE_HOLE, IMAGE_PRESENT)
 from walstream.wal.crc cimport prepare_crc
 from walstream.wal.filter cimport RecordFilter
 from walstream.wal.input cimport WalInput
 from walstream.wal.layout cimport (
-    BKPBLOCK_HAS_IMAGE, BKPIMAGE_HAS_HOLE, MAX_XLINFO_TYPES, RM_XACT_ID)
+    BKPBLOCK_HAS_IMAGE, BKPIMAGE_HAS_HOLE, MAX_XLINFO_TYPES, RM_XACT_ID, XLR_MAX_BLOCK_ID)
 from walstream.wal.match cimport RecordMatch
 from walstream.wal.opcodes cimport XLOG_XACT_OPMASK
 from walstream.wal.record cimport RecordReader

@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from walstream.wal.columns import RecordColumns
 if not cython.compiled:
     from walstream.wal.buffer import bytes_of, move, release, resize
+    from walstream.wal.columns import (
+        IMAGE_APPLY,
+        IMAGE_COMPRESSION_SHIFT,
+        IMAGE_HOLE,
+        IMAGE_PRESENT,
+    )
     from walstream.wal.crc import prepare_crc
     from walstream.wal.filter import RecordFilter
     from walstream.wal.input import WalInput
@@ -30,6 +36,7 @@ if not cython.compiled:
         BKPIMAGE_HAS_HOLE,
         MAX_XLINFO_TYPES,
         RM_XACT_ID,
+        XLR_MAX_BLOCK_ID,
     )
     from walstream.wal.match import RecordMatch
     from walstream.wal.opcodes import XLOG_XACT_OPMASK
@@ -103,7 +110,7 @@ class WalScanner(WalInput):
         self.reader = RecordReader(version or 0)
         self.keep_records = keep_records
         self.capacity = batch
-        self.block_capacity = 2 * batch + 33
+        self.block_capacity = 2 * batch + XLR_MAX_BLOCK_ID + 1
         self.chosen = RecordFilter(RecordMatch(), 0, ALL_ONES)
         self.detached = detached
         self.n = self.m = 0
@@ -379,7 +386,7 @@ class WalScanner(WalInput):
 
     def is_full(self) -> bool:
         """Returns whether one more record might be too much for the batch."""
-        return self.n >= self.capacity or self.m + 33 > self.block_capacity
+        return self.n >= self.capacity or self.m + XLR_MAX_BLOCK_ID >= self.block_capacity
 
     def step(
         self,
@@ -456,11 +463,11 @@ class WalScanner(WalInput):
             self.data_length[m] = reader.data_length[i]
             if reader.block_flags[i] & BKPBLOCK_HAS_IMAGE:
                 fpi += reader.image_length[i]
-                image = 1 | reader.image_compression[i] << 4
+                image = IMAGE_PRESENT | reader.image_compression[i] << IMAGE_COMPRESSION_SHIFT
                 if reader.image_apply[i]:
-                    image |= 2
+                    image |= IMAGE_APPLY
                 if reader.image_info[i] & BKPIMAGE_HAS_HOLE:
-                    image |= 4
+                    image |= IMAGE_HOLE
                 self.image[m] = image
                 self.image_length[m] = reader.image_length[i]
                 self.hole_offset[m] = reader.hole_offset[i]

@@ -222,6 +222,18 @@ def test_a_named_map_page_is_stamped() -> None:
     assert lsn_of(again) == 0x100
 
 
+def test_a_delete_clears_its_heap_block_beside_a_named_map_page() -> None:
+    delete = record(10, 0x10, bytes(7) + b"\1", (0, HEAP, 0, b""), (1, MAP, 0, b""))
+    page = rebuilt(push(empty_map(0xFF)), apply(0x100, delete), tag=MAP, version=18)
+    assert page[24:26] == b"\x3f\xff"
+
+
+def test_an_update_whose_body_is_cut_clears_nothing() -> None:
+    update = record(10, 0x20, bytes(7) + b"\x03" + bytes(5), (0, HEAP, 0, bytes(6)))
+    with pytest.raises(RedoError, match="main data too short: 13 bytes"):
+        rebuilt(push(empty_map(0xFF)), apply(0x100, update), tag=MAP)
+
+
 def truncation(blocks: int, flags: int = 7) -> bytes:
     numbers = (blocks, *HEAP[:3], flags)
     return record(2, 0x21, b"".join(number.to_bytes(4, "little") for number in numbers))

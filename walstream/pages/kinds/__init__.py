@@ -6,7 +6,7 @@ What does not say clearly what it is stays unknown: then the header is shown, an
 from __future__ import annotations
 
 from walstream.pages.items import PAGE_HEADER, page_header
-from walstream.pages.kinds.brin import META, REGULAR, brin_page
+from walstream.pages.kinds.brin import brin_page
 from walstream.pages.kinds.btree import btree_page, is_btree
 from walstream.pages.kinds.gin import gin_page, is_gin
 from walstream.pages.kinds.gist import PAGE_ID as GIST
@@ -18,6 +18,7 @@ from walstream.pages.kinds.maps import free_space_map, visibility_map
 from walstream.pages.kinds.spgist import PAGE_ID as SPGIST
 from walstream.pages.kinds.spgist import spgist_page
 from walstream.pages.kinds.view import PageView, number
+from walstream.rmgr.brin.layout import BRIN_PAGETYPE_META, BRIN_PAGETYPE_REGULAR
 from walstream.wal.model import BLCKSZ, ForkNumber
 
 UNKNOWN = PageView("unknown kind of page", {}, [])
@@ -42,7 +43,7 @@ def page_view(page: bytes, fork: int = 0, block: int = 0) -> PageView:
             return heap_page(page)
         case 8 if page_id == SPGIST:
             return spgist_page(page) or UNKNOWN
-        case 8 if META <= page_id <= REGULAR:
+        case 8 if BRIN_PAGETYPE_META <= page_id <= BRIN_PAGETYPE_REGULAR:
             return brin_page(page) or UNKNOWN
         case 8 if block == 0 and number(page, BLCKSZ - 8, 4) == SEQUENCE_MAGIC:
             # Block 0 of a GIN index is its metapage, and says so in its last bytes.

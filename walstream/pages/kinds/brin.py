@@ -8,16 +8,16 @@ from typing import Any
 from walstream.pages.items import page_items
 from walstream.pages.kinds.index import base_item
 from walstream.pages.kinds.view import PageView, number, tid
+from walstream.rmgr.brin.layout import BRIN_PAGETYPE_META, BRIN_PAGETYPE_REVMAP
 from walstream.wal.model import BLCKSZ
 
 MAGIC = 0xA8109CFA
-META, REVMAP, REGULAR = 0xF091, 0xF092, 0xF093
 REVMAP_ENTRIES = 1360
 
 
 def brin_page(page: bytes) -> PageView | None:
     kind = number(page, BLCKSZ - 2, 2)
-    if kind == META:
+    if kind == BRIN_PAGETYPE_META:
         if number(page, 24, 4) != MAGIC:
             return None
         keys = ("magic", "version", "pagesperrange", "lastrevmappage")
@@ -25,7 +25,7 @@ def brin_page(page: bytes) -> PageView | None:
             "BRIN metapage", dict(zip(keys, unpack_from("<4I", page, 24), strict=True)), []
         )
     fields: dict[str, Any] = {"evacuate": bool(number(page, BLCKSZ - 4, 2) & 1)}
-    if kind == REVMAP:
+    if kind == BRIN_PAGETYPE_REVMAP:
         tids = [tid(page, 24 + 6 * i) for i in range(REVMAP_ENTRIES)]
         items = [{"range": i, "tid": text} for i, text in enumerate(tids) if text != "(0,0)"]
         return PageView("BRIN revmap page", fields, items)

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING
 import cython
 
 if TYPE_CHECKING:
-    from walstream.wal.buffer import Bytes
+    from walstream.wal.buffer import Bytes, Writable
 if not cython.compiled:
-    from walstream.wal.buffer import bytes_of, u32
+    from walstream.wal.buffer import bytes_of, put8, put16, u16, u32, writable_of
     from walstream.wal.bufpage import (
         BLCKSZ,
         PG_UINT32_MAX,
         pd_checksum_at,
-        pd_flags,
         pd_flags_at,
         pd_upper_at,
     )
@@ -34,7 +33,7 @@ STARTS = (
 
 
 class Lanes:
-    """The sums while they are made."""
+    """The sums while they are made; one owner."""
 
     def __init__(self) -> None:
         if not cython.compiled:
@@ -51,7 +50,7 @@ def page_checksum(page: Bytes, block: int) -> int:
     """Returns what pd_checksum of this page (8192 bytes) must be in block ``block``."""
     if len(page) != BLCKSZ:
         raise ValueError(f"page length: expected {BLCKSZ}, got {len(page)}")
-    return checksum_of(bytes_of(page), block)
+    return checksum_of(LANES, bytes_of(page), 0, block)
 
 
 def with_checksum(page: bytes, block: int) -> bytes:
@@ -65,17 +64,58 @@ def with_checksum(page: bytes, block: int) -> bytes:
     )
 
 
-def checksum_of(page: Bytes, block: int) -> int:
-    lanes = LANES
+def prove_pages(pages: Bytes, first_block: int, proven: Writable) -> int:
+    """Sets ``proven[i]`` to 1 for each page with its right checksum, else to 0; other threads run.
+
+    A page without pd_upper (PageIsNew) has none. ``pages`` are those from ``first_block`` on, as
+    many as ``proven`` has bytes. Returns how many are proven.
+    """
+    if len(pages) < len(proven) * BLCKSZ:
+        raise ValueError(f"pages: expected {len(proven) * BLCKSZ} bytes, got {len(pages)}")
+    count = len(proven)
+    p, q = bytes_of(pages), writable_of(proven)
+    found = 0
+    lanes = Lanes()
+    with cython.nogil:
+        for i in range(count):
+            at = i * BLCKSZ
+            right = u16(p, at + pd_upper_at) != 0 and u16(p, at + pd_checksum_at) == checksum_of(
+                lanes, p, at, first_block + i
+            )
+            put8(q, i, 1 if right else 0)
+            found += 1 if right else 0
+    return found
+
+
+def stamp_pages(pages: Writable, blocks: Bytes) -> int:
+    """Stamps each of some pages with its checksum, as ``with_checksum``; other threads run.
+
+    ``blocks``: their numbers, u32 little-endian. Returns how many there are.
+    """
+    count = len(blocks) // 4
+    if len(pages) < count * BLCKSZ:
+        raise ValueError(f"pages: expected {count * BLCKSZ} bytes, got {len(pages)}")
+    p, q = writable_of(pages), bytes_of(blocks)
+    lanes = Lanes()
+    with cython.nogil:
+        for i in range(count):
+            at = i * BLCKSZ
+            if u16(p, at + pd_upper_at) != 0:
+                put16(p, at + pd_checksum_at, checksum_of(lanes, p, at, u32(q, 4 * i)))
+    return count
+
+
+def checksum_of(lanes: Lanes, page: Bytes, at: int, block: int) -> int:
+    """Returns the checksum of the page at ``at``."""
     for j in range(32):
-        lanes.sums[j] = lanes.start[j]
-    for i in range(64):
-        at = 128 * i
+        mixed = lanes.start[j] ^ u32(page, at + 4 * j)
+        # The stored checksum is the low half of the third word and counts as zero.
+        if j == 2:
+            mixed = lanes.start[j] ^ u16(page, at + pd_flags_at) << 16
+        lanes.sums[j] = (mixed * 16777619 ^ mixed >> 17) & PG_UINT32_MAX
+    for i in range(1, 64):
         for j in range(32):
-            mixed = lanes.sums[j] ^ u32(page, at + 4 * j)
-            # the stored checksum is the low half of the third word and counts as zero
-            if i == 0 and j == 2:
-                mixed = lanes.sums[j] ^ pd_flags(page) << 16
+            mixed = lanes.sums[j] ^ u32(page, at + 128 * i + 4 * j)
             lanes.sums[j] = (mixed * 16777619 ^ mixed >> 17) & PG_UINT32_MAX
     for _ in range(2):
         for j in range(32):

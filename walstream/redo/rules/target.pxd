@@ -1,4 +1,5 @@
 cimport cython
+from walstream.rmgr.heap.effects cimport PruneParts
 from walstream.wal.buffer cimport byte, uint32, uint64, writable_of
 from walstream.wal.bufpage cimport BLCKSZ
 from walstream.wal.record cimport RecordReader
@@ -11,6 +12,7 @@ cdef class Target:
     cdef const byte* p
     cdef byte* page
     cdef byte* scratch
+    cdef PruneParts pruned
     cdef bytearray page_memory
     cdef bytearray scratch_memory
     cdef readonly int i

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import cython
 
 from walstream.errors import RedoError
+from walstream.rmgr.heap.effects import PruneParts
 from walstream.wal.record import RecordReader
 
 if TYPE_CHECKING:
@@ -35,8 +36,9 @@ class Target:
     for a temporary page; nothing survives in it from one call to the next. ``i`` is the index of
     the block reference in ``reader``; ``block_id`` the id that the record gives it; ``block`` and
     ``fork`` where the page lies. ``op`` is ``info & 0xF0``. ``data_at`` and ``data_length`` are the
-    block's own data, ``main_at`` and ``main_length`` the record's main data. ``stamp_hints`` says
-    whether the cluster has checksums or wal_log_hints.
+    block's own data, ``main_at`` and ``main_length`` the record's main data. ``pruned`` is for the
+    rules of pruning, which note there where its parts lie. ``stamp_hints`` says whether the cluster
+    has checksums or wal_log_hints.
     """
 
     def __init__(self, version: int, stamp_hints: bool) -> None:
@@ -52,6 +54,7 @@ class Target:
         self.scratch_memory = bytearray(BLCKSZ)
         self.page: Writable = writable_of(self.page_memory)
         self.scratch: Writable = writable_of(self.scratch_memory)
+        self.pruned = PruneParts()
         if not cython.compiled:
             self.p: Bytes = b""
 

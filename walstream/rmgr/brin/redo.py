@@ -91,6 +91,7 @@ def brin_redo(t: Target) -> int:
 
 
 def create_index(t: Target) -> int:
+    # brin_xlog_createidx
     # xl_brin_createidx: pagesPerRange u32, version u16. brin_metapage_init.
     t.need_main(6)
     page_init(t.page, SizeOfBrinSpecialSpace)
@@ -104,6 +105,7 @@ def create_index(t: Target) -> int:
 
 def insert(t: Target, at: int) -> int:
     """The part that INSERT and UPDATE share; xl_brin_insert is at ``at`` of the main data."""
+    # brin_xlog_insert_update
     # xl_brin_insert: heapBlk u32, pagesPerRange u32, offnum u16.
     t.need_main(at + 10)
     offset = u16(t.p, t.main_at + at + 8)
@@ -124,6 +126,7 @@ def insert(t: Target, at: int) -> int:
 
 
 def delete_old(t: Target) -> int:
+    # brin_xlog_update
     # xl_brin_update: oldOffnum u16, pad, xl_brin_insert.
     t.need_main(14)
     expect_special(t.page, SizeOfBrinSpecialSpace)
@@ -132,6 +135,7 @@ def delete_old(t: Target) -> int:
 
 
 def samepage_update(t: Target) -> int:
+    # brin_xlog_samepage_update
     # xl_brin_samepage_update: offnum u16.
     t.need_main(2)
     t.need_data(1)
@@ -141,6 +145,7 @@ def samepage_update(t: Target) -> int:
 
 
 def revmap_extend(t: Target) -> int:
+    # brin_xlog_revmap_extend
     # xl_brin_revmap_extend: targetBlk u32.
     t.need_main(4)
     if t.block_id == 0:
@@ -156,6 +161,7 @@ def revmap_extend(t: Target) -> int:
 
 
 def desummarize(t: Target) -> int:
+    # brin_xlog_desummarize_page
     # xl_brin_desummarize: pagesPerRange u32, heapBlk u32, regOffset u16.
     t.need_main(10)
     if t.block_id == 0:

@@ -155,12 +155,14 @@ def restore_meta(t: Target) -> int:
 
 def clear_incomplete_split(t: Target) -> int:
     """Says that the parent now has the downlink of the right sibling."""
+    # _bt_clear_incomplete_split
     expect_special(t.page, SizeOfBTPageOpaque)
     put16(t.page, btpo_flags, u16(t.page, btpo_flags) & ~BTP_INCOMPLETE_SPLIT)
     return 1
 
 
 def insert_leaf(t: Target) -> int:
+    # btree_xlog_insert
     # xl_btree_insert: offnum u16.
     t.need_main(2)
     t.need_data(1)
@@ -169,6 +171,7 @@ def insert_leaf(t: Target) -> int:
 
 
 def insert_upper(t: Target) -> int:
+    # btree_xlog_insert
     # Blocks: 0 page, 1 child whose split this completes, 2 metapage (INSERT_META).
     if t.block_id == 0:
         return insert_leaf(t)
@@ -180,6 +183,7 @@ def insert_upper(t: Target) -> int:
 
 
 def insert_posting(t: Target) -> int:
+    # btree_xlog_insert
     # xl_btree_insert; block data: place in the posting list u16, the tuple as it was before.
     t.need_main(2)
     t.need_data(10)
@@ -201,6 +205,7 @@ def insert_posting(t: Target) -> int:
 
 
 def split(t: Target) -> int:
+    # btree_xlog_split
     # xl_btree_split: level u32, firstrightoff u16, newitemoff u16, postingoff u16. Blocks: 0 left
     # (original) page, 1 right (new) page, 2 page to the right of it, 3 child whose split this
     # completes.
@@ -275,6 +280,7 @@ def split_left(t: Target) -> int:
 
 
 def dedup(t: Target) -> int:
+    # btree_xlog_dedup
     # xl_btree_dedup: nintervals u16; block data: first offset number u16, number of items u16 each.
     t.need_main(2)
     expect_special(t.page, SizeOfBTPageOpaque)
@@ -311,6 +317,7 @@ def delete_items(t: Target, at: int) -> int:
     Block data: offset numbers to delete, offset numbers of posting lists to shrink, then for each
     of those how many TIDs it loses u16 and their places u16, ascending.
     """
+    # btree_xlog_delete, btree_xlog_vacuum
     t.need_main(at + 4)
     expect_special(t.page, SizeOfBTPageOpaque)
     deleted = u16(t.p, t.main_at + at)
@@ -344,6 +351,7 @@ def half_dead_leaf(t: Target, left: int, right: int, top_parent: int) -> int:
 
 
 def mark_half_dead(t: Target) -> int:
+    # btree_xlog_mark_page_halfdead
     # xl_btree_mark_page_halfdead: poffset u16, pad, leaf u32, left u32, right u32, top parent u32.
     # Blocks: 0 leaf, 1 the page that has the downlink.
     t.need_main(20)
@@ -368,6 +376,7 @@ def mark_half_dead(t: Target) -> int:
 
 
 def unlink_page(t: Target) -> int:
+    # btree_xlog_unlink_page
     # xl_btree_unlink_page: left u32, right u32, level u32, pad, safexid u64, then of the leaf: left
     # u32, right u32, top parent u32. Blocks: 0 the page, 1 left, 2 right sibling, 3 the leaf of the
     # subtree where that is another page, 4 metapage (UNLINK_PAGE_META).
@@ -396,6 +405,7 @@ def unlink_page(t: Target) -> int:
 
 
 def new_root(t: Target) -> int:
+    # btree_xlog_newroot
     # xl_btree_newroot: block u32, level u32. Blocks: 0 root, 1 left child, 2 metapage.
     t.need_main(8)
     level = u32(t.p, t.main_at + 4)

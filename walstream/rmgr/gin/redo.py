@@ -135,6 +135,7 @@ def clear_incomplete_split(t: Target) -> int:
 
 def create_posting_tree(t: Target) -> int:
     """A posting tree of one leaf. Main data: size u32, segments."""
+    # ginRedoCreatePTree
     if t.block_id != 0:
         return t.no_block()
     t.need_main(4)
@@ -152,6 +153,7 @@ def create_posting_tree(t: Target) -> int:
 
 def insert(t: Target) -> int:
     """Main data: flags u16 (1 data, 2 leaf); off a leaf also left and right child block."""
+    # ginRedoInsert
     t.need_main(2)
     flags = u16(t.p, t.main_at)
     right = InvalidBlockNumber
@@ -230,6 +232,7 @@ def delete_page(t: Target) -> int:
 
     Blocks: 0 the deleted page, 1 its parent, 2 its left sibling.
     """
+    # ginRedoDeletePage
     t.need_main(12)
     if t.block_id == 1:
         return delete_posting_item(t, u16(t.p, t.main_at))
@@ -250,6 +253,7 @@ def update_meta(t: Target) -> int:
     Block 0 is the meta page; block 1 the tail of the pending list, which either gets the tuples of
     its block data (one more heap row) or a link to the new tail.
     """
+    # ginRedoUpdateMetapage
     t.need_main(84)
     if t.block_id == 0:
         return meta_page(t, t.main_at + 16)
@@ -269,6 +273,7 @@ def update_meta(t: Target) -> int:
 
 def insert_list_page(t: Target) -> int:
     """A new page of the pending list. Main data: right link u32, ntuples i32."""
+    # ginRedoInsertListPage
     if t.block_id != 0:
         return t.no_block()
     t.need_main(8)
@@ -285,6 +290,7 @@ def insert_list_page(t: Target) -> int:
 
 def delete_list_pages(t: Target) -> int:
     """Main data: metadata, ndeleted i32. Block 0 is the meta page, the others are deleted."""
+    # ginRedoDeleteListPages
     t.need_main(60)
     if t.block_id == 0:
         return meta_page(t, t.main_at)

@@ -122,6 +122,7 @@ def clear_follow_right(t: Target) -> int:
 
 def page_update(t: Target) -> int:
     """Main data: deletes u16, inserts u16. Block data: offset numbers to delete, tuples to add."""
+    # gistRedoPageUpdateRecord
     expect_special(t.page, SizeOfGISTPageOpaque)
     t.need_main(4)
     deletes = u16(t.p, t.main_at)
@@ -147,6 +148,7 @@ def delete(t: Target) -> int:
 
     From 16 a catalog flag u8 and a pad byte stand before the offset numbers.
     """
+    # gistRedoDeleteRecord
     expect_special(t.page, SizeOfGISTPageOpaque)
     header = 8 if t.version >= 16 else 6
     t.need_main(header)
@@ -164,6 +166,7 @@ def page_split(t: Target) -> int:
     Main data: right link of the original page u32, 4 pad, its NSN u64, leaf u8, pad, number of
     pages u16, mark follow-right u8. Block data: number of tuples i32, the tuples.
     """
+    # gistRedoPageSplitRecord
     t.need_main(21)
     pages = u16(t.p, t.main_at + 18)
     index = t.block_id
@@ -200,6 +203,7 @@ def page_delete(t: Target) -> int:
 
     A deleted page holds the xid after its header (GISTDeletedPageContents).
     """
+    # gistRedoPageDelete
     expect_special(t.page, SizeOfGISTPageOpaque)
     t.need_main(10)
     if t.block_id == 1:

@@ -165,6 +165,7 @@ def spare_index(buckets: int) -> int:
 
 def total_buckets(phase: int) -> int:
     """Returns how many buckets exist once a splitpoint phase is allocated."""
+    # _hash_get_totalbuckets
     one = 1
     if phase < HASH_SPLITPOINT_GROUPS_WITH_ONE_PHASE:
         return one << phase
@@ -176,6 +177,7 @@ def total_buckets(phase: int) -> int:
 
 
 def init_meta(t: Target) -> int:
+    # hash_xlog_init_meta_page
     # xl_hash_init_meta_page: num_tuples f64, procid u32, ffactor u16. _hash_init_metabuffer.
     one = 1
     t.need_main(14)
@@ -224,6 +226,7 @@ def add_bitmap_block(t: Target, block: int) -> int:
 
 
 def init_bitmap(t: Target) -> int:
+    # hash_xlog_init_bitmap_page
     # xl_hash_init_bitmap_page: bmsize u16. Blocks: 0 bitmap page, 1 metapage.
     t.need_main(2)
     if t.block_id == 0:
@@ -237,6 +240,7 @@ def init_bitmap(t: Target) -> int:
 
 
 def insert(t: Target) -> int:
+    # hash_xlog_insert
     # xl_hash_insert: offnum u16. Blocks: 0 page with the tuple as data, 1 metapage.
     t.need_main(2)
     expect_special(t.page, SizeOfHashPageOpaque)
@@ -260,6 +264,7 @@ def bitmap_bit(t: Target) -> int:
 
 
 def add_overflow(t: Target) -> int:
+    # hash_xlog_add_ovfl_page
     # xl_hash_add_ovfl_page: bmsize u16, bmpage_found u8. Blocks: 0 the new page, 1 the page before
     # it in the chain, 2 bitmap page, 3 new bitmap page, 4 metapage.
     t.need_main(3)
@@ -299,6 +304,7 @@ def add_overflow(t: Target) -> int:
 
 
 def split_allocate(t: Target) -> int:
+    # hash_xlog_split_allocate_page
     # xl_hash_split_allocate_page: new_bucket u32, old_bucket_flag u16, new_bucket_flag u16,
     # flags u8. Blocks: 0 old bucket, 1 new bucket, 2 metapage.
     t.need_main(9)
@@ -332,6 +338,7 @@ def split_allocate(t: Target) -> int:
 
 
 def split_complete(t: Target) -> int:
+    # hash_xlog_split_complete
     # xl_hash_split_complete: old_bucket_flag u16, new_bucket_flag u16. Blocks: 0 old, 1 new bucket.
     t.need_main(4)
     if t.block_id > 1:
@@ -364,6 +371,7 @@ def delete_items(t: Target, at: int, length: int) -> int:
 
 
 def move_contents(t: Target) -> int:
+    # hash_xlog_move_page_contents
     # xl_hash_move_page_contents: ntups u16, is_prim_bucket_same_wrt u8. Blocks: 0 primary bucket
     # (only locked), 1 page that gets the tuples, 2 page that loses them.
     t.need_main(3)
@@ -381,6 +389,7 @@ def move_contents(t: Target) -> int:
 
 
 def squeeze(t: Target) -> int:
+    # hash_xlog_squeeze_page
     # xl_hash_squeeze_page: prevblkno u32, nextblkno u32, ntups u16, is_prim_bucket_same_wrt u8,
     # is_prev_bucket_same_wrt u8. Blocks: 0 primary bucket (only locked), 1 page that gets the
     # tuples, 2 the freed page, 3 the page before it, 4 the page after it, 5 bitmap, 6 metapage.
@@ -422,6 +431,7 @@ def squeeze(t: Target) -> int:
 
 
 def delete(t: Target) -> int:
+    # hash_xlog_delete
     # xl_hash_delete: clear_dead_marking u8, is_primary_bucket_page u8. Blocks: 0 primary bucket
     # (only locked), 1 page.
     t.need_main(2)
@@ -437,6 +447,7 @@ def delete(t: Target) -> int:
 
 
 def split_cleanup(t: Target) -> int:
+    # hash_xlog_split_cleanup
     if t.block_id != 0:
         return t.no_block()
     expect_special(t.page, SizeOfHashPageOpaque)
@@ -445,6 +456,7 @@ def split_cleanup(t: Target) -> int:
 
 
 def update_meta(t: Target) -> int:
+    # hash_xlog_update_meta_page
     # xl_hash_update_meta_page: ntuples f64.
     t.need_main(8)
     if t.block_id != 0:
@@ -456,6 +468,7 @@ def update_meta(t: Target) -> int:
 
 
 def vacuum_one_page(t: Target) -> int:
+    # hash_xlog_vacuum_one_page
     # xl_hash_vacuum_one_page: conflict xid u32, ntuples (i32 up to 15; u16 and isCatalogRel u8
     # since 16), offsets from byte 8 on. Blocks: 0 page, 1 metapage.
     t.need_main(8)

@@ -1,77 +1,223 @@
-"""Which visibility map bits a heap record clears without naming the map's block.
+"""What bodies of heap records say beside their block references: cleared bits, pruned items.
 
-heap_xlog_insert and its like clear the bits of a heap block on the side: the record refers to the
-heap block only, and the map page's LSN does not move.
+Known here once, for descriptions, index and redo.
+
+Records of heap_xlog_insert and its like clear bits of the visibility map through flags in their
+main data. Servers up to 18.4 do not name the map's page then, and its LSN does not move; later
+minor releases name it, after the heap's blocks. So it is always the heap's blocks that tell which
+bits.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
-from walstream.wal.model import BufferTag, XLogRecord
+import cython
 
-HEAP2, HEAP = 9, 10
-ALL_VISIBLE, ALL_FROZEN = 0x01, 0x02
-BOTH = ALL_VISIBLE | ALL_FROZEN
+from walstream.errors import RecordError
 
-# One map byte covers four heap blocks; a map page has 8192 bytes less a header of 24.
-MAP_FORK = 2
-HEAP_BLOCKS_PER_PAGE = (8192 - 24) * 4
+if TYPE_CHECKING:
+    from walstream.wal.buffer import Bytes
+    from walstream.wal.record import RecordReader
+if not cython.compiled:
+    from walstream.rmgr.heap.layout import (
+        OLD_BLOCK_SHIFT,
+        SizeOfFreezePlan,
+        SizeOfHeapDelete,
+        SizeOfHeapInsert,
+        SizeOfHeapLock,
+        SizeOfHeapLockUpdated,
+        SizeOfHeapMultiInsert,
+        SizeOfHeapUpdate,
+        xl_heap_delete_flags,
+        xl_heap_insert_flags,
+        xl_heap_lock_flags,
+        xl_heap_lock_updated_flags,
+        xl_heap_multi_insert_flags,
+        xl_heap_update_flags,
+    )
+    from walstream.wal.buffer import bytes_of, u8, u16
+    from walstream.wal.layout import MAIN_FORKNUM, RM_HEAP2_ID, RM_HEAP_ID
+    from walstream.wal.opcodes import (
+        VISIBILITYMAP_ALL_FROZEN,
+        VISIBILITYMAP_VALID_BITS,
+        XLH_DELETE_ALL_VISIBLE_CLEARED,
+        XLH_INSERT_ALL_VISIBLE_CLEARED,
+        XLH_LOCK_ALL_FROZEN_CLEARED,
+        XLH_UPDATE_NEW_ALL_VISIBLE_CLEARED,
+        XLH_UPDATE_OLD_ALL_VISIBLE_CLEARED,
+        XLHP_HAS_DEAD_ITEMS,
+        XLHP_HAS_FREEZE_PLANS,
+        XLHP_HAS_NOW_UNUSED_ITEMS,
+        XLHP_HAS_REDIRECTIONS,
+        XLOG_HEAP2_LOCK_UPDATED,
+        XLOG_HEAP2_MULTI_INSERT,
+        XLOG_HEAP_DELETE,
+        XLOG_HEAP_HOT_UPDATE,
+        XLOG_HEAP_INSERT,
+        XLOG_HEAP_LOCK,
+        XLOG_HEAP_OPMASK,
+        XLOG_HEAP_UPDATE,
+    )
 
-_INSERT, _DELETE, _UPDATE, _HOT_UPDATE, _LOCK = 0x00, 0x10, 0x20, 0x40, 0x60
-_MULTI_INSERT, _LOCK_UPDATED = 0x50, 0x60
 
+def cleared_bits(p: Bytes, at: int, length: int, rmgr: int, info: int) -> int:
+    """Returns the visibility map bits that a record clears; ``p[at:at + length]`` is its main data.
 
-class MapClear(NamedTuple):
-    """The bits ``flags`` of heap block ``heap_block`` are cleared on the map page ``tag``."""
-
-    tag: BufferTag
-    heap_block: int
-    flags: int
-
-
-def map_page(heap: BufferTag) -> BufferTag:
-    """Returns the visibility map block that holds the bits of a heap block."""
-    return heap._replace(fork=MAP_FORK, block=heap.block // HEAP_BLOCKS_PER_PAGE)
-
-
-def visibility_clears(rmgr_id: int, info: int, main_data: bytes) -> tuple[int, int]:
-    """Returns the bits that are cleared for the new and for the old block of a heap record.
-
-    The new block is block reference 0, the old one the last reference (the same where the record
-    has one). (0, 0) for every other record, and for a body that is too short.
+    Those of the heap block that gets a tuple, and, ``<< OLD_BLOCK_SHIFT``, those of the block whose
+    tuple goes or is locked: see ``new_heap_block`` and ``old_heap_block``. 0 for all other records,
+    -1 where the main data is too short for its operation.
     """
-    op = info & 0x70
-    if rmgr_id == HEAP:
-        if op == _INSERT and len(main_data) >= 3:
-            return (BOTH if main_data[2] & 1 else 0, 0)
-        if op == _DELETE and len(main_data) >= 8:
-            return (0, BOTH if main_data[7] & 1 else 0)
-        if op in (_UPDATE, _HOT_UPDATE) and len(main_data) >= 8:
-            flags = main_data[7]
-            return (BOTH if flags & 2 else 0, BOTH if flags & 1 else 0)
-        if op == _LOCK and len(main_data) >= 8:
-            return (0, ALL_FROZEN if main_data[7] & 1 else 0)
-    elif rmgr_id == HEAP2:
-        if op == _MULTI_INSERT and len(main_data) >= 1:
-            return (BOTH if main_data[0] & 1 else 0, 0)
-        if op == _LOCK_UPDATED and len(main_data) >= 8:
-            return (0, ALL_FROZEN if main_data[7] & 1 else 0)
-    return (0, 0)
+    op = info & XLOG_HEAP_OPMASK
+    if rmgr == RM_HEAP_ID:
+        # heap_xlog_insert
+        if op == XLOG_HEAP_INSERT:
+            if length < SizeOfHeapInsert:
+                return -1
+            if u8(p, at + xl_heap_insert_flags) & XLH_INSERT_ALL_VISIBLE_CLEARED:
+                return VISIBILITYMAP_VALID_BITS
+            return 0
+        # heap_xlog_update
+        if op == XLOG_HEAP_UPDATE or op == XLOG_HEAP_HOT_UPDATE:
+            if length < SizeOfHeapUpdate:
+                return -1
+            flags = u8(p, at + xl_heap_update_flags)
+            bits = 0
+            if flags & XLH_UPDATE_NEW_ALL_VISIBLE_CLEARED:
+                bits = VISIBILITYMAP_VALID_BITS
+            if flags & XLH_UPDATE_OLD_ALL_VISIBLE_CLEARED:
+                bits |= VISIBILITYMAP_VALID_BITS << OLD_BLOCK_SHIFT
+            return bits
+        # heap_xlog_delete
+        if op == XLOG_HEAP_DELETE:
+            if length < SizeOfHeapDelete:
+                return -1
+            if u8(p, at + xl_heap_delete_flags) & XLH_DELETE_ALL_VISIBLE_CLEARED:
+                return VISIBILITYMAP_VALID_BITS << OLD_BLOCK_SHIFT
+            return 0
+        # heap_xlog_lock: a locked tuple stays visible to all, it is no longer frozen.
+        if op == XLOG_HEAP_LOCK:
+            if length < SizeOfHeapLock:
+                return -1
+            if u8(p, at + xl_heap_lock_flags) & XLH_LOCK_ALL_FROZEN_CLEARED:
+                return VISIBILITYMAP_ALL_FROZEN << OLD_BLOCK_SHIFT
+            return 0
+    elif rmgr == RM_HEAP2_ID:
+        # heap_xlog_multi_insert
+        if op == XLOG_HEAP2_MULTI_INSERT:
+            if length < SizeOfHeapMultiInsert:
+                return -1
+            if u8(p, at + xl_heap_multi_insert_flags) & XLH_INSERT_ALL_VISIBLE_CLEARED:
+                return VISIBILITYMAP_VALID_BITS
+            return 0
+        # heap_xlog_lock_updated
+        if op == XLOG_HEAP2_LOCK_UPDATED:
+            if length < SizeOfHeapLockUpdated:
+                return -1
+            if u8(p, at + xl_heap_lock_updated_flags) & XLH_LOCK_ALL_FROZEN_CLEARED:
+                return VISIBILITYMAP_ALL_FROZEN << OLD_BLOCK_SHIFT
+            return 0
+    return 0
 
 
-def map_clears(record: XLogRecord) -> tuple[MapClear, ...]:
-    """Returns every visibility map change that ``record`` implies; usually none.
+def visibility_clears(rmgr: int, info: int, main_data: bytes) -> tuple[int, int]:
+    """Returns ``cleared_bits`` of the new and of the old block; nothing of a body too short."""
+    bits = cleared_bits(bytes_of(main_data), 0, len(main_data), rmgr, info)
+    if bits < 0:
+        return (0, 0)
+    return (bits & VISIBILITYMAP_VALID_BITS, bits >> OLD_BLOCK_SHIFT)
 
-    Two heap blocks may share a map page: then two entries with the same ``tag``. Late minor
-    releases of 18 also name the map pages that change, after the heap blocks.
+
+def new_heap_block(reader: RecordReader) -> int:
+    """Returns which block reference is the heap block that gets a tuple, -1: there is none."""
+    for i in range(reader.block_count):
+        if reader.block_fork[i] == MAIN_FORKNUM:
+            return i
+    return -1
+
+
+def old_heap_block(reader: RecordReader) -> int:
+    """Returns which block reference is the heap block of the old tuple, -1: there is none.
+
+    The last of the main fork; the new one's where a record has one heap block only.
     """
-    new, old = visibility_clears(record.rmgr_id, record.info, record.main_data)
-    heap = [block for block in record.blocks if block.tag.fork == 0]
-    if not (new or old) or not heap:
-        return ()
-    clears: dict[BufferTag, int] = {}
-    for flags, block in ((new, heap[0]), (old, heap[-1])):
-        if flags:
-            clears[block.tag] = clears.get(block.tag, 0) | flags
-    return tuple(MapClear(map_page(tag), tag.block, flags) for tag, flags in clears.items())
+    i: int = reader.block_count - 1
+    while i >= 0 and reader.block_fork[i] != MAIN_FORKNUM:
+        i -= 1
+    return i
+
+
+class PruneParts:
+    """Where the parts of the block data of a record of pruning and freezing lie.
+
+    Of each part how many items there are, and the offset of the first: freeze plans of
+    ``SizeOfFreezePlan`` bytes, redirections (from u16, to u16), offset numbers u16 of items that
+    are dead and of those that are unused now. ``offsets_at``: the offset numbers u16 of the tuples
+    of all freeze plans, to the end of the data; a plan says how many are its own.
+
+    One is used again and again: it holds what the last ``find`` has found.
+    """
+
+    def find(self, p: Bytes, at: int, length: int, flags: int) -> int:
+        """Finds the parts of a PRUNE of 17 and later; returns 0, -1: they are longer than the data.
+
+        Mirrors heap_xlog_deserialize_prune_and_freeze: each part is there only where ``flags`` of
+        the main data say so. Plans (count u16, padding u16, plans), redirections (count u16,
+        pairs), dead and unused items (count u16, offset numbers), offset numbers of the plans.
+        """
+        end = at + length
+        self.plans = self.redirected = self.dead = self.unused = 0
+        self.plans_at = self.redirected_at = self.dead_at = self.unused_at = at
+        if flags & XLHP_HAS_FREEZE_PLANS:
+            if end - at < 2:
+                return -1
+            self.plans = u16(p, at)
+            self.plans_at = at + 4
+            at = self.plans_at + SizeOfFreezePlan * self.plans
+        if flags & XLHP_HAS_REDIRECTIONS:
+            if end - at < 2:
+                return -1
+            self.redirected = u16(p, at)
+            self.redirected_at = at + 2
+            at = self.redirected_at + 4 * self.redirected
+        if flags & XLHP_HAS_DEAD_ITEMS:
+            if end - at < 2:
+                return -1
+            self.dead = u16(p, at)
+            self.dead_at = at + 2
+            at = self.dead_at + 2 * self.dead
+        if flags & XLHP_HAS_NOW_UNUSED_ITEMS:
+            if end - at < 2:
+                return -1
+            self.unused = u16(p, at)
+            self.unused_at = at + 2
+            at = self.unused_at + 2 * self.unused
+        self.offsets_at = at
+        return 0 if at <= end else -1
+
+    def find_counted(self, at: int, length: int, redirected: int, dead: int) -> int:
+        """Finds the parts of a PRUNE of 14 to 16; returns 0, -1: they are longer than the data.
+
+        Mirrors heap_xlog_prune: the main data has the counts, the rest of the data is unused items.
+        """
+        self.plans = 0
+        self.redirected = redirected
+        self.dead = dead
+        self.plans_at = self.redirected_at = at
+        self.dead_at = at + 4 * redirected
+        self.unused_at = self.dead_at + 2 * dead
+        rest = at + length - self.unused_at
+        if rest < 0:
+            return -1
+        self.unused = rest // 2
+        self.offsets_at = self.unused_at + 2 * self.unused
+        return 0
+
+    def find_bytes(self, data: bytes, flags: int) -> None:
+        """As ``find`` in all of ``data``.
+
+        Raises:
+            RecordError: the parts are longer than the data.
+        """
+        if self.find(bytes_of(data), 0, len(data), flags) != 0:
+            raise RecordError("record body too short: items beyond the data of block 0")

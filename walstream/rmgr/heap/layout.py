@@ -21,6 +21,28 @@ SizeofHeapTupleHeader = 23
 SizeOfHeapHeader = 5
 SizeOfMultiInsertTuple = 7
 
+# Main data of records: how long its fixed part is, and where in it the flags lie.
+SizeOfHeapInsert = 3
+xl_heap_insert_flags = 2
+SizeOfHeapDelete = 8
+xl_heap_delete_flags = 7
+SizeOfHeapUpdate = 14
+xl_heap_update_flags = 7
+SizeOfHeapLock = 8
+xl_heap_lock_flags = 7
+SizeOfHeapLockUpdated = 8
+xl_heap_lock_updated_flags = 7
+SizeOfHeapMultiInsert = 4
+xl_heap_multi_insert_flags = 0
+
+# xlhp_freeze_plan, in 16 xl_heap_freeze_plan: what several tuples get.
+xlhp_freeze_plan_xmax = 0
+xlhp_freeze_plan_t_infomask2 = 4
+xlhp_freeze_plan_t_infomask = 6
+xlhp_freeze_plan_frzflags = 8
+xlhp_freeze_plan_ntuples = 10
+SizeOfFreezePlan = 12
+
 # t_infomask
 HEAP_XMAX_KEYSHR_LOCK = 0x0010
 HEAP_COMBOCID = 0x0020
@@ -54,6 +76,8 @@ MaxHeapTupleSize = 8160
 BITS_PER_HEAPBLOCK = 2
 HEAPBLOCKS_PER_BYTE = 4
 HEAPBLOCKS_PER_PAGE = 32672
+# Where bits of two heap blocks are one number (effects), those of the old block are shifted.
+OLD_BLOCK_SHIFT = 2
 
 # A sequence is one tuple on a heap page with this in its special area (sequence.c).
 SEQ_MAGIC = 0x1717

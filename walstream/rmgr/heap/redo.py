@@ -234,6 +234,7 @@ def only_block(t: Target) -> int:
 
 def insert_redo(t: Target) -> int:
     """Main data: offset u16, flags u8. Block data: the tuple."""
+    # heap_xlog_insert
     only_block(t)
     t.need_main(3)
     t.need_data(SizeOfHeapHeader + 1)
@@ -257,6 +258,7 @@ def insert_redo(t: Target) -> int:
 
 def delete_redo(t: Target) -> int:
     """Main data: xmax u32, offset u16, infobits u8, flags u8."""
+    # heap_xlog_delete
     only_block(t)
     t.need_main(8)
     m = t.main_at
@@ -288,6 +290,7 @@ def update_redo(t: Target) -> int:
     Reference 0 is the new tuple's page, 1 the old one's; without 1 they are the same page, and the
     old tuple is changed before the new one is added.
     """
+    # heap_xlog_update
     t.need_main(14)
     r = t.reader
     i = r.find_block(1)
@@ -391,6 +394,7 @@ def update_new(t: Target, same_page: bool) -> int:
 
 def confirm_redo(t: Target) -> int:
     """Main data: offset u16. A speculative tuple gets its real ctid."""
+    # heap_xlog_confirm
     only_block(t)
     t.need_main(2)
     offset = u16(t.p, t.main_at)
@@ -401,6 +405,7 @@ def confirm_redo(t: Target) -> int:
 
 def lock_redo(t: Target) -> int:
     """Main data: xmax u32, offset u16, infobits u8, flags u8."""
+    # heap_xlog_lock
     only_block(t)
     t.need_main(8)
     m = t.main_at
@@ -423,6 +428,7 @@ def lock_redo(t: Target) -> int:
 
 def inplace_redo(t: Target) -> int:
     """Main data: offset u16 (18 adds invalidation messages). Block data: the tuple's new data."""
+    # heap_xlog_inplace
     only_block(t)
     t.need_main(2)
     offset = u16(t.p, t.main_at)

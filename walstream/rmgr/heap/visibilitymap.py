@@ -19,31 +19,19 @@ if TYPE_CHECKING:
 if not cython.compiled:
     from walstream.redo.rules.page import page_init
     from walstream.redo.rules.target import Target
+    from walstream.rmgr.heap.effects import cleared_bits, new_heap_block, old_heap_block
     from walstream.rmgr.heap.layout import (
         BITS_PER_HEAPBLOCK,
         HEAPBLOCKS_PER_BYTE,
         HEAPBLOCKS_PER_PAGE,
+        OLD_BLOCK_SHIFT,
     )
     from walstream.wal.buffer import fill, put8, u8, u32
     from walstream.wal.bufpage import BLCKSZ, SizeOfPageHeaderData, pd_upper
-    from walstream.wal.layout import MAIN_FORKNUM, RM_HEAP2_ID, RM_HEAP_ID, RM_SMGR_ID
+    from walstream.wal.layout import RM_SMGR_ID
     from walstream.wal.opcodes import (
         SMGR_TRUNCATE_VM,
-        VISIBILITYMAP_ALL_FROZEN,
         VISIBILITYMAP_VALID_BITS,
-        XLH_DELETE_ALL_VISIBLE_CLEARED,
-        XLH_INSERT_ALL_VISIBLE_CLEARED,
-        XLH_LOCK_ALL_FROZEN_CLEARED,
-        XLH_UPDATE_NEW_ALL_VISIBLE_CLEARED,
-        XLH_UPDATE_OLD_ALL_VISIBLE_CLEARED,
-        XLOG_HEAP2_LOCK_UPDATED,
-        XLOG_HEAP2_MULTI_INSERT,
-        XLOG_HEAP_DELETE,
-        XLOG_HEAP_HOT_UPDATE,
-        XLOG_HEAP_INSERT,
-        XLOG_HEAP_LOCK,
-        XLOG_HEAP_OPMASK,
-        XLOG_HEAP_UPDATE,
         XLOG_SMGR_TRUNCATE,
     )
 
@@ -78,62 +66,33 @@ def visibility_redo(t: Target, spc: int, db: int, rel: int) -> int:
         page_init(t.page, 0)
     if t.rmgr == RM_SMGR_ID and t.op == XLOG_SMGR_TRUNCATE:
         return truncate_tail(t, spc, db, rel)
-    op = t.op & XLOG_HEAP_OPMASK
+    bits = cleared_bits(t.p, t.main_at, t.main_length, t.rmgr, t.info)
+    if bits < 0:
+        raise RedoError(f"main data too short: {t.main_length} bytes")
     outcome = 0
-    if t.rmgr == RM_HEAP_ID:
-        if op == XLOG_HEAP_INSERT:
-            # offset u16, flags u8
-            t.need_main(3)
-            if u8(t.p, t.main_at + 2) & XLH_INSERT_ALL_VISIBLE_CLEARED:
-                outcome = clear_for(t, 0, VISIBILITYMAP_VALID_BITS, spc, db, rel)
-        elif op == XLOG_HEAP_DELETE:
-            # xmax u32, offset u16, infobits u8, flags u8
-            t.need_main(8)
-            if u8(t.p, t.main_at + 7) & XLH_DELETE_ALL_VISIBLE_CLEARED:
-                outcome = clear_for(t, 0, VISIBILITYMAP_VALID_BITS, spc, db, rel)
-        elif op == XLOG_HEAP_UPDATE or op == XLOG_HEAP_HOT_UPDATE:
-            t.need_main(14)
-            flags = u8(t.p, t.main_at + 7)
-            if flags & XLH_UPDATE_OLD_ALL_VISIBLE_CLEARED:
-                # Reference 1 is the old tuple's page, where that is another one.
-                old = 1 if t.reader.find_block(1) >= 0 else 0
-                outcome = clear_for(t, old, VISIBILITYMAP_VALID_BITS, spc, db, rel)
-            if flags & XLH_UPDATE_NEW_ALL_VISIBLE_CLEARED:
-                outcome |= clear_for(t, 0, VISIBILITYMAP_VALID_BITS, spc, db, rel)
-        elif op == XLOG_HEAP_LOCK:
-            # A lock leaves the tuple visible: as heap_xlog_lock, only the all-frozen bit goes.
-            t.need_main(8)
-            if u8(t.p, t.main_at + 7) & XLH_LOCK_ALL_FROZEN_CLEARED:
-                outcome = clear_for(t, 0, VISIBILITYMAP_ALL_FROZEN, spc, db, rel)
-    elif t.rmgr == RM_HEAP2_ID:
-        if op == XLOG_HEAP2_MULTI_INSERT:
-            # flags u8
-            t.need_main(4)
-            if u8(t.p, t.main_at) & XLH_INSERT_ALL_VISIBLE_CLEARED:
-                outcome = clear_for(t, 0, VISIBILITYMAP_VALID_BITS, spc, db, rel)
-        elif op == XLOG_HEAP2_LOCK_UPDATED:
-            t.need_main(8)
-            if u8(t.p, t.main_at + 7) & XLH_LOCK_ALL_FROZEN_CLEARED:
-                outcome = clear_for(t, 0, VISIBILITYMAP_ALL_FROZEN, spc, db, rel)
+    flags = bits >> OLD_BLOCK_SHIFT
+    if flags:
+        outcome = clear_for(t, old_heap_block(t.reader), flags, spc, db, rel)
+    flags = bits & VISIBILITYMAP_VALID_BITS
+    if flags:
+        outcome |= clear_for(t, new_heap_block(t.reader), flags, spc, db, rel)
     if outcome == 0:
         raise RedoError("the record clears no bits in this map page")
     return outcome >> 1
 
 
-def clear_for(t: Target, block_id: int, flags: int, spc: int, db: int, rel: int) -> int:
-    """Clears bits of the heap block of a reference.
+def clear_for(t: Target, i: int, flags: int, spc: int, db: int, rel: int) -> int:
+    """Clears bits of the heap block of reference ``i``.
 
     Returns 0 where the block is not of this map page, 1 where its bits were clear, 3 where the page
     changed.
     """
     r = t.reader
-    i = r.find_block(block_id)
     if (
         i < 0
         or r.block_rel[i] != rel
         or r.block_db[i] != db
         or r.block_spc[i] != spc
-        or r.block_fork[i] != MAIN_FORKNUM
         or r.block_number[i] // HEAPBLOCKS_PER_PAGE != t.block
     ):
         return 0

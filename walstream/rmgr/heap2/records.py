@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import struct
 
+from walstream.errors import RecordError
 from walstream.rmgr.arrays import numbers_text, redirects_text
+from walstream.rmgr.heap.effects import PruneParts
 from walstream.rmgr.layout import Cursor, Layout, Value
 from walstream.rmgr.op import Op
 from walstream.rmgr.view import View
 from walstream.wal.opcodes import (
+    XLHP_HAS_CONFLICT_HORIZON,
     XLOG_HEAP2_FREEZE_PAGE,
     XLOG_HEAP2_LOCK_UPDATED,
     XLOG_HEAP2_MULTI_INSERT,
@@ -22,12 +25,6 @@ from walstream.wal.opcodes import (
     XLOG_HEAP2_VISIBLE,
     XLOG_HEAP_INIT_PAGE,
 )
-
-HAS_CONFLICT_HORIZON = 1 << 3
-HAS_FREEZE_PLANS = 1 << 4
-HAS_REDIRECTIONS = 1 << 5
-HAS_DEAD_ITEMS = 1 << 6
-HAS_NOW_UNUSED_ITEMS = 1 << 7
 
 PRUNE_14 = Layout("latest_removed_xid xid, nredirected u16, ndead u16")
 PRUNE_16 = Layout("conflict_horizon xid, nredirected u16, ndead u16, is_catalog_rel bool")
@@ -66,18 +63,30 @@ def plans_text(plans: list[Plan], offsets: list[tuple[int, ...]]) -> str:
     return f"[{', '.join(texts)}]"
 
 
-def prune_items_16(view: View) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]] | None:
+Items = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+
+
+def pruned_items(data: bytes, parts: PruneParts) -> Items:
+    """Returns redirections, dead and unused items."""
+    return (
+        Cursor(data, parts.redirected_at).integers("u16", 2 * parts.redirected),
+        Cursor(data, parts.dead_at).integers("u16", parts.dead),
+        Cursor(data, parts.unused_at).integers("u16", parts.unused),
+    )
+
+
+def prune_items_16(view: View) -> Items | None:
     """Returns redirections, dead and unused items of a PRUNE of 14 to 16, None without data."""
     data = view.block_data(0)
     if data is None:
         return None
     body = Cursor(view.main)
     body.skip(4)
-    nredirected, ndead = body.integers("u16", 2)
-    cursor = Cursor(data)
-    redirected = cursor.integers("u16", 2 * nredirected)
-    dead = cursor.integers("u16", ndead)
-    return redirected, dead, cursor.integers("u16", (len(data) - cursor.at) // 2)
+    redirected, dead = body.integers("u16", 2)
+    parts = PruneParts()
+    if parts.find_counted(0, len(data), redirected, dead) != 0:
+        raise RecordError("record body too short: items beyond the data of block 0")
+    return pruned_items(data, parts)
 
 
 def describe_prune_16(view: View) -> str:
@@ -116,32 +125,10 @@ def describe_freeze_16(view: View) -> str:
     return f"{text}, plans: {plans_text(plans, read_plan_offsets(cursor, plans))}"
 
 
-class PruneItems:
-    """The sub-records of a PRUNE of 17 and later (heap_xlog_deserialize_prune_and_freeze)."""
-
-    def __init__(self, data: bytes, flags: int) -> None:
-        cursor = Cursor(data)
-        self.plans: list[Plan] = []
-        self.redirected: tuple[int, ...] = ()
-        self.dead: tuple[int, ...] = ()
-        self.unused: tuple[int, ...] = ()
-        if flags & HAS_FREEZE_PLANS:
-            count = cursor.integer("u16")
-            cursor.align(4)
-            self.plans = read_plans(cursor, count)
-        if flags & HAS_REDIRECTIONS:
-            self.redirected = cursor.integers("u16", 2 * cursor.integer("u16"))
-        if flags & HAS_DEAD_ITEMS:
-            self.dead = cursor.integers("u16", cursor.integer("u16"))
-        if flags & HAS_NOW_UNUSED_ITEMS:
-            self.unused = cursor.integers("u16", cursor.integer("u16"))
-        self.plan_offsets = read_plan_offsets(cursor, self.plans)
-
-
 def conflict_horizon(view: View) -> int | None:
     cursor = Cursor(view.main)
     _, flags = cursor.integers("u8", 2)
-    return cursor.integer() if flags & HAS_CONFLICT_HORIZON else None
+    return cursor.integer() if flags & XLHP_HAS_CONFLICT_HORIZON else None
 
 
 def prune_fields_17(view: View, fields: dict[str, Value]) -> None:
@@ -150,12 +137,13 @@ def prune_fields_17(view: View, fields: dict[str, Value]) -> None:
         fields["conflict_horizon"] = horizon
     data = view.block_data(0)
     if data is not None:
-        items = PruneItems(data, view.main[1])
-        fields["plans"] = tuple(items.plans)
-        fields["plan_offsets"] = tuple(items.plan_offsets)
-        fields["redirected"] = items.redirected
-        fields["dead"] = items.dead
-        fields["unused"] = items.unused
+        parts = PruneParts()
+        parts.find_bytes(data, view.main[1])
+        plans = read_plans(Cursor(data, parts.plans_at), parts.plans)
+        offsets = read_plan_offsets(Cursor(data, parts.offsets_at), plans)
+        fields["plans"] = tuple(plans)
+        fields["plan_offsets"] = tuple(offsets)
+        fields["redirected"], fields["dead"], fields["unused"] = pruned_items(data, parts)
 
 
 def prune_fields_14(view: View, fields: dict[str, Value]) -> None:

@@ -6,10 +6,14 @@ bodies changed in 16) and share one from 17 on. The rest is the same in 14 to 18
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import cython
 
 from walstream.errors import RedoError, UnsupportedRecord
 
+if TYPE_CHECKING:
+    from walstream.rmgr.heap.effects import PruneParts
 if not cython.compiled:
     from walstream.redo.rules.page import (
         max_offset,
@@ -21,12 +25,18 @@ if not cython.compiled:
     from walstream.redo.rules.target import Target
     from walstream.rmgr.heap.layout import (
         HEAPBLOCKS_PER_PAGE,
+        SizeOfFreezePlan,
         SizeofHeapTupleHeader,
         SizeOfMultiInsertTuple,
         t_cid,
         t_infomask,
         t_infomask2,
         t_xmax,
+        xlhp_freeze_plan_frzflags,
+        xlhp_freeze_plan_ntuples,
+        xlhp_freeze_plan_t_infomask,
+        xlhp_freeze_plan_t_infomask2,
+        xlhp_freeze_plan_xmax,
     )
     from walstream.rmgr.heap.redo import heap_at, new_tuple, only_block, put_header, set_lock_bits
     from walstream.rmgr.heap.visibilitymap import visibility_set
@@ -49,10 +59,6 @@ if not cython.compiled:
         XLH_INSERT_ALL_VISIBLE_CLEARED,
         XLH_INVALID_XVAC,
         XLHP_CLEANUP_LOCK,
-        XLHP_HAS_DEAD_ITEMS,
-        XLHP_HAS_FREEZE_PLANS,
-        XLHP_HAS_NOW_UNUSED_ITEMS,
-        XLHP_HAS_REDIRECTIONS,
         XLOG_HEAP2_FREEZE_PAGE,
         XLOG_HEAP2_LOCK_UPDATED,
         XLOG_HEAP2_MULTI_INSERT,
@@ -107,25 +113,32 @@ def set_lines(t: Target, at: int, count: int, flags: int) -> int:
     return 0
 
 
+def set_pruned(t: Target, parts: PruneParts) -> int:
+    """Sets the line pointers of a pruned page, which keeps its tuples where they lie."""
+    # heap_page_prune_execute
+    set_redirects(t, parts.redirected_at, parts.redirected)
+    set_lines(t, parts.dead_at, parts.dead, LP_DEAD)
+    set_lines(t, parts.unused_at, parts.unused, LP_UNUSED)
+    return 0
+
+
 def prune_redo(t: Target) -> int:
     """14 to 16. Main data: xid u32, redirected u16, dead u16. Block data: pairs, dead, unused."""
+    # heap_xlog_prune
     t.need_main(8)
+    parts = t.pruned
     redirected = u16(t.p, t.main_at + 4)
     dead = u16(t.p, t.main_at + 6)
-    t.need_data(4 * redirected + 2 * dead)
-    rest = t.data_length - 4 * redirected - 2 * dead
-    at = t.data_at
-    set_redirects(t, at, redirected)
-    at += 4 * redirected
-    set_lines(t, at, dead, LP_DEAD)
-    at += 2 * dead
-    set_lines(t, at, rest // 2, LP_UNUSED)
+    if parts.find_counted(t.data_at, t.data_length, redirected, dead) != 0:
+        raise RedoError(f"block data too short: {t.data_length} bytes")
+    set_pruned(t, parts)
     repair_fragmentation(t.page, t.version >= 15)
     return 1
 
 
 def vacuum_redo(t: Target) -> int:
     """14 to 16. Main data: unused u16. Block data: their offset numbers."""
+    # heap_xlog_vacuum
     t.need_main(2)
     count = u16(t.p, t.main_at)
     t.need_data(2 * count)
@@ -155,12 +168,14 @@ def freeze_redo(t: Target) -> int:
     Block data of 14 and 15: per tuple xmax u32, offset u16, infomask2 u16, infomask u16, flags u8,
     one byte of padding. Of 16: plans, then the offset numbers of all plans.
     """
+    # heap_xlog_freeze_page
     t.need_main(6)
     count = u16(t.p, t.main_at + 4)
-    t.need_data(12 * count)
+    # Plans of 16 have the size of the tuples of 14 and 15.
+    t.need_data(SizeOfFreezePlan * count)
     at = t.data_at
     if t.version >= 16:
-        return freeze_plans(t, at, count, at + 12 * count, at + t.data_length)
+        return freeze_plans(t, at, count, at + SizeOfFreezePlan * count, at + t.data_length)
     for _ in range(count):
         freeze_tuple(
             t,
@@ -170,80 +185,51 @@ def freeze_redo(t: Target) -> int:
             u16(t.p, at + 8),
             u8(t.p, at + 10),
         )
-        at += 12
+        at += SizeOfFreezePlan
     return 1
 
 
 def freeze_plans(t: Target, plans: int, count: int, offsets: int, end: int) -> int:
-    """A plan: xmax u32, infomask2 u16, infomask u16, flags u8, padding, number of tuples u16."""
     for i in range(count):
-        plan = plans + 12 * i
-        ntuples = u16(t.p, plan + 10)
+        plan = plans + SizeOfFreezePlan * i
+        ntuples = u16(t.p, plan + xlhp_freeze_plan_ntuples)
         if end - offsets < 2 * ntuples:
             raise RedoError(f"freeze plan of {ntuples} tuples, {end - offsets} bytes left")
         for _ in range(ntuples):
             freeze_tuple(
                 t,
                 u16(t.p, offsets),
-                u32(t.p, plan),
-                u16(t.p, plan + 4),
-                u16(t.p, plan + 6),
-                u8(t.p, plan + 8),
+                u32(t.p, plan + xlhp_freeze_plan_xmax),
+                u16(t.p, plan + xlhp_freeze_plan_t_infomask2),
+                u16(t.p, plan + xlhp_freeze_plan_t_infomask),
+                u8(t.p, plan + xlhp_freeze_plan_frzflags),
             )
             offsets += 2
     return 1
 
 
-def count_at(t: Target, at: int) -> int:
-    """Returns the count u16 at ``t.p[at]``, where a part of the block data begins."""
-    t.need_data(at - t.data_at + 2)
-    return u16(t.p, at)
-
-
 def prune_freeze_redo(t: Target) -> int:
-    """17 and 18. Main data: reason u8, flags u8, xid u32 where flagged.
-
-    Block data, each part only where flagged: freeze plans (count u16, padding u16, plans),
-    redirected (count u16, pairs), dead (count u16, offset numbers), unused (the same); last the
-    offset numbers of the freeze plans.
-    """
+    """17 and 18. Main data: reason u8, flags u8, xid u32 where flagged. Block data: PruneParts."""
+    # heap_xlog_prune_freeze
     t.need_main(2)
     flags = u8(t.p, t.main_at + 1)
-    at = t.data_at
-    end = at + t.data_length
-    nplans = redirected = dead = unused = 0
-    plans = redirect_at = dead_at = unused_at = at
-    if flags & XLHP_HAS_FREEZE_PLANS:
-        nplans = count_at(t, at)
-        plans = at + 4
-        at = plans + 12 * nplans
-    if flags & XLHP_HAS_REDIRECTIONS:
-        redirected = count_at(t, at)
-        redirect_at = at + 2
-        at = redirect_at + 4 * redirected
-    if flags & XLHP_HAS_DEAD_ITEMS:
-        dead = count_at(t, at)
-        dead_at = at + 2
-        at = dead_at + 2 * dead
-    if flags & XLHP_HAS_NOW_UNUSED_ITEMS:
-        unused = count_at(t, at)
-        unused_at = at + 2
-        at = unused_at + 2 * unused
-    t.need_data(at - t.data_at)
-    if redirected + dead + unused != 0:
-        set_redirects(t, redirect_at, redirected)
-        set_lines(t, dead_at, dead, LP_DEAD)
-        set_lines(t, unused_at, unused, LP_UNUSED)
+    parts = t.pruned
+    if parts.find(t.p, t.data_at, t.data_length, flags) != 0:
+        raise RedoError(f"block data too short: {t.data_length} bytes")
+    if parts.redirected + parts.dead + parts.unused != 0:
+        set_pruned(t, parts)
         if flags & XLHP_CLEANUP_LOCK:
             repair_fragmentation(t.page, True)
         else:
             truncate_line_pointers(t.page)
-    freeze_plans(t, plans, nplans, at, end)
+    end = t.data_at + t.data_length
+    freeze_plans(t, parts.plans_at, parts.plans, parts.offsets_at, end)
     return 1
 
 
 def visible_redo(t: Target) -> int:
     """Main data: xid u32, flags u8. Reference 0 is the map page, 1 the heap page."""
+    # heap_xlog_visible
     t.need_main(5)
     if t.block_id == 1:
         set_pd_flags(t.page, pd_flags(t.page) | PD_ALL_VISIBLE)
@@ -268,6 +254,7 @@ def multi_insert_redo(t: Target) -> int:
     Block data, per tuple from an even position on: length u16, infomask2 u16, infomask u16,
     hoff u8, the tuple from byte 23 on.
     """
+    # heap_xlog_multi_insert
     t.need_main(4)
     m = t.main_at
     flags = u8(t.p, m)
@@ -314,6 +301,7 @@ def multi_insert_redo(t: Target) -> int:
 
 def lock_updated_redo(t: Target) -> int:
     """Main data: xmax u32, offset u16, infobits u8, flags u8."""
+    # heap_xlog_lock_updated
     t.need_main(8)
     m = t.main_at
     at = heap_at(t.page, u16(t.p, m + 4))

@@ -18,6 +18,7 @@ if not cython.compiled:
 
 def sequence_redo(t: Target) -> int:
     """Main data: relation id 12 bytes, then the tuple. The special area is a magic number."""
+    # seq_redo
     if t.op != XLOG_SEQ_LOG:
         raise UnsupportedRecord("the operation has no redo rule")
     if t.block_id != 0:

@@ -94,6 +94,7 @@ def add_leaf(t: Target) -> int:
     Main data: new page u8, nulls u8, offset u16, head of chain u16, parent offset u16, node u16,
     the tuple. Blocks: 0 the leaf page, 1 the parent.
     """
+    # spgRedoAddLeaf
     t.need_main(10)
     m = t.main_at
     offset = u16(t.p, m + 2)
@@ -127,6 +128,7 @@ def move_leafs(t: Target) -> int:
     or only one where a dead tuple is replaced), leaf tuples. Blocks: 0 source, 1 destination,
     2 parent.
     """
+    # spgRedoMoveLeafs
     t.need_main(20)
     m = t.main_at
     moves = u16(t.p, m)
@@ -171,6 +173,7 @@ def add_node(t: Target) -> int:
     u16, 2 pad, state, the inner tuple. Blocks: 0 the page of the old tuple, 1 where the new one
     goes if that is another page, 2 the parent if it is neither (then the parent block is 2).
     """
+    # spgRedoAddNode
     t.need_main(20)
     m = t.main_at
     size = inner_size(t, m + 20)
@@ -214,6 +217,7 @@ def split_tuple(t: Target) -> int:
     Main data: prefix offset u16, postfix offset u16, new page u8, same block u8, the two tuples.
     Blocks: 0 where the prefix tuple goes, 1 the postfix tuple if that is another page.
     """
+    # spgRedoSplitTuple
     t.need_main(6)
     m = t.main_at
     prefix_size = inner_size(t, m + 6)
@@ -245,6 +249,7 @@ def pick_split(t: Target) -> int:
     source, else destination), the inner tuple, leaf tuples. Blocks: 0 source (not when the root is
     split), 1 destination, 2 inner, 3 parent.
     """
+    # spgRedoPickSplit
     t.need_main(28)
     m = t.main_at
     deletes = u16(t.p, m + 2)
@@ -308,6 +313,7 @@ def vacuum_leaf(t: Target) -> int:
     What becomes dead, what becomes a placeholder, where to move from, where to move to, whose link
     to set, and what to.
     """
+    # spgRedoVacuumLeaf
     if t.block_id != 0:
         return t.no_block()
     t.need_main(16)
@@ -341,6 +347,7 @@ def vacuum_leaf(t: Target) -> int:
 
 def vacuum_root(t: Target) -> int:
     """Main data: deletes u16, 2 pad, state, offset numbers. The root is a leaf."""
+    # spgRedoVacuumRoot
     if t.block_id != 0:
         return t.no_block()
     t.need_main(12)
@@ -356,6 +363,7 @@ def vacuum_redirect(t: Target) -> int:
 
     From 16 a catalog flag u8 and a pad byte stand before the offset numbers.
     """
+    # spgRedoVacuumRedirect
     if t.block_id != 0:
         return t.no_block()
     header = 10 if t.version >= 16 else 8

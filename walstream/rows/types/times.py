@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import timedelta, tzinfo
 from struct import Struct
+
+from walstream.rmgr.clock import POSTGRES_EPOCH
 
 _I32, _I64 = Struct("<i"), Struct("<q")
 _TIMETZ = Struct("<qi")
@@ -99,7 +101,7 @@ def _utc_offset_s(time_us: int, zone: tzinfo) -> int:
         seconds = lowest + (seconds - lowest) % cycle_s
     elif seconds > highest:
         seconds = highest - (highest - seconds) % cycle_s
-    moment = datetime(2000, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
+    moment = POSTGRES_EPOCH + timedelta(seconds=seconds)
     offset = moment.astimezone(zone).utcoffset()
     return 0 if offset is None else offset // timedelta(seconds=1)
 
