@@ -46,15 +46,17 @@ FLOORS = {
     "status": 9,
     "pages": 8,
     "state": 8,
+    "server": 8,
     "datadir": 9,
     "rows": 9,
     "retention": 9,
     "dump": 9,
     "records": 9,
-    "app": 10,
-    "demo": 11,
-    "cli": 12,
-    "__main__": 13,
+    "mount": 10,
+    "app": 11,
+    "demo": 12,
+    "cli": 13,
+    "__main__": 14,
 }
 IMPURE = {"trio", "os", "time", "logging", "psycopg", "trio_util", "subprocess", "socket"}
 PURE = (

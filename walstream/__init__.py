@@ -22,11 +22,12 @@ if TYPE_CHECKING:
     from walstream.errors import BackupDamaged as BackupDamaged
     from walstream.errors import ConfigError as ConfigError
     from walstream.errors import ConnectionLost as ConnectionLost
-    from walstream.errors import DemoServerError as DemoServerError
     from walstream.errors import FileDamaged as FileDamaged
     from walstream.errors import HistoryMissing as HistoryMissing
     from walstream.errors import InvalidFilter as InvalidFilter
+    from walstream.errors import LocalServerError as LocalServerError
     from walstream.errors import LsnNotAvailable as LsnNotAvailable
+    from walstream.errors import MountError as MountError
     from walstream.errors import NameNotFound as NameNotFound
     from walstream.errors import NoBaseImage as NoBaseImage
     from walstream.errors import NoRows as NoRows
@@ -111,11 +112,12 @@ _EXPORTS = {
         "BackupDamaged",
         "ConfigError",
         "ConnectionLost",
-        "DemoServerError",
         "FileDamaged",
         "HistoryMissing",
         "InvalidFilter",
+        "LocalServerError",
         "LsnNotAvailable",
+        "MountError",
         "NameNotFound",
         "NoBaseImage",
         "NoRows",

@@ -42,7 +42,8 @@
     │   ├── NoRows                   the relation has no rows that WAL tells
     │   ├── InvalidFilter            a filter that cannot be understood
     │   └── RowDamaged               bytes of a tuple or value are not what PostgreSQL writes
-    └── DemoServerError              the demo's server cannot be installed, started or stopped
+    ├── LocalServerError             a server that walstream starts: not found, does not start
+    └── MountError                   there is no FUSE, or it refuses to mount
 
 Messages name the field, what was expected, what was found, and the LSN or path. The same facts are
 attributes, given when the error is made; every error can be pickled. Whether an error is fatal or
@@ -323,5 +324,9 @@ class RowDamaged(RowsError):
     """Bytes of a heap page, a tuple or a value are not what PostgreSQL writes."""
 
 
-class DemoServerError(WalstreamError):
-    """The demo's own PostgreSQL cannot be installed, started or stopped."""
+class LocalServerError(WalstreamError):
+    """A PostgreSQL that walstream starts itself cannot be found, copied or started."""
+
+
+class MountError(WalstreamError):
+    """A file system cannot be mounted: no FUSE, no permission, or the place is in use."""

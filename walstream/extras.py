@@ -14,18 +14,24 @@ EXTRAS = {
     "pyarrow": "sql",
     "duckdb": "sql",
     "polars": "polars",
+    "pyfuse3": "mount",
     "brotli": "import",
 }
 
 # Commands that need more than one package -> the extra that has all of them.
 COMMAND_EXTRAS = {
+    "branch": "mount",
     "demo": "demo",
     "diff": "run",
+    "drill": "mount",
     "find": "run",
     "history": "run",
     "import": "import",
     "materialize": "run",
+    "mount": "mount",
+    "open": "mount",
     "page": "run",
+    "psql": "mount",
     "reindex": "run",
     "rows": "run",
     "run": "run",

@@ -8,7 +8,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
@@ -17,8 +16,6 @@ from click.testing import CliRunner
 from walstream.cli import exit_codes
 from walstream.cli.demo import command
 from walstream.demo import play
-from walstream.demo.server import wait_until_ready
-from walstream.errors import DemoServerError
 
 
 @pytest.fixture
@@ -54,21 +51,3 @@ def test_a_page_that_differs_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(play, "play", one_differs)
     assert CliRunner().invoke(command).exit_code == exit_codes.DIFFERENT
-
-
-async def test_a_server_that_fails_may_take_its_pid_file_away(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Failing:
-        looks = 0
-
-        @property
-        def returncode(self) -> int | None:
-            self.looks += 1
-            return None if self.looks == 1 else 1
-
-    process: Any = Failing()
-    monkeypatch.setattr(Path, "exists", lambda _: True)  # gone when it is read
-    (tmp_path / "log").write_text("FATAL:  no\n")
-    with pytest.raises(DemoServerError, match="did not start: FATAL:  no"):
-        await wait_until_ready(process, tmp_path, tmp_path / "log")

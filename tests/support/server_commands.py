@@ -71,13 +71,13 @@ def _copy_packages(target: Path, modules: Sequence[str]) -> None:
     )
     for line in asked.stdout.splitlines():
         path = Path(line)
-        if path.name == "__init__.py":
+        if path.name.startswith("__init__."):
             shutil.copytree(path.parent, target / path.parent.name, dirs_exist_ok=True)
             for libraries in path.parents[1].glob(f"{path.parent.name}*.libs"):
                 shutil.copytree(libraries, target / libraries.name, dirs_exist_ok=True)
         else:
             shutil.copy(path, target)
-    for metadata in path.parents[path.name == "__init__.py"].glob("*.dist-info"):
+    for metadata in path.parents[path.name.startswith("__init__.")].glob("*.dist-info"):
         shutil.copytree(metadata, target / metadata.name)  # some ask for their own version
     package = Path(walstream.__file__).parent
     shutil.copytree(package, target / package.name, dirs_exist_ok=True)

@@ -82,7 +82,7 @@ class StoreReader:
 
 
 @asynccontextmanager
-async def _open_reader(path: Path, sandbox: bool) -> AsyncIterator[StoreReader]:
+async def open_reader(path: Path, sandbox: bool) -> AsyncIterator[StoreReader]:
     reader = await trio.to_thread.run_sync(partial(StoreReader, path, sandbox=sandbox))
     async with closing_in_thread(reader), open_bare_nursery() as nursery:
         await nursery.start(reader.redo.run)
@@ -103,7 +103,7 @@ async def open_pages(path: Path, *, sandbox: bool = True) -> AsyncIterator[PageS
 
     Cancellation: the redo children are killed and reaped.
     """
-    async with _open_reader(path, sandbox) as reader:
+    async with open_reader(path, sandbox) as reader:
         yield reader.pages
 
 
@@ -116,7 +116,7 @@ async def open_past(path: Path, *, sandbox: bool = True) -> AsyncIterator[Past]:
 
     Cancellation: the redo children are killed and reaped.
     """
-    async with _open_reader(path, sandbox) as reader:
+    async with open_reader(path, sandbox) as reader:
         yield Past(reader.pages, reader.backups, reader.lease)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -198,9 +199,27 @@ class ZoneType(click.ParamType["ZoneInfo"]):
             self.fail(f"there is no time zone {value!r}", param, ctx)
 
 
+class DurationType(click.ParamType["timedelta"]):
+    """A length of time: a number and s, m, h, d or w."""
+
+    name = "duration"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> timedelta:
+        if isinstance(value, timedelta):
+            return value
+        found = re.fullmatch(r"\s*(\d{1,9})\s*([smhdw])\s*", value)
+        if found is None:
+            self.fail(f"{value!r}: expected a number and s, m, h, d or w, such as 8h", param, ctx)
+        units = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+        return timedelta(**{units[found[2]]: int(found[1])})
+
+
 LSN = LsnType()
 TIMELINE = click.IntRange(1, 0xFFFFFFFF)
 MOMENT = MomentType()
+DURATION = DurationType()
 ZONE = ZoneType()
 RELATION = RelationType()
 LISTEN = ListenType()

@@ -21,7 +21,9 @@ WRONG_CLUSTER = 13
 ROWS_LOST = 14
 NO_ROWS = 15
 READ = 16
-DEMO = 17
+LOCAL_SERVER = 17
+MOUNT = 18
+DRILL = 19
 
 MEANINGS = {
     OK: "success",
@@ -42,7 +44,9 @@ MEANINGS = {
     ROWS_LOST: "rows are missing from the output: a page, tuple or value cannot be read",
     NO_ROWS: "no such table at that moment, or none whose rows can be read",
     READ: "a file cannot be read",
-    DEMO: "the demo's server cannot be installed, started or stopped",
+    LOCAL_SERVER: "a PostgreSQL of walstream's own is not found, does not start, or fails",
+    MOUNT: "nothing can be mounted: no FUSE, or no permission",
+    DRILL: "a drill failed: the report says which check",
 }
 
 _CODES: tuple[tuple[type[errors.WalstreamError], int], ...] = (
@@ -62,7 +66,8 @@ _CODES: tuple[tuple[type[errors.WalstreamError], int], ...] = (
     (errors.InvalidFilter, USAGE),
     (errors.RowsError, NO_ROWS),
     (errors.RedoError, REDO),
-    (errors.DemoServerError, DEMO),
+    (errors.LocalServerError, LOCAL_SERVER),
+    (errors.MountError, MOUNT),
 )
 
 

@@ -19,6 +19,7 @@ from walstream.errors import LsnNotAvailable, SegmentMissing, StoreError
 from walstream.rmgr.storage import VERSION_DIRECTORIES
 from walstream.segments.names import history_file_name
 from walstream.state.cluster import ClusterState, StateSource, cluster_state
+from walstream.state.control import DbState
 from walstream.state.transactions import XACTS_PER_PAGE
 from walstream.store.backup_files import reported
 from walstream.wal.model import format_lsn
@@ -101,8 +102,15 @@ def new_system_id() -> int:
     return now_s << 32 | us << 12 | os.getpid() & 0xFFF
 
 
-def plan_moment(source: StateSource, at_lsn: int, target: Target) -> MomentPlan:
+def plan_moment(
+    source: StateSource,
+    at_lsn: int,
+    target: Target,
+    db_state: DbState = DbState.IN_PRODUCTION,
+) -> MomentPlan:
     """Returns the plan of the cluster after all records that end at or before an LSN. Blocks.
+
+    ``db_state``: see ``make_start``.
 
     Raises:
         LsnNotAvailable, SegmentMissing: the moment cannot be had.
@@ -115,7 +123,7 @@ def plan_moment(source: StateSource, at_lsn: int, target: Target) -> MomentPlan:
     archive = source.archive
     timelines = [state.timeline, archive.timeline, *(p.timeline for p in archive.history.parts)]
     identity = Identity(new_system_id(), max(timelines) + 1, int(time.time()))
-    start = make_start(state, source.version, archive.segment_size, identity)
+    start = make_start(state, source.version, archive.segment_size, identity, db_state)
     parents = archive.path / history_file_name(state.timeline)
     with reported(parents):
         content = parents.read_bytes() if parents.exists() else b""

@@ -37,8 +37,17 @@ class Start(NamedTuple):
     checkpoint_lsn: int
 
 
-def make_start(state: ClusterState, version: int, segment_size: int, identity: Identity) -> Start:
-    """Returns the start of a cluster in that state."""
+def make_start(
+    state: ClusterState,
+    version: int,
+    segment_size: int,
+    identity: Identity,
+    db_state: DbState = DbState.IN_PRODUCTION,
+) -> Start:
+    """Returns the start of a cluster in that state.
+
+    ``db_state``: SHUTDOWNED for a standby, which takes connections at once and writes nothing.
+    """
     number = state.lsn // segment_size + 1
     lsn = number * segment_size
     log = state.transactions
@@ -63,7 +72,7 @@ def make_start(state: ClusterState, version: int, segment_size: int, identity: I
     )
     control = state.control.replaced(
         system_id=identity.system_id,
-        state=DbState.IN_PRODUCTION,
+        state=db_state,
         time_s=identity.time_s,
         checkpoint_lsn=point.redo,
         checkpoint=point,

@@ -1,5 +1,5 @@
-"""The two catalogs whose columns must be known beforehand: pg_attribute, which has those of all
-others, and pg_database, which comes before any database is chosen.
+"""The catalogs whose columns must be known beforehand: pg_attribute, which has those of all others,
+and pg_database and pg_authid, which come before any database is chosen.
 
 A column is ``name:length`` and the letter of its alignment, -1 for varlena.
 """
@@ -12,6 +12,7 @@ from walstream.rows.heap import ALIGNMENTS, AttributeLayout, TupleLayout
 
 PG_ATTRIBUTE_OID = 1249
 PG_DATABASE_OID = 1262
+PG_AUTHID_OID = 1260
 
 _ATTRIBUTE_14 = (
     "attrelid:4i attname:64c atttypid:4i attstattarget:4i attlen:2s attnum:2s attndims:4i "
@@ -82,6 +83,11 @@ def _columns(text: str) -> FixedColumns:
 def attribute_columns(version: int) -> FixedColumns:
     """Returns the columns of pg_attribute of a major version."""
     return _columns(_ATTRIBUTE[version])
+
+
+def authid_columns() -> FixedColumns:
+    """Returns the first columns of pg_authid, which are the same in all versions."""
+    return _columns("oid:4i rolname:64c rolsuper:1c")
 
 
 def database_columns(version: int) -> FixedColumns:

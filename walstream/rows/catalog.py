@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 from walstream.errors import NameNotFound, RowDamaged
 from walstream.rows.bootstrap import (
     PG_ATTRIBUTE_OID,
+    PG_AUTHID_OID,
     PG_DATABASE_OID,
     attribute_columns,
+    authid_columns,
     database_columns,
 )
 from walstream.rows.heap import ALIGNMENTS, AttributeLayout, TupleLayout, deform, heap_tuples
@@ -27,7 +29,8 @@ from walstream.wal.relpath import GLOBAL_TABLESPACE
 
 PG_CLASS_OID, PG_TYPE_OID, PG_NAMESPACE_OID = 1259, 1247, 2615
 PG_INDEX_OID, PG_INHERITS_OID, PG_ENUM_OID, PG_RANGE_OID = 2610, 2611, 3501, 3541
-PG_AUTHID_OID = 1260
+# The role that initdb makes.
+BOOTSTRAP_SUPERUSERID = 10
 HEAP_AM_OID = 2
 
 # Types that catalogs are made of, by oid.
@@ -218,6 +221,25 @@ async def read_databases(
             )
         )
     return sorted(found, key=lambda database: database.name)
+
+
+async def read_superuser(
+    pages: RelationPages, visibility: Visibility, shared_map: bytes
+) -> str | None:
+    """Returns the name of the bootstrap superuser, None where there is no such role.
+
+    Raises:
+        RowDamaged, WalstreamError: see ``read_tuples``.
+
+    Cancellation: nothing is left behind.
+    """
+    filenode = mapped_files(shared_map).get(PG_AUTHID_OID, PG_AUTHID_OID)
+    locator = RelFileLocator(GLOBAL_TABLESPACE, 0, filenode)
+    layout = authid_columns().layout
+    for oid, name, *_ in await read_tuples(pages, visibility, locator, layout, leading=True):
+        if oid is not None and name is not None and _U32.unpack(oid)[0] == BOOTSTRAP_SUPERUSERID:
+            return _name(name)
+    return None
 
 
 def _given(row: dict[str, bytes | None], name: str) -> bytes:

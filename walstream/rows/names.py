@@ -10,7 +10,8 @@ from collections.abc import Callable
 from struct import Struct
 from typing import Any
 
-from walstream.rows.catalog import PG_AUTHID_OID, Catalog
+from walstream.rows.bootstrap import PG_AUTHID_OID
+from walstream.rows.catalog import Catalog
 from walstream.text import encode
 
 _U32 = Struct("<I")

@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 from walstream.errors import RowDamaged
 from walstream.rows.acl import acl_out
-from walstream.rows.catalog import PG_AUTHID_OID, PG_ENUM_OID, PG_RANGE_OID, Catalog, Type
+from walstream.rows.bootstrap import PG_AUTHID_OID
+from walstream.rows.catalog import PG_ENUM_OID, PG_RANGE_OID, Catalog, Type
 from walstream.rows.names import RegOutputs
 from walstream.rows.types import containers, geometry, numbers, strings, times
 from walstream.rows.types.json import jsonb_out

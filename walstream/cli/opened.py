@@ -1,0 +1,121 @@
+"""What ``open`` and ``psql`` share: a moment opened while something runs."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import trio
+
+from walstream.app.opening import Opening, OpenOptions, open_branch, open_moment
+from walstream.datadir.configuration import OUTSIDE, OVERRIDES
+from walstream.errors import ConfigError, LocalServerError
+from walstream.index.moment import parse_moment
+from walstream.mount.branch import DESCRIPTION, branch_path
+from walstream.server.postmaster import check_end
+from walstream.server.programs import client_program
+from walstream.wal.model import format_lsn
+
+if TYPE_CHECKING:
+    from walstream.index.moment import MomentText
+
+
+async def open_and_run(
+    store: Path,
+    asked: MomentText | None,
+    options: OpenOptions,
+    psql: list[str] | None,
+    verbose: bool = False,
+) -> int:
+    """Opens a moment or branch; runs psql with these arguments, or waits for a signal.
+
+    Returns the exit code: psql's, or 0.
+
+    Raises:
+        ConfigError: a moment was given for a branch that is there.
+        WalstreamError: see ``open_moment``.
+
+    Cancellation: psql and the server are ended.
+    """
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with trio.open_nursery() as nursery:
+            code = 0
+
+            async def run() -> None:
+                nonlocal code
+                async with _open(store, asked, options) as opening:
+                    _tell(opening, options, verbose)
+                    if psql is None:
+                        await _until(signals, opening)
+                    else:
+                        code = await _psql(opening, psql)
+                    if verbose:
+                        click.echo(f"pages made: {opening.lower.pages_made}", err=True)
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(run)
+        return code
+
+
+def _open(
+    store: Path, asked: MomentText | None, options: OpenOptions
+) -> AbstractAsyncContextManager[Opening]:
+    name = options.name
+    if name is not None and (branch_path(store, name) / DESCRIPTION).exists():
+        if asked is not None:
+            raise ConfigError(f"branch {name} is there already: --at cannot move it")
+        return open_branch(store, name, options)
+    return open_moment(store, asked or parse_moment("latest"), options)
+
+
+def _tell(opening: Opening, options: OpenOptions, verbose: bool) -> None:
+    moment = opening.moment
+    what = f"branch {opening.branch.name}, " if options.name is not None else ""
+    at = format_lsn(opening.branch.lsn) if moment is None else str(moment)
+    click.echo(f"{what}moment: {at}", err=True)
+    if verbose:
+        names = ", ".join(one.name for one in OVERRIDES)
+        click.echo(f"overridden in postgresql.auto.conf: {names}", err=True)
+        click.echo(f"taken out of the configuration: {', '.join(OUTSIDE)}", err=True)
+        click.echo(f"data directory: {opening.data_directory}", err=True)
+        click.echo(f"server log: {opening.branch.path / 'server.log'}", err=True)
+
+
+async def _until(signals: object, opening: Opening) -> None:
+    """Waits for a signal, or for the server's own end.
+
+    Raises:
+        LocalServerError: it did not end in good order.
+    """
+    click.echo(f'psql "{opening.connection.conninfo}"')
+    async with trio.open_nursery() as nursery:
+
+        async def watch() -> None:
+            await opening.process.wait()
+            check_end(opening.process, opening.branch.path / "server.log")
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(watch)
+        async for _ in signals:  # type: ignore[attr-defined]
+            break
+        nursery.cancel_scope.cancel()
+
+
+async def _psql(opening: Opening, arguments: list[str]) -> int:
+    """Runs psql at our terminal; Ctrl-C is psql's."""
+    found = client_program("psql", opening.programs)
+    if found is None:
+        raise LocalServerError(f"there is no psql in {opening.programs} and none on PATH")
+    process: trio.Process = await trio.lowlevel.open_process(
+        [found, *arguments],
+        env={**os.environ, **opening.connection.environment},
+    )
+    try:
+        return await process.wait()
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGTERM)
