@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,9 +17,13 @@ from walstream.datadir.configuration import OUTSIDE, OVERRIDES
 from walstream.errors import ConfigError, LocalServerError
 from walstream.index.moment import parse_moment
 from walstream.mount.branch import DESCRIPTION, branch_path
+from walstream.mount.hydrate import Hydrated
 from walstream.server.postmaster import check_end
 from walstream.server.programs import client_program
+from walstream.terminal import StatusLine
 from walstream.wal.model import format_lsn
+
+INTERVAL_S = 0.5
 
 if TYPE_CHECKING:
     from walstream.index.moment import MomentText
@@ -50,10 +55,10 @@ async def open_and_run(
                 async with _open(store, asked, options) as opening:
                     _tell(opening, options, verbose)
                     if psql is None:
-                        await _until(signals, opening)
+                        await _until(signals, opening, options)
                     else:
                         code = await _psql(opening, psql)
-                    if verbose:
+                    if verbose and opening.lower is not None:
                         click.echo(f"pages made: {opening.lower.pages_made}", err=True)
                 nursery.cancel_scope.cancel()
 
@@ -85,7 +90,7 @@ def _tell(opening: Opening, options: OpenOptions, verbose: bool) -> None:
         click.echo(f"server log: {opening.branch.path / 'server.log'}", err=True)
 
 
-async def _until(signals: object, opening: Opening) -> None:
+async def _until(signals: object, opening: Opening, options: OpenOptions) -> None:
     """Waits for a signal, or for the server's own end.
 
     Raises:
@@ -100,9 +105,21 @@ async def _until(signals: object, opening: Opening) -> None:
             nursery.cancel_scope.cancel()
 
         nursery.start_soon(watch)
+        if options.hydrate:
+            nursery.start_soon(_tell_hydration, opening.hydrated)
         async for _ in signals:  # type: ignore[attr-defined]
             break
         nursery.cancel_scope.cancel()
+
+
+async def _tell_hydration(hydrated: Hydrated) -> None:
+    with StatusLine(sys.stderr.isatty()) as line:
+        while not hydrated.complete:
+            share = 100 * hydrated.done // max(hydrated.pages, 1)
+            line.show([f"hydrated {share} % of {hydrated.pages} pages", f"{share} %"])
+            await trio.sleep(INTERVAL_S)
+    after = "; it opens without a mount from now on" if hydrated.plain else ""
+    click.echo(f"hydrated: {hydrated.made} pages made{after}", err=True)
 
 
 async def _psql(opening: Opening, arguments: list[str]) -> int:

@@ -310,6 +310,64 @@ class MomentFilesystem(pyfuse3.Operations):
             self._on_disk(path).rmdir()
         self._unlinked(parent, text)
 
+    # -- what is still to be made
+
+    def heat(self) -> dict[str, int]:
+        """Returns how often the kernel asked for pages of the files that it knows, by path."""
+        return {node.path: node.reads for node in self._nodes.values() if node.reads}
+
+    async def fill(self, path: str, first: int, end: int) -> int | None:
+        """Makes pages of a file of the moment the opening's own; returns how many were not.
+
+        None: the file is gone. ``first`` to before ``end``: their numbers.
+
+        Raises:
+            OSError: they cannot be written.
+            WalstreamError: one cannot be rebuilt.
+
+        Cancellation: nothing is left behind.
+        """
+        node = self._root
+        for name in path.split("/"):
+            node = self._node(node, name)
+        if node.file is None or path in self._gone:
+            return None
+        node.opens += 1
+        try:
+            own = self._own(node)
+            own.make()
+            missing = [block for block in range(first, end) if not own.has(block)]
+            for block, page in zip(
+                missing, await self._lower.read(node.file, missing) if missing else (), strict=True
+            ):
+                # What was written or cut meanwhile counts.
+                if not own.has(block) and not own.removed:
+                    own.write(block * BLCKSZ, page)
+            return len(missing)
+        finally:
+            node.opens -= 1
+            self._drop(node)
+
+    async def sync_pages(self, path: str) -> None:
+        """Waits until what was written of a file of the moment is on disk.
+
+        Raises:
+            OSError: it cannot be.
+
+        Cancellation: the sync goes on in its thread.
+        """
+        node = self._root
+        for name in path.split("/"):
+            node = self._node(node, name)
+        if node.file is not None and path not in self._gone:
+            node.opens += 1
+            try:
+                self._own(node)
+                await trio.to_thread.run_sync(self._sync_file, node)
+            finally:
+                node.opens -= 1
+                self._drop(node)
+
     # -- names that come and go
 
     def _check_writable(self) -> None:
@@ -473,6 +531,7 @@ class MomentFilesystem(pyfuse3.Operations):
     async def _read_pages(self, node: Node, offset: int, size: int) -> bytes:
         assert node.file is not None
         own = self._own(node)
+        node.reads += 1
         size = min(size, own.size - offset)
         if size <= 0:
             return b""

@@ -25,6 +25,7 @@ class Node:
         "opens",
         "own",
         "parent",
+        "reads",
     )
 
     def __init__(self, inode: int, name: str, parent: Node | None) -> None:
@@ -33,6 +34,7 @@ class Node:
         self.parent: Node | None = parent
         self.children: dict[str, Node] = {}
         self.lookups = 0
+        self.reads = 0
         self.opens = 0
         self.fd: int | None = None
         self.file: LowerFile | None = None
