@@ -81,6 +81,11 @@ class OwnPages:
         self._fds = fd, map_fd
         return fd
 
+    @property
+    def made(self) -> bool:
+        """Whether there is a file: something was written."""
+        return self._made
+
     def make(self) -> None:
         """Makes the file where nothing was written to it yet."""
         self._open()
