@@ -210,6 +210,20 @@ def test_what_is_hydrated_needs_neither_mount_nor_store(kept: Kept) -> None:
             assert dump(ours.dsn) == before
 
 
+def test_the_newest_moment_is_opened_again_at_the_same_place(kept: Kept) -> None:
+    with opened(kept.store, "--bindir", kept.bindir, "--follow", "1s") as ours:
+        started = "SELECT pg_postmaster_start_time()"
+        first = ours.execute(started)
+
+        def another() -> bool:
+            try:
+                return ours.execute(started) != first
+            except psycopg.OperationalError:
+                return False
+
+        wait_until(another)
+
+
 def diffed(store: Path, name: str) -> list[str]:
     said = walstream("branch", "diff", store, name, "--json")
     assert said.returncode == 0, said.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -130,9 +131,11 @@ class Opening:
 
 @asynccontextmanager
 async def open_moment(
-    store: Path, asked: MomentText, options: OpenOptions
+    store: Path, asked: MomentText, options: OpenOptions, place: Place | None = None
 ) -> AsyncIterator[Opening]:
     """Opens a moment of a store: a server that takes connections on the cluster as of then.
+
+    ``place``: where the one before was open; its socket is at the same place then.
 
     Read-only it is a standby that has nothing to follow; writable, or with a name, a branch: a
     cluster of its own, on a timeline of its own, that takes writes. Base, WAL and index are only
@@ -148,10 +151,14 @@ async def open_moment(
     Cancellation: the server is shut down at once; a branch with a name stays as after a crash.
     """
     check_fuse()
-    async with open_reader(store, options.sandbox) as reader, place_beside(store) as place:
+    async with AsyncExitStack() as stack:
+        reader = await stack.enter_async_context(open_reader(store, options.sandbox))
+        if place is None:
+            place = await stack.enter_async_context(place_beside(store))
         past = Past(reader.pages, reader.backups)
         moment = await past.moment(asked)
         path = place.path / BRANCH
+        await trio.to_thread.run_sync(partial(shutil.rmtree, path, ignore_errors=True))
         if options.name is not None:
             path = branch_path(store, options.name)
         branch, plan = await make_opening(reader, past, moment, place, path, options)

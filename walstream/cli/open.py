@@ -52,6 +52,11 @@ if TYPE_CHECKING:
     metavar="BYTES",
     help="Of --hydrate: at most so many bytes a second, such as 50MB.",
 )
+@click.option(
+    "--follow",
+    type=DURATION,
+    help="Every so often, such as 60s, open the newest moment again at the same place.",
+)
 @click.option("-v", "--verbose", is_flag=True, help="Say what was done to the configuration.")
 @click.option("--no-sandbox", is_flag=True, help="Run the redo children without their sandbox.")
 def command(
@@ -67,6 +72,7 @@ def command(
     protect: bool,
     hydrate: bool,
     rate_limit: int | None,
+    follow: timedelta | None,
     verbose: bool,
     no_sandbox: bool,
 ) -> None:
@@ -105,7 +111,10 @@ def command(
     if hydrate and not options.branches:
         raise click.UsageError("--hydrate is of what takes writes: --writable or --name")
     psql = list(arguments) if arguments else None
-    sys.exit(trio.run(open_and_run, store, asked, options, psql, verbose))
+    if follow is not None and (options.branches or asked is not None or psql):
+        raise click.UsageError("--follow is read-only, of the newest moment, and without psql")
+    follow_s = None if follow is None else follow.total_seconds()
+    sys.exit(trio.run(open_and_run, store, asked, options, psql, verbose, follow_s))
 
 
 def setting_of(text: str) -> tuple[str, str]:
