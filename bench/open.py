@@ -8,8 +8,8 @@ runs until so many MB of WAL lie behind the base backup. Then, in one run, inter
 2. the same from a real point-in-time recovery: the base backup copied, WAL fetched by cp, promoted;
 3. ``walstream materialize`` of the moment, against the copy and recovery of 2;
 4. pgbench for S seconds a time, -S and TPC-B, on the directory of 3 (plain files), on a writable
-   opening whose pages were read before ("warm", "lazy"), and on a branch after --hydrate. Shown as a
-   ratio to the plain files. All servers run with the same settings.
+   opening whose pages were read once (lazy), and on a branch after --hydrate. Shown as a ratio to
+   the plain files. All servers run with the same settings.
 
 All files are in the page cache for everyone.
 """
