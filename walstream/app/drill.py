@@ -118,6 +118,7 @@ async def _open_and_check(
         if options.sql is not None:
             arguments = ["-Xqv", "ON_ERROR_STOP=1", "-d", options.dbname, "-f", str(options.sql)]
             found.checks.append(await _run(opening, "sql", ["psql", *arguments]))
+        assert opening.lower is not None
         found.pages_read += opening.lower.pages_made
 
 
