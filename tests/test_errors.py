@@ -39,7 +39,13 @@ PROTOCOLS = {
     "MemoryError",
 }
 # Where an OSError is made to be translated in the same room.
-TRANSLATED = {"store/hard_link.py", "replication/addresses.py", "redo/sandbox.py"}
+TRANSLATED = {
+    "store/hard_link.py",
+    "replication/addresses.py",
+    "redo/sandbox.py",
+    "mount/filesystem.py",
+    "mount/own_pages.py",
+}
 
 
 def drawn() -> Iterator[tuple[str, str | None]]:

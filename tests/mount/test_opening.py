@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -25,6 +26,8 @@ from tests.datadir.story import (
 )
 from tests.mount.opened import Opened, opened
 from tests.support.binaries import find_binaries, wheel_client
+from tests.support.clusters import directory_for_server, roomy_directory
+from tests.support.receiving import wait_until
 from tests.support.running import DEADLINE_S, WALSTREAM, Running, walstream
 from tests.support.servers import PostgresServer
 from tests.support.waldump import decoded
@@ -174,6 +177,63 @@ def test_a_branch_stays_and_lives_through_crashes(kept: Kept) -> None:
         assert ours.execute(count) == rows
     assert walstream("branch", "drop", kept.store, "try").returncode == 0
     assert walstream("branch", "list", kept.store).stdout == ""
+
+
+def test_what_is_hydrated_needs_neither_mount_nor_store(kept: Kept) -> None:
+    with directory_for_server(roomy_directory()) as place:
+        store = place / "store"
+        shutil.copytree(kept.store, store, ignore=shutil.ignore_patterns("branches", "drills"))
+        store.chmod(0o755)  # the server's user must get at it without us
+        again = ("--name", "try", "--bindir", kept.bindir)
+        with opened(store, *kept.options, "--name", "try", "--hydrate") as ours:
+            ours.execute("CREATE TABLE made AS SELECT generate_series(1, 5000) i")
+            description = store / "branches/try/branch.toml"
+            wait_until(lambda: "hydrated = true" in description.read_text())
+            ours.execute("DELETE FROM accounts WHERE id BETWEEN 1001 AND 2000")
+            ours.execute("DROP TABLE cut_later")
+            before = dump(ours.dsn)
+        done = walstream("branch", "create", store, "copy", "--from", "try")
+        assert done.returncode == 0, done.stderr
+        changed = [json.loads(line) for line in diffed(store, "try")]
+        kinds = Counter(file["kind"] for file in changed)
+        assert kinds["gone"] >= 1 and kinds["changed"] >= 1 and kinds["new"] >= 1
+        # Most of what was made is as it was made.
+        assert sum(len(file["blocks"]) for file in changed if file["kind"] == "changed") < 500
+        (store / "wal").rename(store / "elsewhere")
+        with opened(store, *again) as ours:
+            assert ours.execute("SHOW data_directory") == [
+                (str(store / "branches/try/upper/data"),)
+            ]
+            assert dump(ours.dsn) == before
+            write_much_less(ours)
+        with opened(store, "--name", "copy", "--bindir", kept.bindir) as ours:
+            assert dump(ours.dsn) == before
+
+
+def test_the_newest_moment_is_opened_again_at_the_same_place(kept: Kept) -> None:
+    with opened(kept.store, "--bindir", kept.bindir, "--follow", "1s") as ours:
+        started = "SELECT pg_postmaster_start_time()"
+        first = ours.execute(started)
+
+        def another() -> bool:
+            try:
+                return ours.execute(started) != first
+            except psycopg.OperationalError:
+                return False
+
+        wait_until(another)
+
+
+def diffed(store: Path, name: str) -> list[str]:
+    said = walstream("branch", "diff", store, name, "--json")
+    assert said.returncode == 0, said.stderr
+    return said.stdout.splitlines()
+
+
+def write_much_less(ours: Opened) -> None:
+    ours.execute("INSERT INTO made SELECT generate_series(1, 5000)")
+    ours.execute("CHECKPOINT")
+    assert ours.execute("SELECT count(*) FROM made") == [(10000,)]
 
 
 def test_psql_gets_its_arguments_and_gives_its_exit_code(kept: Kept) -> None:

@@ -12,7 +12,7 @@ from walstream.scanning.opening import open_wal
 from walstream.segments.names import segment_file_name
 from walstream.verify.check import verify
 from walstream.verify.ledger import LEDGER, Ledger
-from walstream.verify.report import Report
+from walstream.verify.report import Report, Verdict
 from walstream.verify.segments import verify_segments
 
 
@@ -73,6 +73,26 @@ def test_the_next_segment_that_goes(store: Path) -> None:
     assert report.problems and report.remembered < 3
     (store / "away").rename(path)
     assert check(store).problems == []
+
+
+def test_what_gc_took_away_is_not_missing(store: Path) -> None:
+    sound = check(store)
+    size = sound.segment_size
+    numbers = range(sound.start_lsn // size, sound.end_lsn // size + 1)
+    gone = numbers[1]
+    (store / "wal" / segment_file_name(1, gone, size)).unlink()
+    there = gone * size, (gone + 1) * size
+    for removed in ([], [(0, there[0])], [(there[0], there[1] - 1)], [(there[0] + 8, there[1])]):
+        report = verify_segments(open_wal(store / "wal"), removed=removed)
+        assert [problem.kind for problem in report.problems] == ["missing"]
+        assert report.verdict is Verdict.MISSING
+    for report in (
+        verify(open_wal(store / "wal"), removed=[there]),
+        verify_segments(open_wal(store / "wal"), removed=[there]),
+    ):
+        assert report.problems == []
+        assert report.verdict is Verdict.SOUND
+        assert report.end_lsn == sound.end_lsn
 
 
 def test_lines_that_are_no_lines(store: Path) -> None:

@@ -14,6 +14,7 @@ from walstream.pages.service import PageService
 from walstream.segments.files import read_error
 from walstream.store.base_backup import BaseBackup, list_base_backups
 from walstream.store.base_directory import is_of_history
+from walstream.store.removed import Moments, RemovedWal, answerable, read_removed
 from walstream.store.store import Store
 from walstream.wal.model import format_lsn
 from walstream.wal.timeline import TimelineHistory
@@ -25,7 +26,8 @@ SETTLED_NS = 1_000_000_000
 
 
 class BaseWatch:
-    """Has a page service start from the base backups that are there now. One owner.
+    """Has a page service start from the base backups that are there now, and
+    answer for the moments that these and WAL give. One owner.
 
     Other processes make and remove them, under the lock of ``base/``.
 
@@ -47,7 +49,7 @@ class BaseWatch:
         self._pages = pages
         self._history = history
         self._backups = list(backups)
-        self._seen: tuple[int, TimelineHistory] | None = None
+        self._seen: tuple[int, TimelineHistory, tuple[RemovedWal, ...]] | None = None
         self._trouble = ""
         self._limiter = trio.CapacityLimiter(1)
 
@@ -81,7 +83,8 @@ class BaseWatch:
         except OSError as exc:
             raise read_error("look at", base_path, exc) from exc
         history = self._history()
-        if self._seen == (changed_ns, history):
+        removed = read_removed(self._store.wal_path)
+        if self._seen == (changed_ns, history, removed):
             return
         there = list_base_backups(base_path)
         index = self._pages.index
@@ -90,13 +93,14 @@ class BaseWatch:
             for backup in there
             if is_of_history(backup, history) and is_indexed(index, backup)
         ]
-        if backups and backups != self._backups:
-            self._take(backups)
+        moments = answerable(backups, removed)
+        if backups and (backups != self._backups or moments != self._pages.moments):
+            self._take(backups, moments)
         # Another change within the same tick of the clock would not be seen.
         settled = time.time_ns() - changed_ns > SETTLED_NS
-        self._seen = (changed_ns, history) if settled else None
+        self._seen = (changed_ns, history, removed) if settled else None
 
-    def _take(self, backups: list[BaseBackup]) -> None:
+    def _take(self, backups: list[BaseBackup], moments: Sequence[Moments]) -> None:
         before = {backup.path: backup for backup in self._backups}
         kept = {base.pages.path: base for base in self._pages.bases}
         bases = []
@@ -108,5 +112,5 @@ class BaseWatch:
             bases.append(kept[backup.path] if same else base_of(self._store, backup))
         for gone in before.values():
             log.info("the base at %s is there no more", format_lsn(gone.start_lsn))
-        self._pages.replace_bases(bases)
+        self._pages.replace_bases(bases, moments)
         self._backups = backups

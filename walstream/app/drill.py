@@ -16,6 +16,7 @@ from walstream.app.open import open_reader
 from walstream.app.opening import Opening, OpenOptions, mount_moment, open_moment
 from walstream.errors import WalstreamError
 from walstream.index.moment import Moment, MomentText, format_moment_time, parse_moment
+from walstream.pages.service import PageService
 from walstream.server.programs import client_program, find_programs
 from walstream.store.drills import Check, DrillReport, write_drill
 from walstream.store.store import Store
@@ -86,8 +87,19 @@ async def run_drill(
 
 async def _random_moment(store: Path, options: DrillOptions) -> MomentText:
     async with open_reader(store, options.sandbox) as reader:
-        first, last = reader.pages.first_lsn, reader.pages.last_record_lsn
-    return parse_moment(format_lsn(random.randint(first, max(first, last))))
+        return parse_moment(format_lsn(random_lsn(reader.pages)))
+
+
+def random_lsn(pages: PageService) -> int:
+    """Returns an LSN of the moments that gc left, each as likely as another."""
+    first, last = pages.first_lsn, pages.last_record_lsn
+    ends = [
+        (each.from_lsn, last if each.to_lsn is None else min(each.to_lsn, last))
+        for each in pages.moments
+        if each.from_lsn <= last
+    ] or [(first, max(first, last))]
+    (chosen,) = random.choices(ends, [end - begin + 1 for begin, end in ends])
+    return random.randint(*chosen)
 
 
 async def _open_and_check(
@@ -106,6 +118,7 @@ async def _open_and_check(
         if options.sql is not None:
             arguments = ["-Xqv", "ON_ERROR_STOP=1", "-d", options.dbname, "-f", str(options.sql)]
             found.checks.append(await _run(opening, "sql", ["psql", *arguments]))
+        assert opening.lower is not None
         found.pages_read += opening.lower.pages_made
 
 

@@ -34,6 +34,7 @@ from walstream.segments.files import is_tar
 from walstream.store.base_backup import list_base_backups
 from walstream.store.base_directory import lock_bases
 from walstream.store.file_layer import storage_error
+from walstream.store.leases import Lease
 from walstream.store.store import IDENTITY_FILE, Store, StoreIdentity
 from walstream.verify.ledger import Ledger
 from walstream.verify.report import Problem
@@ -253,7 +254,8 @@ def _base_report(
 @contextmanager
 def _opened(path: Path, identity: StoreIdentity) -> Iterator[Store]:
     store = Store.open(path) if Store.exists(path) else Store.create(path, identity)
-    with store:
+    # No base backup needs yet what is put there first: gc is to wait for it.
+    with store, Lease(store.path):
         yield store
 
 

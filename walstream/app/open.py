@@ -28,6 +28,7 @@ from walstream.segments.reader import SegmentReader
 from walstream.state.cluster import StateSource, cluster_state
 from walstream.store.base_backup import list_base_backups
 from walstream.store.base_directory import of_history
+from walstream.store.leases import Lease
 from walstream.store.store import Store
 from walstream.tasks.supervise import open_bare_nursery
 from walstream.wal.model import RelFileLocator, format_lsn
@@ -43,7 +44,8 @@ log = logging.getLogger("walstream")
 class StoreReader:
     """A store that is only read, and everything of it that has files open.
 
-    Made and closed in a thread. What was opened is closed when the rest cannot be.
+    Made and closed in a thread. What was opened is closed when the rest cannot be. While it is open
+    a lease keeps gc from what it may read, unless the store cannot be written to.
 
     Raises:
         StoreError: no store, or one without a base backup; the index cannot be read now.
@@ -52,15 +54,19 @@ class StoreReader:
 
     def __init__(self, path: Path, *, sandbox: bool) -> None:
         store = Store.open(path, lock=False)
-        backups = list_base_backups(store.base_path)
-        if not backups:
-            raise StoreError(
-                f"store {path} has no base backup yet: let walstream run finish one", str(path)
-            )
-        self.redo = RedoManager(
-            RedoConfig(sandbox=sandbox, warm_spare=False, dump_directory=store.dumps_path)
-        )
         with ExitStack() as opened:
+            # First the lease, then a look at what is there.
+            self.lease = opened.enter_context(Lease(store.path))
+            if not self.lease.held:
+                log.debug("no lease on %s, which cannot be written to", store.path)
+            backups = list_base_backups(store.base_path)
+            if not backups:
+                raise StoreError(
+                    f"store {path} has no base backup yet: let walstream run finish one", str(path)
+                )
+            self.redo = RedoManager(
+                RedoConfig(sandbox=sandbox, warm_spare=False, dump_directory=store.dumps_path)
+            )
             index = opened.enter_context(closing(PageIndex(store.index_path, read_only=True)))
             archive = opened.enter_context(
                 closing(SegmentReader(store.wal_path, store.identity.segment_size))
@@ -111,7 +117,7 @@ async def open_past(path: Path, *, sandbox: bool = True) -> AsyncIterator[Past]:
     Cancellation: the redo children are killed and reaped.
     """
     async with open_reader(path, sandbox) as reader:
-        yield Past(reader.pages, reader.backups)
+        yield Past(reader.pages, reader.backups, reader.lease)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,11 +135,17 @@ class OpenCluster:
 
 @asynccontextmanager
 async def open_cluster(
-    path: Path, asked: MomentText, *, zone: tzinfo | None = None, sandbox: bool = True
+    path: Path,
+    asked: MomentText,
+    *,
+    zone: tzinfo | None = None,
+    sandbox: bool = True,
+    only_then: bool = False,
 ) -> AsyncIterator[OpenCluster]:
     """Opens a store as of a moment: the databases, tables and rows of then.
 
-    ``zone`` is what timestamps with time zone are printed in; None is UTC.
+    ``zone`` is what timestamps with time zone are printed in; None is UTC. ``only_then``: nothing
+    of another moment will be asked for, so that gc may have it.
 
     Raises:
         StoreError: no store, or one without a base backup.
@@ -144,6 +156,8 @@ async def open_cluster(
     """
     async with open_past(path, sandbox=sandbox) as past:
         moment = await past.moment(asked)
+        if only_then:
+            await past.keep_only(moment.lsn)
         cluster = await _cluster_at(past, moment.lsn, zone)
         yield OpenCluster(cluster, moment, past.pages, past.source(past.backups[0].stop_lsn))
 
@@ -168,7 +182,10 @@ async def diff_moments(
     """
     from walstream.rows.diff import diff_tables
 
-    async with open_cluster(path, before) as old, open_cluster(path, after) as new:
+    async with (
+        open_cluster(path, before, only_then=True) as old,
+        open_cluster(path, after, only_then=True) as new,
+    ):
         first = await old.cluster.table(table, database)
         second = await new.cluster.table(table, database)
         return await diff_tables(first, second)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -21,14 +22,17 @@ from walstream.index.moment import Moment, MomentText, parse_moment
 from walstream.mount.branch import (
     Branch,
     branch_path,
+    describe_branch,
     load_branch,
 )
 from walstream.mount.filesystem import MomentFilesystem
+from walstream.mount.hydrate import Hydrated, hydrate
 from walstream.mount.lower import Lower, Places
 from walstream.mount.mounted import check_fuse, mounted
-from walstream.mount.place import BRANCH, Place, place_beside, user_for
+from walstream.mount.place import BRANCH, Place, place_beside
 from walstream.mount.upper import make_branch, point_links
 from walstream.rmgr.storage import VERSION_DIRECTORIES
+from walstream.segments.files import read_error
 from walstream.server.postmaster import running_server, stop
 from walstream.server.programs import (
     find_programs,
@@ -36,8 +40,10 @@ from walstream.server.programs import (
     reachable_programs,
 )
 from walstream.state.cluster import ClusterState, StateSource, cluster_state
-from walstream.state.control import DbState, Parameters
+from walstream.state.control import ControlFile, DbState, Parameters
 from walstream.store.file_layer import DirectoryLock
+from walstream.tasks.rate_limit import RateLimit
+from walstream.tasks.supervise import open_bare_nursery
 from walstream.wal.model import format_lsn
 
 # Only whoever reaches the socket, which lies in a directory of the caller's alone.
@@ -55,7 +61,8 @@ class OpenOptions:
 
     ``name``: a branch that stays; None: what is written goes away at the end. ``port``: also
     listen there on the loopback addresses, where roles must give their passwords. ``settings``: of
-    the server, after ours. ``expires``, ``protected``: of the branch.
+    the server, after ours. ``expires``, ``protected``: of the branch. ``hydrate``: what is lazy is
+    made in the background, ``rate_limit`` bytes a second at most.
     """
 
     writable: bool = False
@@ -65,6 +72,8 @@ class OpenOptions:
     settings: tuple[tuple[str, str], ...] = ()
     expires: datetime | None = None
     protected: bool = False
+    hydrate: bool = False
+    rate_limit: int | None = None
     sandbox: bool = True
 
     @property
@@ -100,7 +109,11 @@ class Connection(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """A moment that is open. ``programs``: where PostgreSQL's of its version are."""
+    """A moment that is open.
+
+    ``programs``: where PostgreSQL's of its version are; ``lower``: what its pages are made by, None
+    where nothing is lazy.
+    """
 
     branch: Branch
     moment: Moment | None
@@ -108,7 +121,8 @@ class Opening:
     connection: Connection
     programs: Path
     process: trio.Process
-    lower: Lower
+    lower: Lower | None
+    hydrated: Hydrated
 
     @property
     def data_directory(self) -> Path:
@@ -117,9 +131,11 @@ class Opening:
 
 @asynccontextmanager
 async def open_moment(
-    store: Path, asked: MomentText, options: OpenOptions
+    store: Path, asked: MomentText, options: OpenOptions, place: Place | None = None
 ) -> AsyncIterator[Opening]:
     """Opens a moment of a store: a server that takes connections on the cluster as of then.
+
+    ``place``: where the one before was open; its socket is at the same place then.
 
     Read-only it is a standby that has nothing to follow; writable, or with a name, a branch: a
     cluster of its own, on a timeline of its own, that takes writes. Base, WAL and index are only
@@ -135,38 +151,25 @@ async def open_moment(
     Cancellation: the server is shut down at once; a branch with a name stays as after a crash.
     """
     check_fuse()
-    async with open_reader(store, options.sandbox) as reader, place_beside(store) as place:
+    async with AsyncExitStack() as stack:
+        reader = await stack.enter_async_context(open_reader(store, options.sandbox))
+        if place is None:
+            place = await stack.enter_async_context(place_beside(store))
         past = Past(reader.pages, reader.backups)
         moment = await past.moment(asked)
         path = place.path / BRANCH
+        await trio.to_thread.run_sync(partial(shutil.rmtree, path, ignore_errors=True))
         if options.name is not None:
             path = branch_path(store, options.name)
-        branch, plan = await _make(reader, past, moment, place, path, options)
-        async with _opened(
-            reader, past.source(moment.lsn), branch, place, options, plan.state, moment
-        ) as opening:
+        branch, plan = await make_opening(reader, past, moment, place, path, options)
+        source = past.source(moment.lsn)
+        lower = await trio.to_thread.run_sync(moment_files, reader, source, plan.state, branch)
+        version, parameters = source.version, plan.state.parameters
+        async with _opened(branch, version, parameters, place, options, lower, moment) as opening:
             yield opening
 
 
-async def create_branch(store: Path, asked: MomentText, options: OpenOptions) -> Branch:
-    """Makes a branch without opening it.
-
-    Raises:
-        WalstreamError: see ``open_moment``.
-
-    Cancellation: what was made is removed with the next branch of that name.
-    """
-    assert options.name is not None
-    path = branch_path(store, options.name)
-    async with open_reader(store, options.sandbox) as reader:
-        past = Past(reader.pages, reader.backups)
-        moment = await past.moment(asked)
-        place = Place(path, await trio.to_thread.run_sync(user_for, store))
-        branch, _ = await _make(reader, past, moment, place, path, options)
-        return branch
-
-
-async def _make(
+async def make_opening(
     reader: StoreReader,
     past: Past,
     moment: Moment,
@@ -237,11 +240,11 @@ async def mount_moment(
         moment = await past.moment(asked)
         place = Place(beside.path, None, None if directory is None else directory.absolute())
         path = beside.path / BRANCH
-        branch, plan = await _make(
+        branch, plan = await make_opening(
             reader, past, moment, place, path, OpenOptions(), mount_only=True
         )
         lower = await trio.to_thread.run_sync(
-            _lower, reader, past.source(moment.lsn), plan.state, branch
+            moment_files, reader, past.source(moment.lsn), plan.state, branch
         )
         filesystem = MomentFilesystem(path, lower, None, writable=False)
         async with mounted(filesystem, place.mount_point, others=others, keep=False):
@@ -258,15 +261,35 @@ async def open_branch(store: Path, name: str, options: OpenOptions) -> AsyncIter
 
     Cancellation: as ``open_moment``.
     """
-    check_fuse()
     branch = await trio.to_thread.run_sync(load_branch, branch_path(store, name))
+    if branch.hydrated:
+        # It needs nothing of the store any more.
+        control = await trio.to_thread.run_sync(_control, branch)
+        version, parameters = control.version, control.parameters
+        async with (
+            place_beside(store) as place,
+            _opened(branch, version, parameters, place, options, None, None) as opening,
+        ):
+            yield opening
+        return
+    check_fuse()
     async with open_reader(store, options.sandbox) as reader, place_beside(store) as place:
         past = Past(reader.pages, reader.backups)
         await past.moment(parse_moment(format_lsn(branch.lsn)))
         source = past.source(branch.lsn)
         state = await trio.to_thread.run_sync(cluster_state, source, branch.lsn)
-        async with _opened(reader, source, branch, place, options, state, None) as opening:
+        lower = await trio.to_thread.run_sync(moment_files, reader, source, state, branch)
+        version, parameters = source.version, state.parameters
+        async with _opened(branch, version, parameters, place, options, lower, None) as opening:
             yield opening
+
+
+def _control(branch: Branch) -> ControlFile:
+    path = branch.path / "upper" / Places.DATA / "global/pg_control"
+    try:
+        return ControlFile.parse(path.read_bytes())
+    except OSError as error:
+        raise read_error("read", path, error) from error
 
 
 async def _superuser(reader: StoreReader, lsn: int, plan: MomentPlan) -> str:
@@ -288,65 +311,91 @@ async def _superuser(reader: StoreReader, lsn: int, plan: MomentPlan) -> str:
 
 @asynccontextmanager
 async def _opened(
-    reader: StoreReader,
-    source: StateSource,
     branch: Branch,
+    version: int,
+    parameters: Parameters,
     place: Place,
     options: OpenOptions,
-    state: ClusterState,
+    lower: Lower | None,
     moment: Moment | None,
 ) -> AsyncIterator[Opening]:
-    keep = options.name is not None
-    bindir, lower, lock = await trio.to_thread.run_sync(
-        _prepare, reader, source, state, branch, place, options
-    )
+    """``lower`` is None for a branch that is hydrated."""
+    bindir, lock = await trio.to_thread.run_sync(_prepare, version, branch, place, options)
     try:
-        filesystem = MomentFilesystem(branch.path, lower, place.owner)
-        settings = _settings(place, options, state.parameters)
+        settings = _settings(place, options, parameters)
         user = None if place.user is None else place.user.name
-        async with (
-            mounted(filesystem, place.mount_point, others=user is not None, keep=keep),
-            running_server(
+        root, hydrated = _root(branch, place), Hydrated()
+        async with AsyncExitStack() as stack:
+            filesystem = None
+            if lower is not None:
+                keep = options.name is not None
+                filesystem = MomentFilesystem(branch.path, lower, place.owner)
+                mount = mounted(filesystem, root, others=user is not None, keep=keep)
+                await stack.enter_async_context(mount)
+            server = running_server(
                 bindir / "postgres",
-                place.mount_point / Places.DATA,
+                root / Places.DATA,
                 settings,
                 branch.path / "server.log",
                 user=user,
                 # Never through the mount: it is this process that would have to answer.
                 pid_file=branch.path / "upper" / Places.DATA / "postmaster.pid",
-            ) as process,
-        ):
+            )
+            process = await stack.enter_async_context(server)
+            background = await stack.enter_async_context(open_bare_nursery())
+            if options.hydrate and filesystem is not None and lower is not None:
+                background.start_soon(_hydrate, branch, filesystem, lower, place, options, hydrated)
             connection = Connection(place.path / "socket", int(settings["port"]), branch.superuser)
-            yield Opening(branch, moment, place.mount_point, connection, bindir, process, lower)
+            yield Opening(branch, moment, root, connection, bindir, process, lower, hydrated)
+            background.cancel_scope.cancel()
             await stop(process)
     finally:
         lock.release()
 
 
-def _prepare(
-    reader: StoreReader,
-    source: StateSource,
-    state: ClusterState,
+def _root(branch: Branch, place: Place) -> Path:
+    """Returns what the data directory lies below."""
+    return branch.path / "upper" if branch.hydrated else place.mount_point
+
+
+async def _hydrate(
     branch: Branch,
+    filesystem: MomentFilesystem,
+    lower: Lower,
     place: Place,
     options: OpenOptions,
-) -> tuple[Path, Lower, DirectoryLock]:
+    hydrated: Hydrated,
+) -> None:
+    keep = options.name is not None
+    rate = RateLimit(options.rate_limit)
+    await hydrate(filesystem, lower, rate, hydrated, durable=keep)
+    if keep and (place.user is None or reachable_by_all(branch.path)):
+        await trio.to_thread.run_sync(describe_branch, branch._replace(hydrated=True))
+        hydrated.plain = True
+    hydrated.complete = True
+
+
+def _prepare(
+    version: int, branch: Branch, place: Place, options: OpenOptions
+) -> tuple[Path, DirectoryLock]:
     lock = DirectoryLock(branch.path / "lock", f"branch {branch.name}")
     try:
-        found = find_programs(source.version, options.bindir)
+        found = find_programs(version, options.bindir)
         bindir = reachable_programs(found, place.user, place.path / "installed")
-        lower = _lower(reader, source, state, branch)
-        point_links(branch, place.mount_point, place.owner)
+        point_links(branch, _root(branch, place), place.owner)
         rules = place.path / "pg_hba.conf"
         rules.write_text(SOCKET_ONLY if options.port is None else WITH_PORT)
         rules.chmod(0o644)
     except BaseException:
         lock.release()
         raise
-    return bindir, lower, lock
+    return bindir, lock
 
 
-def _lower(reader: StoreReader, source: StateSource, state: ClusterState, branch: Branch) -> Lower:
+def moment_files(
+    reader: StoreReader, source: StateSource, state: ClusterState, branch: Branch
+) -> Lower:
+    """Returns the relation files of the moment that an opening is of. Blocks."""
     table = RelationTable(source.index, source.backup.start_lsn, branch.lsn)
     return Lower(
         table.sizes(state.directories),

@@ -10,6 +10,7 @@ from walstream.redo.manager import RedoManager
 from walstream.segments.reader import SegmentReader
 from walstream.store.base_backup import BaseBackup
 from walstream.store.base_backup_pages import BasePages
+from walstream.store.removed import answerable, read_removed
 from walstream.store.store import Store
 from walstream.tasks.watermark import Watermark
 from walstream.wal.model import format_lsn
@@ -77,4 +78,5 @@ def page_service(
         redo,
         last_valid,
         MAX_LSN if left is None else left,
+        answerable(backups, read_removed(store.wal_path)),
     )

@@ -15,7 +15,8 @@ from walstream.app.full_disk import with_space
 from walstream.app.intake import Intake, report
 from walstream.app.page_service import indexed_backups, page_service
 from walstream.app.prepare import prepare_store
-from walstream.app.reindex import stretch_to_index
+from walstream.app.reindex import stretches_to_index
+from walstream.app.retention_watch import RetentionWatch, WatchedStore
 from walstream.app.signals import obey_signals
 from walstream.app.store_index import open_index, open_ingest
 from walstream.app.threads import closing_in_thread
@@ -25,9 +26,15 @@ from walstream.pages.service import PageService
 from walstream.receive.receiver import Receiver
 from walstream.redo.manager import RedoConfig, RedoManager
 from walstream.segments.reader import SegmentReader
-from walstream.status.prometheus import RedoCollector, StatusCollector, serve_metrics
+from walstream.status.prometheus import (
+    RedoCollector,
+    StatusCollector,
+    WindowCollector,
+    serve_metrics,
+)
 from walstream.store.base_backup import BaseBackup
 from walstream.store.base_directory import first_needed, of_history
+from walstream.store.removed import read_removed
 from walstream.store.store import Store
 from walstream.store.verifier import default_level
 from walstream.store.writer import Writer
@@ -63,12 +70,15 @@ class StoreParts:
             )
             backups = of_history(backups, source.current_history())
             if self.remakes_index:
-                backups, _ = stretch_to_index(source, backups)
+                # What gc kept before the last stretch of WAL comes back with walstream reindex.
+                removed = read_removed(store.wal_path)
+                backups, _ = stretches_to_index(source, backups, removed)[-1]
             self.backups = indexed_backups(index, backups)
             self.ingest = open_ingest(store, index, self.backups, source)
             last_valid = self.ingest.last_valid
             self.pages = page_service(store, index, self.redo, self.backups, archive, last_valid)
             self.bases = BaseWatch(store, self.pages, watched.current_history, self.backups)
+            self.index = index
             self._opened = opened.pop_all()
 
     def close(self) -> None:
@@ -122,6 +132,7 @@ class Application:
         self._ingest = parts.ingest
         self._remakes_index = parts.remakes_index
         self._bases = parts.bases
+        self._watched = WatchedStore(store, parts.index, parts.pages)
         self._status_path = store.status_path
         self._streaming = trio.Event()
         self._stopped = trio.Event()
@@ -166,7 +177,11 @@ class Application:
         monitor = self._intake.monitor(self.ingested, self.redo)
         async with AsyncExitStack() as stack:
             if self.config.metrics is not None:
-                collectors = (StatusCollector(monitor), RedoCollector(self.redo))
+                collectors = (
+                    StatusCollector(monitor),
+                    WindowCollector(monitor),
+                    RedoCollector(self.redo),
+                )
                 await stack.enter_async_context(serve_metrics(self.config.metrics, collectors))
             async with trio.open_nursery() as nursery:
                 await nursery.start(self.redo.run)
@@ -174,6 +189,8 @@ class Application:
                     telling.start_soon(
                         report, monitor, self._status_path, self.config.show_progress
                     )
+                    watch = RetentionWatch(self._watched, self.config.retention, monitor)
+                    telling.start_soon(watch.run)
                     async with trio.open_nursery() as indexing:
                         await indexing.start(self._index)
                         if self._remakes_index:

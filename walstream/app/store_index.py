@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 
-from walstream.app.index_start import start_index
+from walstream.app.index_start import start_again, start_index
 from walstream.app.page_service import is_indexed
 from walstream.errors import StoreError, WriteError
 from walstream.index.ingest import Ingest
@@ -53,10 +53,16 @@ def open_index(store: Store) -> tuple[PageIndex, bool]:
 
 
 def open_ingest(
-    store: Store, index: PageIndex, backups: list[BaseBackup], source: SegmentReader
+    store: Store,
+    index: PageIndex,
+    backups: list[BaseBackup],
+    source: SegmentReader,
+    *,
+    again: bool = False,
 ) -> Ingest:
     """Returns what brings the WAL of a store into its index, which is begun where it is empty.
 
+    ``again``: it goes on at these backups, for WAL before them is gone.
     ``source`` is the caller's to close; only ingest reads with it.
 
     Raises:
@@ -64,7 +70,10 @@ def open_ingest(
         WalError, StorageError: base backup or index cannot be read, or the index not be written.
     """
     identity = store.identity
-    start_index(index, store, backups)
+    if again:
+        start_again(index, store, backups)
+    else:
+        start_index(index, store, backups)
 
     def known() -> list[BaseBackup]:
         there = list_base_backups(store.base_path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from walstream.errors import StoreError
+from walstream.segments.names import segment_number
 from walstream.store.file_layer import DirectoryLock
 from walstream.store.store import STATUS_FILE, Store
 from walstream.store.unfinished import Flushed
@@ -30,6 +31,24 @@ def flushed_of(directory: Path) -> Flushed | None:
     if status is None or not status.timeline:
         return None  # a crash may lose it; it only adds what can be noticed
     return Flushed(status.timeline, status.flushed_lsn)
+
+
+def note_recovery(directory: Path, name: str) -> None:
+    """Keeps gc from the WAL of a store that a recovery, which asks for ``name`` now, still needs.
+
+    A plain directory has no gc; of what is no segment nothing is noted.
+
+    Raises:
+        StoreError, StorageError: the store cannot be read.
+    """
+    if not Store.exists(directory):
+        return
+    from walstream.store.leases import note_restore
+
+    segment_size = Store.open(directory, lock=False).identity.segment_size
+    number = segment_number(name, segment_size)
+    if number is not None:
+        note_restore(directory, number * segment_size)
 
 
 class LockedWalDirectory:

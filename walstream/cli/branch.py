@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,9 @@ from typing import TYPE_CHECKING
 import click
 
 from walstream.cli.arguments import DURATION, MOMENT, STORE
+
+# Numbers of blocks that are shown.
+MOST = 5
 
 if TYPE_CHECKING:
     from walstream.index.moment import MomentText
@@ -68,19 +72,33 @@ def _facts(branch: Branch, *, opened: bool) -> dict[str, object]:
 @click.option("--at", "asked", type=MOMENT, metavar="WHEN", help="Moment [default: the newest].")
 @click.option("--ttl", type=DURATION, help="So long it is kept, such as 8h or 7d.")
 @click.option("--protect", is_flag=True, help="It can only be dropped with --force.")
+@click.option("--from", "parent", metavar="BRANCH", help="A copy of that branch as it is now.")
 def create(
-    store: Path, name: str, asked: MomentText | None, ttl: timedelta | None, protect: bool
+    store: Path,
+    name: str,
+    asked: MomentText | None,
+    ttl: timedelta | None,
+    protect: bool,
+    parent: str | None,
 ) -> None:
-    """Make branch NAME of STORE at a moment, without opening it."""
+    """Make branch NAME of STORE at a moment, or from another branch, without opening it."""
     import trio
 
-    from walstream.app.opening import OpenOptions, create_branch
+    from walstream.app.branches import create_branch
+    from walstream.app.opening import OpenOptions
     from walstream.index.moment import parse_moment
+    from walstream.mount.branch import branch_path, copy_branch, load_branch
     from walstream.wal.model import format_lsn
 
     expires = None if ttl is None else datetime.now(UTC).replace(microsecond=0) + ttl
     options = OpenOptions(writable=True, name=name, expires=expires, protected=protect)
-    branch = trio.run(create_branch, store, asked or parse_moment("latest"), options)
+    if parent is None:
+        branch = trio.run(create_branch, store, asked or parse_moment("latest"), options)
+    elif asked is not None:
+        raise click.UsageError("--at and --from: a copy is of the branch's own moment")
+    else:
+        found = load_branch(branch_path(store, parent))
+        branch = copy_branch(found._replace(expires=expires, protected=protect), name)
     click.echo(f"branch {branch.name} at {format_lsn(branch.lsn)}")
 
 
@@ -107,7 +125,8 @@ def reset(store: Path, name: str, force: bool) -> None:
     """Take branch NAME back to its moment: all that was written on it goes away."""
     import trio
 
-    from walstream.app.opening import OpenOptions, create_branch
+    from walstream.app.branches import create_branch
+    from walstream.app.opening import OpenOptions
     from walstream.index.moment import parse_moment
     from walstream.mount.branch import branch_path, drop_branch, load_branch
     from walstream.wal.model import format_lsn
@@ -136,12 +155,27 @@ def _check_unprotected(branch: Branch, force: bool) -> None:
 def diff(store: Path, name: str, as_json: bool) -> None:
     """List the relation files that branch NAME has changed, made or removed since its moment.
 
-    While it is open, what was not yet synced is not counted.
+    Pages are compared, hint bits too. While it is open, what was not yet synced is not counted.
     """
-    from walstream.mount.branch import branch_path, load_branch, written
+    import trio
 
-    for file in written(load_branch(branch_path(store, name))):
-        if as_json:
-            click.echo(json.dumps(file._asdict()))
-        else:
-            click.echo(f"{file.kind:8}{file.pages:>8} pages  {file.name}")
+    from walstream.app.branches import compare_branch
+
+    async def main() -> None:
+        async with compare_branch(store, name) as found:
+            async for file in found:
+                if as_json:
+                    click.echo(json.dumps(file._asdict()))
+                else:
+                    count = len(file.blocks)
+                    click.echo(f"{file.kind:8}{count:>8} pages  {file.name}{_some(file.blocks)}")
+
+    trio.run(main)
+
+
+def _some(blocks: Sequence[int]) -> str:
+    """Returns the first of the numbers, in brackets."""
+    if not blocks:
+        return ""
+    more = ", ..." if len(blocks) > MOST else ""
+    return f"  (blocks {', '.join(map(str, blocks[:MOST]))}{more})"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from walstream.cli.arguments import FORK, POSTGRES, PostgresCommand, version_option
+from walstream.cli.leases import lease_for
 from walstream.dump.formats import FORMATS, SinkOptions
 
 if TYPE_CHECKING:
@@ -227,8 +228,10 @@ def command(
         save_fullpage=save_fullpage,
         output=output,
     )
+    place = path or (Path(segments[0]) if segments else None)
     try:
-        dumped = run_dump(request)
+        with lease_for(place):
+            dumped = run_dump(request)
     except KeyboardInterrupt:
         # As pg_waldump: what was counted has been printed; that is the end.
         return

@@ -21,6 +21,8 @@ COMMANDS = {
     "drill": ("drill", "Open a moment, check all of it, and write a report."),
     "dump": ("dump", "Print the records of WAL, as pg_waldump or as JSON, Arrow, Parquet."),
     "diff": ("diff", "Show the rows of a table that changed between two moments."),
+    "gc": ("gc", "Take away what a store need not keep: window, kept points, undo."),
+    "hold": ("hold", "Keep moments until a time, whatever gc is told."),
     "find": ("find", "Find the moment at which a table was dropped or truncated."),
     "history": ("history", "List the records that changed a block."),
     "import": ("import_store", "Take backups and archived WAL of other tools into a store."),
@@ -41,6 +43,7 @@ COMMANDS = {
     "status": ("status", "Show what a store holds."),
     "tables": ("tables", "List the tables of a database as of a moment."),
     "undo": ("undo", "Print SQL that takes the changes of a table back."),
+    "window": ("window", "Show which moments of a store can be had, and what would be lost."),
     "verify": ("verify", "Check every page and record of an archive of WAL."),
 }
 

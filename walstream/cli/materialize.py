@@ -77,6 +77,7 @@ def command(
         async with open_past(store) as past:
             found = await past.moment(moment)
             click.echo(f"moment: {found}", err=True)
+            await past.keep_only(found.lsn)
             source = past.source(found.lsn)
             progress = Progress()
             with show_files(progress) as planned:

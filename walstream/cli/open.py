@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from walstream.cli.arguments import DURATION, MOMENT, STORE
+from walstream.cli.arguments import BYTES, DURATION, MOMENT, STORE
 
 if TYPE_CHECKING:
     from walstream.index.moment import MomentText
@@ -41,6 +41,22 @@ if TYPE_CHECKING:
 )
 @click.option("--ttl", type=DURATION, help="So long is the branch kept, such as 8h or 7d.")
 @click.option("--protect", is_flag=True, help="The branch can only be dropped with --force.")
+@click.option(
+    "--hydrate",
+    is_flag=True,
+    help="Make all pages in the background; a branch then is a plain data directory.",
+)
+@click.option(
+    "--rate-limit",
+    type=BYTES,
+    metavar="BYTES",
+    help="Of --hydrate: at most so many bytes a second, such as 50MB.",
+)
+@click.option(
+    "--follow",
+    type=DURATION,
+    help="Every so often, such as 60s, open the newest moment again at the same place.",
+)
 @click.option("-v", "--verbose", is_flag=True, help="Say what was done to the configuration.")
 @click.option("--no-sandbox", is_flag=True, help="Run the redo children without their sandbox.")
 def command(
@@ -54,6 +70,9 @@ def command(
     settings: tuple[str, ...],
     ttl: timedelta | None,
     protect: bool,
+    hydrate: bool,
+    rate_limit: int | None,
+    follow: timedelta | None,
     verbose: bool,
     no_sandbox: bool,
 ) -> None:
@@ -83,12 +102,19 @@ def command(
         settings=tuple(setting_of(text) for text in settings),
         expires=expires,
         protected=protect,
+        hydrate=hydrate,
+        rate_limit=rate_limit,
         sandbox=not no_sandbox,
     )
     if name is None and (ttl is not None or protect):
         raise click.UsageError("--ttl and --protect are of a branch: give it a --name")
+    if hydrate and not options.branches:
+        raise click.UsageError("--hydrate is of what takes writes: --writable or --name")
     psql = list(arguments) if arguments else None
-    sys.exit(trio.run(open_and_run, store, asked, options, psql, verbose))
+    if follow is not None and (options.branches or asked is not None or psql):
+        raise click.UsageError("--follow is read-only, of the newest moment, and without psql")
+    follow_s = None if follow is None else follow.total_seconds()
+    sys.exit(trio.run(open_and_run, store, asked, options, psql, verbose, follow_s))
 
 
 def setting_of(text: str) -> tuple[str, str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,9 +18,15 @@ from walstream.datadir.configuration import OUTSIDE, OVERRIDES
 from walstream.errors import ConfigError, LocalServerError
 from walstream.index.moment import parse_moment
 from walstream.mount.branch import DESCRIPTION, branch_path
+from walstream.mount.hydrate import Hydrated
+from walstream.mount.place import place_beside
 from walstream.server.postmaster import check_end
 from walstream.server.programs import client_program
+from walstream.tasks.supervise import open_bare_nursery
+from walstream.terminal import StatusLine
 from walstream.wal.model import format_lsn
+
+INTERVAL_S = 0.5
 
 if TYPE_CHECKING:
     from walstream.index.moment import MomentText
@@ -30,8 +38,11 @@ async def open_and_run(
     options: OpenOptions,
     psql: list[str] | None,
     verbose: bool = False,
+    follow_s: float | None = None,
 ) -> int:
     """Opens a moment or branch; runs psql with these arguments, or waits for a signal.
+
+    ``follow_s``: so often the newest moment is opened anew, at the same place.
 
     Returns the exit code: psql's, or 0.
 
@@ -47,14 +58,17 @@ async def open_and_run(
 
             async def run() -> None:
                 nonlocal code
-                async with _open(store, asked, options) as opening:
-                    _tell(opening, options, verbose)
-                    if psql is None:
-                        await _until(signals, opening)
-                    else:
-                        code = await _psql(opening, psql)
-                    if verbose:
-                        click.echo(f"pages made: {opening.lower.pages_made}", err=True)
+                if follow_s is not None:
+                    await _follow(signals, store, options, verbose, follow_s)
+                else:
+                    async with _open(store, asked, options) as opening:
+                        _tell(opening, options, verbose)
+                        if psql is None:
+                            await _until(signals, opening, options)
+                        else:
+                            code = await _psql(signals, opening, psql)
+                        if verbose and opening.lower is not None:
+                            click.echo(f"pages made: {opening.lower.pages_made}", err=True)
                 nursery.cancel_scope.cancel()
 
             nursery.start_soon(run)
@@ -72,6 +86,20 @@ def _open(
     return open_moment(store, asked or parse_moment("latest"), options)
 
 
+async def _follow(
+    signals: AsyncIterator[int], store: Path, options: OpenOptions, verbose: bool, every_s: float
+) -> None:
+    """Opens the newest moment again and again, until a signal."""
+    async with place_beside(store) as place:
+        ended = False
+        while not ended:
+            async with open_moment(store, parse_moment("latest"), options, place) as opening:
+                _tell(opening, options, verbose)
+                with trio.move_on_after(every_s) as waiting:
+                    await _until(signals, opening, options)
+                ended = not waiting.cancelled_caught
+
+
 def _tell(opening: Opening, options: OpenOptions, verbose: bool) -> None:
     moment = opening.moment
     what = f"branch {opening.branch.name}, " if options.name is not None else ""
@@ -85,7 +113,7 @@ def _tell(opening: Opening, options: OpenOptions, verbose: bool) -> None:
         click.echo(f"server log: {opening.branch.path / 'server.log'}", err=True)
 
 
-async def _until(signals: object, opening: Opening) -> None:
+async def _until(signals: AsyncIterator[int], opening: Opening, options: OpenOptions) -> None:
     """Waits for a signal, or for the server's own end.
 
     Raises:
@@ -100,13 +128,25 @@ async def _until(signals: object, opening: Opening) -> None:
             nursery.cancel_scope.cancel()
 
         nursery.start_soon(watch)
-        async for _ in signals:  # type: ignore[attr-defined]
+        if options.hydrate:
+            nursery.start_soon(_tell_hydration, opening.hydrated)
+        async for _ in signals:
             break
         nursery.cancel_scope.cancel()
 
 
-async def _psql(opening: Opening, arguments: list[str]) -> int:
-    """Runs psql at our terminal; Ctrl-C is psql's."""
+async def _tell_hydration(hydrated: Hydrated) -> None:
+    with StatusLine(sys.stderr.isatty()) as line:
+        while not hydrated.complete:
+            share = 100 * hydrated.done // max(hydrated.pages, 1)
+            line.show([f"hydrated {share} % of {hydrated.pages} pages", f"{share} %"])
+            await trio.sleep(INTERVAL_S)
+    after = "; it opens without a mount from now on" if hydrated.plain else ""
+    click.echo(f"hydrated: {hydrated.made} pages made{after}", err=True)
+
+
+async def _psql(signals: AsyncIterator[int], opening: Opening, arguments: list[str]) -> int:
+    """Runs psql at our terminal; Ctrl-C is psql's, SIGTERM ends it."""
     found = client_program("psql", opening.programs)
     if found is None:
         raise LocalServerError(f"there is no psql in {opening.programs} and none on PATH")
@@ -114,8 +154,18 @@ async def _psql(opening: Opening, arguments: list[str]) -> int:
         [found, *arguments],
         env={**os.environ, **opening.connection.environment},
     )
+
+    async def pass_on() -> None:
+        async for number in signals:
+            if number == signal.SIGTERM:
+                process.send_signal(number)
+
     try:
-        return await process.wait()
+        async with open_bare_nursery() as nursery:
+            nursery.start_soon(pass_on)
+            code = await process.wait()
+            nursery.cancel_scope.cancel()
+        return code
     finally:
         if process.returncode is None:
             process.send_signal(signal.SIGTERM)

@@ -76,7 +76,9 @@ def command(
     request = ExportRequest(table, database, names, where, output, header)
 
     async def main() -> bool:
-        async with open_cluster(store, asked, zone=zone, sandbox=not no_sandbox) as opened:
+        async with open_cluster(
+            store, asked, zone=zone, sandbox=not no_sandbox, only_then=True
+        ) as opened:
             return await run(opened)
 
     async def run(opened: OpenCluster) -> bool:

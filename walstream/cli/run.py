@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from walstream.cli.arguments import LISTEN
-from walstream.config import DEFAULT_SLOT, RunConfig
+from walstream.config import DEFAULT_SLOT, RunConfig, read_retention
 
 
 @click.command()
@@ -43,6 +43,11 @@ from walstream.config import DEFAULT_SLOT, RunConfig
 @click.option("--no-sandbox", is_flag=True, help="Run redo children without their sandbox.")
 @click.option("--metrics", metavar="HOST:PORT", type=LISTEN, help="Serve Prometheus metrics there.")
 @click.option(
+    "--config",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Settings: a TOML file; [retention] says what to keep, as walstream gc.",
+)
+@click.option(
     "--group-access",
     is_flag=True,
     help="Make the store readable by its group. [default: as the server's data directory]",
@@ -59,6 +64,7 @@ def command(
     no_loop: bool,
     no_sandbox: bool,
     metrics: str | None,
+    config: Path | None,
     group_access: bool,
     verbose: bool,
 ) -> None:
@@ -67,7 +73,7 @@ def command(
     DSN is any libpq connection string; its role needs REPLICATION. The first time the store is
     made: a replication slot and a base backup. Every other time streaming goes on where it was.
     SIGINT or SIGTERM flushes what was received and ends with exit code 0; a second one does not
-    wait.
+    wait. Without --config everything is kept.
     """
     import logging
     import os
@@ -87,7 +93,7 @@ def command(
     else:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler])
-    config = RunConfig(
+    settings = RunConfig(
         conninfo=dsn,
         store=store,
         slot=None if no_slot else slot,
@@ -99,5 +105,6 @@ def command(
         metrics=metrics,
         group_access=group_access,
         show_progress=terminal,
+        retention=read_retention(config) if config is not None else None,
     )
-    trio.run(run, config)
+    trio.run(run, settings)

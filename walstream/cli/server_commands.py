@@ -68,9 +68,10 @@ def restore_wal(store: Path, name: str, target: Path) -> None:
     Raises:
         WalstreamError: see ``restore_file``.
     """
-    from walstream.app.wal_directory import flushed_of, system_id_of, wal_path
+    from walstream.app.wal_directory import flushed_of, note_recovery, system_id_of, wal_path
     from walstream.store.restore_wal import restore_file
 
+    note_recovery(store, name)
     restored = restore_file(
         wal_path(store), name, target, system_id=system_id_of(store), flushed=flushed_of(store)
     )

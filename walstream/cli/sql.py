@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from walstream.cli.arguments import LSN, TIMELINE
+from walstream.cli.leases import lease_for
 
 if TYPE_CHECKING:
     import duckdb
@@ -160,6 +161,7 @@ def command(
         ) from error
 
     # What is wrong with PATH is said in our words, before DuckDB wraps it in its own.
+    click.get_current_context().with_resource(lease_for(path))
     open_wal(path, timeline).close()
     scan = WalScan(path, start, end, timeline=timeline)
     with interrupts.held():

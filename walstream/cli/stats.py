@@ -9,6 +9,7 @@ import click
 
 from walstream.cli.arguments import LSN, TIMELINE
 from walstream.cli.exit_codes import WAL_TRUNCATED
+from walstream.cli.leases import lease_for
 from walstream.errors import WriteError
 from walstream.text import readable, to_json
 
@@ -53,6 +54,7 @@ def command(
     from walstream.scanning.range_scan import default_threads
     from walstream.stats.waldump_table import stats_table
 
+    click.get_current_context().with_resource(lease_for(path))
     source = open_wal(path, timeline)
     click.get_current_context().call_on_close(source.close)
     if "all" in kinds:

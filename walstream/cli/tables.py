@@ -42,7 +42,7 @@ def command(
     from walstream.rows.listing import describe_tables
 
     async def main() -> None:
-        async with open_cluster(store, asked, sandbox=not no_sandbox) as opened:
+        async with open_cluster(store, asked, sandbox=not no_sandbox, only_then=True) as opened:
             found = await describe_tables(opened.cluster, database, everything)
             if as_json:
                 for one in found:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from walstream.cli.arguments import MOMENT, TIMELINE
+from walstream.cli.leases import lease_for
 from walstream.cli.step_progress import show_steps
 from walstream.text import to_json
 
@@ -101,16 +102,20 @@ def command(
     from walstream.cli import exit_codes
     from walstream.scanning.opening import open_wal
     from walstream.scanning.range_scan import default_threads
+    from walstream.store.removed import read_removed
     from walstream.store.store import Store
     from walstream.verify.check import verify
     from walstream.verify.ledger import Ledger
     from walstream.verify.segments import verify_segments
 
     store = Store.open(path, lock=False) if Store.exists(path) else None
+    wal_path = path if store is None else store.wal_path
     if deep and store is None:
         raise click.UsageError(f"--deep: {path} is no store")
     if not deep and (asked is not None or sample is not None):
         raise click.UsageError("--at and --sample go with --deep")
+    click.get_current_context().with_resource(lease_for(path))
+    removed = read_removed(wal_path) if wal_path.is_dir() else ()
     source = open_wal(path, timeline)
     click.get_current_context().call_on_close(source.close)
     threads = threads or default_threads()
@@ -130,7 +135,7 @@ def command(
         tell = stack.enter_context(show_steps(shown=not (quiet or as_json)))
         segments_of = len(source.numbers())
         if store is None or ledger is None:
-            report = verify(source, threads=threads, progress=advance)
+            report = verify(source, threads=threads, progress=advance, removed=removed)
         else:
             report = verify_segments(
                 source,
@@ -138,6 +143,7 @@ def command(
                 system_identifier=store.identity.system_id,
                 progress=advance,
                 ledger=ledger,
+                removed=removed,
             )
         if deep:
             assert store is not None and ledger is not None

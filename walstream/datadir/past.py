@@ -17,6 +17,7 @@ from walstream.index.moment import (
 from walstream.pages.service import PageService
 from walstream.state.cluster import StateSource
 from walstream.store.base_backup import BaseBackup
+from walstream.store.leases import Lease
 from walstream.wal.model import format_lsn
 
 
@@ -26,10 +27,14 @@ class Past:
     Args:
         pages: rebuilds the store's pages.
         backups: its base backups, at least one.
+        lease: what keeps gc from them, None for nothing.
     """
 
-    def __init__(self, pages: PageService, backups: Sequence[BaseBackup]) -> None:
+    def __init__(
+        self, pages: PageService, backups: Sequence[BaseBackup], lease: Lease | None = None
+    ) -> None:
         self.pages = pages
+        self._lease = lease
         self.backups = sorted(backups, key=lambda backup: backup.stop_lsn)
 
     async def moment(self, asked: MomentText) -> Moment:
@@ -50,19 +55,34 @@ class Past:
             described = first.path.with_suffix(".toml").stat().st_mtime
         except OSError as exc:
             raise ReadError(f"cannot read {first.path}: {exc.strerror}", str(first.path)) from exc
-        return find_moment(
+        found = find_moment(
             self.pages.index,
             asked,
             first.stop_lsn,
             self.pages.last_valid_lsn,
             first_time_us=time_to_us(datetime.fromtimestamp(described, UTC)),
         )
+        self.pages.planner.check_kept(found.lsn)
+        return found
+
+    async def keep_only(self, at_lsn: int) -> None:
+        """Lets gc have what is not needed for one moment; no other is to be asked for then.
+
+        Raises:
+            LsnNotAvailable: as ``source``.
+            StorageError: the lease cannot be changed.
+
+        Cancellation: nothing is left behind.
+        """
+        first_needed = self.source(at_lsn).backup.first_needed_lsn
+        if self._lease is not None:
+            await trio.to_thread.run_sync(self._lease.narrow, first_needed, at_lsn)
 
     def source(self, at_lsn: int) -> StateSource:
         """Returns where the state at an LSN is made from: the newest backup that ends before it.
 
         Raises:
-            LsnNotAvailable: before the first backup ends.
+            LsnNotAvailable: before the first backup ends, or gc removed what it is made from.
         """
         fitting = [backup for backup in self.backups if backup.stop_lsn <= at_lsn]
         if not fitting:
@@ -71,4 +91,5 @@ class Past:
                 f"{format_lsn(self.backups[0].stop_lsn)}"
             )
         pages = self.pages
+        pages.planner.check_kept(at_lsn)
         return StateSource(pages.index, pages.archive, fitting[-1], pages.facts.version)

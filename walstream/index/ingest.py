@@ -8,7 +8,7 @@ on at the last batch.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 import trio
@@ -72,25 +72,68 @@ def begin_index(
             )
         return
     batch = Batch()
-    directories: dict[tuple[int, int], Forks] = {(0, 0): {}}
-    for spc_oid in tablespaces:
-        directories[0, 0][spc_oid, 0] = 0
-    for (locator, fork), blocks in base_sizes:
-        spc_oid, db_oid, rel_number = locator
+    sizes = dict(base_sizes)
+    for (locator, fork), blocks in sizes.items():
         batch.sizes.append((locator, fork, SizeChange(start_lsn, SizeKind.BASE, blocks)))
-        directories.setdefault((spc_oid, db_oid), {})[rel_number, fork] = blocks
-        directories[0, 0][spc_oid, 0] = 0
-        if db_oid and spc_oid != GLOBAL_TABLESPACE:
-            directories.setdefault((spc_oid, 0), {})[db_oid, 0] = 0
-    for (spc_oid, db_oid), forks in directories.items():
-        key = keys.DIRECTORY_KEY.pack(b"l", spc_oid, db_oid, start_lsn)
-        batch.pairs.append((key, encode_forks(forks)))
+    batch.pairs = _lists(sizes, tablespaces, start_lsn)
     position = str(start_lsn).encode()
     batch.meta = {
         "start_lsn": position,
         "last_record_end": position,
         "last_record_start": b"0",
     }
+    index.write(batch)
+
+
+def _lists(
+    sizes: Mapping[tuple[RelFileLocator, int], int],
+    tablespaces: Iterable[int],
+    lsn: int,
+    known: Iterable[tuple[int, int]] = (),
+) -> list[tuple[bytes, bytes]]:
+    """Returns the lists of all forks, databases and tablespaces; empty ones of others ``known``."""
+    directories: dict[tuple[int, int], Forks] = {(0, 0): {}}
+    directories.update((directory, {}) for directory in known)
+    for spc_oid in tablespaces:
+        directories[0, 0][spc_oid, 0] = 0
+    for (locator, fork), blocks in sizes.items():
+        spc_oid, db_oid, rel_number = locator
+        directories.setdefault((spc_oid, db_oid), {})[rel_number, fork] = blocks
+        directories[0, 0][spc_oid, 0] = 0
+        if db_oid and spc_oid != GLOBAL_TABLESPACE:
+            directories.setdefault((spc_oid, 0), {})[db_oid, 0] = 0
+    return [
+        (keys.DIRECTORY_KEY.pack(b"l", *directory, lsn), encode_forks(forks))
+        for directory, forks in directories.items()
+    ]
+
+
+def begin_again(
+    index: PageIndex,
+    start_lsn: int,
+    base_sizes: Mapping[tuple[RelFileLocator, int], int],
+    tablespaces: Iterable[int] = (),
+) -> None:
+    """Has an index go on at another base backup, where WAL before it is gone.
+
+    Nothing of before counts for what is there from ``start_lsn`` on: each fork of the base begins
+    anew, each that the base does not have was dropped.
+
+    Raises:
+        StorageError: the index cannot be read or written.
+    """
+    batch = Batch()
+    for key, blocks in base_sizes.items():
+        batch.sizes.append((*key, SizeChange(start_lsn, SizeKind.CREATE, blocks)))
+    for key in index.relations():
+        if key not in base_sizes:
+            batch.sizes.append((*key, SizeChange(start_lsn, SizeKind.DROP, 0)))
+    known = {
+        keys.DIRECTORY_KEY.unpack(key)[1:3] for kind in (b"d", b"l") for key, _ in index.pairs(kind)
+    }
+    batch.pairs = _lists(base_sizes, tablespaces, start_lsn, known)
+    position = str(start_lsn).encode()
+    batch.meta = {"last_record_end": position, "last_record_start": b"0"}
     index.write(batch)
 
 

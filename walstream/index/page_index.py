@@ -383,6 +383,33 @@ class PageIndex:
             self._db.write(out)
         self.taken_back += 1
 
+    # -- forgetting
+
+    def pairs(self, space: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Yields the stored keys of one kind (``keys.py``) and their values, ascending."""
+        return self.scan(space, space)
+
+    def remove(self, stored_keys: Sequence[bytes]) -> None:
+        """Removes keys in one atomic write.
+
+        Raises:
+            WriteError: it could not be written.
+        """
+        out = WriteBatch(raw_mode=True)
+        for key in stored_keys:
+            out.delete(key)
+        with self._reported(WriteError):
+            self._db.write(out)
+
+    def note(self, name: str, value: bytes) -> None:
+        """Keeps a value by name, as ``meta`` gives it.
+
+        Raises:
+            WriteError: it could not be written.
+        """
+        with self._reported(WriteError):
+            self._db[b"m" + name.encode()] = value
+
     # -- reading
 
     def meta(self, name: str) -> bytes | None:

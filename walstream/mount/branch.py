@@ -15,25 +15,25 @@ It is made as ``NAME.tmp``. Nothing of the store is ever written.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import subprocess
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from walstream.errors import ConfigError, StoreError
-from walstream.mount.gone import Gone
-from walstream.mount.lower import Places
-from walstream.mount.own_pages import count_own_pages
+from walstream.errors import ConfigError, StoreError, WriteError
 from walstream.segments.files import read_error
 from walstream.store.file_layer import (
     DirectoryLock,
+    FileLayer,
     storage_error,
+    write_durably,
 )
 from walstream.toml import parse_toml
-from walstream.wal.model import BLCKSZ, format_lsn, parse_lsn
-from walstream.wal.relpath import parse_relation_file
+from walstream.wal.model import format_lsn, parse_lsn
 
 DESCRIPTION = "branch.toml"
 DIRECTORY = "branches"
@@ -41,7 +41,11 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 
 
 class Branch(NamedTuple):
-    """What an opening is of. ``tablespaces``: their oids; ``superuser``: whom it is opened as."""
+    """What an opening is of.
+
+    ``tablespaces``: oids of those that are links; ``superuser``: whom it is opened as;
+    ``hydrated``: all of it is in ``upper/``, a data directory that needs no mount.
+    """
 
     path: Path
     lsn: int
@@ -52,6 +56,7 @@ class Branch(NamedTuple):
     created: datetime
     expires: datetime | None = None
     protected: bool = False
+    hydrated: bool = False
 
     @property
     def name(self) -> str:
@@ -72,6 +77,7 @@ class Branch(NamedTuple):
             f"tablespaces = [{', '.join(map(str, self.tablespaces))}]",
             f'created = "{self.created.isoformat()}"',
             f"protected = {str(self.protected).lower()}",
+            f"hydrated = {str(self.hydrated).lower()}",
         ]
         if self.expires is not None:
             lines.append(f'expires = "{self.expires.isoformat()}"')
@@ -124,6 +130,7 @@ def load_branch(path: Path) -> Branch:
             datetime.fromisoformat(table["created"]),
             None if expires is None else datetime.fromisoformat(expires),
             bool(table.get("protected", False)),
+            bool(table.get("hydrated", False)),
         )
     except FileNotFoundError:
         raise StoreError(f"there is no branch {path.name} in {path.parent}") from None
@@ -151,6 +158,52 @@ def _directories(parent: Path) -> Iterator[Path]:
     except OSError as error:
         raise read_error("read", parent, error) from error
     yield from (path for path in found if path.is_dir())
+
+
+def describe_branch(branch: Branch) -> None:
+    """Writes the description of a branch anew, durably.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    write_durably(FileLayer(), branch.path / DESCRIPTION, branch.to_toml().encode(), 0o600)
+
+
+def copy_branch(branch: Branch, name: str) -> Branch:
+    """Makes a branch that is the copy of another, as that is now; it must not be open. Blocks.
+
+    Both have the same system identifier and timeline. By reference where the file system can.
+
+    Raises:
+        ConfigError: it is no name.
+        StoreError: there is one of that name, or the other is open.
+        StorageError: it cannot be copied.
+    """
+    path = branch.path.with_name(check_name(name))
+    if path.exists():
+        raise StoreError(f"there is a branch {name} already", str(path))
+    lock = DirectoryLock(branch.path / "lock", f"branch {branch.name}")
+    temporary = path.with_name(name + ".tmp")
+    copied = branch._replace(path=path, created=datetime.now(UTC).replace(microsecond=0))
+    try:
+        if temporary.exists():
+            shutil.rmtree(temporary)
+        # cp knows sparse files and reflinks; --archive keeps the owner.
+        command = ["cp", "--archive", "--reflink=auto", "--sparse=always"]
+        subprocess.run(
+            [*command, str(branch.path), str(temporary)], check=True, capture_output=True, text=True
+        )
+        os.sync()
+        describe_branch(copied._replace(path=temporary))
+        temporary.rename(path)
+        FileLayer().fsync_directory(path.parent)
+    except OSError as error:
+        raise storage_error("copy", path, error) from error
+    except subprocess.CalledProcessError as error:
+        raise WriteError(f"cannot copy {branch.path}: {error.stderr.strip()}", str(path)) from error
+    finally:
+        lock.release()
+    return copied
 
 
 def drop_branch(path: Path) -> None:
@@ -200,43 +253,3 @@ def is_open(path: Path) -> bool:
     except StoreError:
         return True
     return False
-
-
-class Written(NamedTuple):
-    """A file that a branch has written or removed. ``pages``: how many of the moment's it has anew.
-
-    ``kind`` is ``changed``, ``new`` or ``gone``.
-    """
-
-    name: str
-    kind: str
-    pages: int
-
-
-def written(branch: Branch) -> list[Written]:
-    """Returns the relation files that differ from the moment's, by name below the mount. Blocks.
-
-    A page counts as changed when it was written, whatever with.
-
-    Raises:
-        ReadError: the branch cannot be read.
-    """
-    maps, upper = branch.path / "maps", branch.path / "upper"
-    found = []
-    try:
-        gone = Gone(branch.path / "gone")
-        gone.close()
-        found += [Written(name, "gone", 0) for name in gone]
-        for path in sorted(upper.rglob("*")):
-            name = str(path.relative_to(upper))
-            if path.is_symlink() or not path.is_file():
-                continue
-            if (maps / name).exists():
-                pages = count_own_pages(path, maps / name)
-                if pages:
-                    found.append(Written(name, "changed", pages))
-            elif parse_relation_file(Places(branch.tablespaces).origin(name)) is not None:
-                found.append(Written(name, "new", path.stat().st_size // BLCKSZ))
-    except OSError as error:
-        raise read_error("read", branch.path, error) from error
-    return sorted(found)

@@ -75,6 +75,7 @@ class MomentFilesystem(pyfuse3.Operations):
         self._next_inode = pyfuse3.ROOT_INODE + 1
         self._listings: dict[int, list[str]] = {}
         self._next_listing = 1
+        self._written: dict[str, set[str]] = {}
         status = os.lstat(self._upper)
         self._time_ns = status.st_mtime_ns
         self._uid, self._gid = owner or (status.st_uid, status.st_gid)
@@ -103,19 +104,42 @@ class MomentFilesystem(pyfuse3.Operations):
         return self._upper / path if path else self._upper
 
     def _find_lower(self, parent: Node, name: str) -> LowerFile | None:
-        file = self._lower.find(parent.path, name)
-        return None if file is None or below(parent, name) in self._gone else file
+        return self._find_lower_in(parent.path, name)
 
-    def _node(self, parent: Node, name: str) -> Node:
-        """Returns the node of a name; it is made where the kernel does not know it yet."""
+    def _find_lower_in(self, directory: str, name: str) -> LowerFile | None:
+        file = self._lower.find(directory, name)
+        return None if file is None or f"{directory}/{name}" in self._gone else file
+
+    def _node(self, parent: Node, name: str, directory: str | None = None) -> Node:
+        """Returns the node of a name; it is made where the kernel does not know it yet.
+
+        ``directory``: the path of ``parent``, where it is known.
+        """
         node = parent.children.get(name)
         if node is None:
+            directory = parent.path if directory is None else directory
             node = Node(self._next_inode, name, parent)
             self._next_inode += 1
-            node.file = self._find_lower(parent, name)
+            node.file = self._find_lower_in(directory, name)
+            if node.file is not None:
+                node.written = name in self._written_in(directory)
             parent.children[name] = node
             self._nodes[node.inode] = node
         return node
+
+    def _written_in(self, directory: str) -> set[str]:
+        """Returns the names of the moment's files in a directory that have pages of their own.
+
+        Asked for once: what is written later is added when the kernel forgets it.
+        """
+        found = self._written.get(directory)
+        if found is None:
+            try:
+                found = {path.name for path in (self._maps / directory).iterdir()}
+            except FileNotFoundError:
+                found = set()
+            self._written[directory] = found
+        return found
 
     def _own(self, node: Node) -> OwnPages:
         assert node.file is not None
@@ -134,7 +158,8 @@ class MomentFilesystem(pyfuse3.Operations):
         if node.file is not None:
             entry.st_mode = pyfuse3.ModeT(MODE_FILE)
             entry.st_nlink = 1
-            entry.st_size = self._own(node).size
+            unwritten = node.own is None and not node.written
+            entry.st_size = node.file.blocks * BLCKSZ if unwritten else self._own(node).size
             entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = self._time_ns
         else:
             if node.fd is not None:
@@ -159,13 +184,14 @@ class MomentFilesystem(pyfuse3.Operations):
         parent = self._nodes[parent_inode]
         return self._looked_up(parent, os.fsdecode(name))
 
-    def _looked_up(self, parent: Node, name: str) -> pyfuse3.EntryAttributes:
-        known = parent.children.get(name)
-        if known is None and self._find_lower(parent, name) is None:
-            with told():
-                os.lstat(self._on_disk(parent.path) / name)
-        node = self._node(parent, name)
+    def _looked_up(
+        self, parent: Node, name: str, directory: str | None = None
+    ) -> pyfuse3.EntryAttributes:
+        directory = parent.path if directory is None else directory
         with told():
+            if parent.children.get(name) is None and self._find_lower_in(directory, name) is None:
+                os.lstat(f"{self._upper}/{directory}/{name}")
+            node = self._node(parent, name, directory)
             entry = self._attributes(node)
         node.lookups += 1
         return entry
@@ -184,6 +210,8 @@ class MomentFilesystem(pyfuse3.Operations):
         if node.own is not None:
             with told():
                 node.own.close()
+            if node.own.made and node.parent is not None:
+                self._written_in(node.parent.path).add(node.name)
             node.own = None
         self._nodes.pop(node.inode, None)
         parent = node.parent
@@ -250,9 +278,10 @@ class MomentFilesystem(pyfuse3.Operations):
     ) -> None:
         names = self._listings[fh >> 32]
         parent = self._nodes[fh & 0xFFFFFFFF]
+        directory = parent.path
         for place in range(start_id, len(names)):
             try:
-                entry = self._looked_up(parent, names[place])
+                entry = self._looked_up(parent, names[place], directory)
             except pyfuse3.FUSEError:
                 continue  # removed since
             if not pyfuse3.readdir_reply(token, os.fsencode(names[place]), entry, place + 1):
@@ -309,6 +338,64 @@ class MomentFilesystem(pyfuse3.Operations):
         with told():
             self._on_disk(path).rmdir()
         self._unlinked(parent, text)
+
+    # -- what is still to be made
+
+    def heat(self) -> dict[str, int]:
+        """Returns how often the kernel asked for pages of the files that it knows, by path."""
+        return {node.path: node.reads for node in self._nodes.values() if node.reads}
+
+    async def fill(self, path: str, first: int, end: int) -> int | None:
+        """Makes pages of a file of the moment the opening's own; returns how many were not.
+
+        None: the file is gone. ``first`` to before ``end``: their numbers.
+
+        Raises:
+            OSError: they cannot be written.
+            WalstreamError: one cannot be rebuilt.
+
+        Cancellation: nothing is left behind.
+        """
+        node = self._root
+        for name in path.split("/"):
+            node = self._node(node, name)
+        if node.file is None or path in self._gone:
+            return None
+        node.opens += 1
+        try:
+            own = self._own(node)
+            own.make()
+            missing = [block for block in range(first, end) if not own.has(block)]
+            for block, page in zip(
+                missing, await self._lower.read(node.file, missing) if missing else (), strict=True
+            ):
+                # What was written or cut meanwhile counts.
+                if not own.has(block) and not own.removed:
+                    own.write(block * BLCKSZ, page)
+            return len(missing)
+        finally:
+            node.opens -= 1
+            self._drop(node)
+
+    async def sync_pages(self, path: str) -> None:
+        """Waits until what was written of a file of the moment is on disk.
+
+        Raises:
+            OSError: it cannot be.
+
+        Cancellation: the sync goes on in its thread.
+        """
+        node = self._root
+        for name in path.split("/"):
+            node = self._node(node, name)
+        if node.file is not None and path not in self._gone:
+            node.opens += 1
+            try:
+                self._own(node)
+                await trio.to_thread.run_sync(self._sync_file, node)
+            finally:
+                node.opens -= 1
+                self._drop(node)
 
     # -- names that come and go
 
@@ -473,6 +560,7 @@ class MomentFilesystem(pyfuse3.Operations):
     async def _read_pages(self, node: Node, offset: int, size: int) -> bytes:
         assert node.file is not None
         own = self._own(node)
+        node.reads += 1
         size = min(size, own.size - offset)
         if size <= 0:
             return b""

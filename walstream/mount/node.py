@@ -11,7 +11,8 @@ from walstream.mount.own_pages import OwnPages
 class Node:
     """A file or directory that the kernel knows.
 
-    ``file`` is set for what is made of the moment; ``fd`` while another file is open.
+    ``file`` is set for what is made of the moment; ``fd`` while another file is open. ``written``:
+    pages of ``file`` were written before the kernel knew of it.
     """
 
     __slots__ = (
@@ -25,6 +26,8 @@ class Node:
         "opens",
         "own",
         "parent",
+        "reads",
+        "written",
     )
 
     def __init__(self, inode: int, name: str, parent: Node | None) -> None:
@@ -33,10 +36,12 @@ class Node:
         self.parent: Node | None = parent
         self.children: dict[str, Node] = {}
         self.lookups = 0
+        self.reads = 0
         self.opens = 0
         self.fd: int | None = None
         self.file: LowerFile | None = None
         self.own: OwnPages | None = None
+        self.written = False
         self.lock = trio.Lock()
 
     @property

@@ -46,7 +46,9 @@ class OwnPages:
         self._header_dirty = False
         self._fds: tuple[int, int] | None = None
         self._removed = False
-        self._made = map_path.exists()
+        # After a crash of the machine one may be there without the other: nothing of it was synced.
+        self._made = map_path.exists() and path.exists()
+        self._new = False
         self.limit = blocks
         self.size = blocks * BLCKSZ
         if self._made:
@@ -73,11 +75,20 @@ class OwnPages:
             if self._owner is not None:
                 os.fchown(fd, *self._owner)
             os.ftruncate(fd, self.size)
-            map_fd = os.open(self._map_path, flags | os.O_CREAT, 0o600)
+            map_fd = os.open(self._map_path, flags | os.O_CREAT | os.O_TRUNC, 0o600)
             os.pwrite(map_fd, _HEADER.pack(self.limit), 0)
-            self._made = True
+            self._made = self._new = True
         self._fds = fd, map_fd
         return fd
+
+    @property
+    def made(self) -> bool:
+        """Whether there is a file: something was written."""
+        return self._made
+
+    def make(self) -> None:
+        """Makes the file where nothing was written to it yet."""
+        self._open()
 
     def has(self, block: int) -> bool:
         """Returns whether a page is the opening's own."""
@@ -86,10 +97,6 @@ class OwnPages:
     def has_all(self, first: int, end: int) -> bool:
         """Returns whether all pages from ``first`` to before ``end`` are."""
         return first >= self.limit or all(self.has(block) for block in range(first, end))
-
-    def own(self, end: int) -> int:
-        """Returns how many pages below ``end`` are the opening's own."""
-        return sum(self.has(block) for block in range(end))
 
     def read(self, offset: int, size: int) -> bytes:
         """Returns bytes of own pages; zeros where nothing was written."""
@@ -124,7 +131,7 @@ class OwnPages:
     @property
     def dirty(self) -> bool:
         """Whether pages were written whose bits are not yet on disk."""
-        return bool(self._dirty) or self._header_dirty
+        return bool(self._dirty) or self._header_dirty or self._new
 
     def sync(self) -> None:
         """Waits until the file is on disk, and then its map."""
@@ -140,6 +147,10 @@ class OwnPages:
         limit = self.limit
         try:
             os.fsync(fd)
+            if self._new:
+                _sync_directory(self._path.parent)
+                _sync_directory(self._map_path.parent)
+                self._new = False
             for part, content in bits.items():
                 os.pwrite(map_fd, content, _HEADER.size + part * DIRTY_MAP_BYTES)
             if header:
@@ -172,6 +183,11 @@ class OwnPages:
         for fd in fds or ():
             os.close(fd)
 
+    @property
+    def removed(self) -> bool:
+        """Whether the file was removed."""
+        return self._removed
+
     def remove(self) -> None:
         """Removes the files; what is open of them can still be read and written."""
         if self._made:
@@ -181,14 +197,9 @@ class OwnPages:
         self._map_path.unlink(missing_ok=True)
 
 
-def count_own_pages(path: Path, map_path: Path) -> int:
-    """Returns how many pages of a file are the opening's own, by what is on disk.
-
-    Raises:
-        OSError: a file cannot be read.
-    """
-    content = map_path.read_bytes()
-    limit = _HEADER.unpack_from(content)[0] if len(content) >= _HEADER.size else 0
-    blocks = path.stat().st_size // BLCKSZ
-    bits = int.from_bytes(content[_HEADER.size :], "little") & (1 << min(limit, blocks)) - 1
-    return bits.bit_count() + max(0, blocks - limit)
+def _sync_directory(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -7,6 +7,7 @@ cannot be read, is planned and read page by page (``plan.py``), which also knows
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -73,9 +74,30 @@ class Gatherer:
         self._cache = cache
         # Their memory is used again.
         self._requests: list[Requests] = []
+        self._changed = threading.Condition()
+        # What stands for each call that is under way.
+        self._calls: set[object] = set()
+
+    def settle(self) -> None:
+        """Returns when each call that is under way now has ended."""
+        with self._changed:
+            calls = set(self._calls)
+            while calls & self._calls:
+                self._changed.wait()
 
     @contextmanager
     def _some_requests(self) -> Iterator[Requests]:
+        call = object()
+        with self._changed:
+            self._calls.add(call)
+        try:
+            yield from self._lend_requests()
+        finally:
+            with self._changed:
+                self._calls.remove(call)
+                self._changed.notify_all()
+
+    def _lend_requests(self) -> Iterator[Requests]:
         try:
             requests = self._requests.pop()
         except IndexError:
@@ -94,7 +116,7 @@ class Gatherer:
         self, questions: Sequence[Question], requests: Requests
     ) -> list[outcome.Outcome[Gathered]]:
         planner = self.planner
-        generation = planner.index.taken_back
+        generation = planner.generation
         known = planner.known()
         chains = Chains()
         found: list[outcome.Outcome[Gathered] | None] = []
@@ -103,7 +125,7 @@ class Gatherer:
         for tag, at_lsn in questions:
             try:
                 lsn = known.check(at_lsn)
-                quick = self._quick(tag, lsn, known.valid, generation, chains, requests)
+                quick = self._quick(tag, lsn, known.around(lsn), generation, chains, requests)
             except WalstreamError as error:
                 found.append(outcome.Error(error))
                 continue
@@ -128,16 +150,18 @@ class Gatherer:
         self,
         tag: BufferTag,
         lsn: int,
-        known_lsn: int,
+        around: tuple[int, int],
         generation: int,
         chains: Chains,
         requests: Requests,
     ) -> Gathered | tuple[int, int] | None:
         """Returns a page that is there, or adds its request and returns where it will be right.
 
-        None where it is to be planned by itself.
+        None where it is to be planned by itself. ``around``: see ``Known.around``; no page is right
+        beyond it, for records that changed it there may be gone.
         """
         planner = self.planner
+        first_lsn, known_lsn = around
         fork = planner.fork_at(tag.locator, tag.fork, lsn, known_lsn)
         if fork.size is None or tag.block >= fork.size:
             return None
@@ -147,8 +171,8 @@ class Gatherer:
         chain = planner.index.find_chain(chains, tag, max(floor, enough), lsn, known_lsn > lsn)
         length = chains.length(chain)
         next_lsn = chains.next_of(chain)
-        last_lsn = max(lsn, min(next_lsn - 1 if next_lsn else known_lsn, fork.last_lsn))
-        first_lsn = planner.first_lsn
+        last_lsn = min(known_lsn, next_lsn - 1 if next_lsn else known_lsn, fork.last_lsn)
+        last_lsn = max(lsn, last_lsn)
         if length:
             first_lsn = max(first_lsn, chains.end_lsn(chains.first(chain + 1) - 1))
         if chains.makes_page(chain):

@@ -16,6 +16,7 @@ from walstream.index.page_index import MAX_LSN, DatabaseKind, Entry, EntryFlag, 
 from walstream.index.voids import Void
 from walstream.segments.reader import SegmentReader
 from walstream.store.base_backup_pages import BasePages
+from walstream.store.removed import Moments, check_answerable
 from walstream.tasks.watermark import Watermark
 from walstream.wal.model import BLCKSZ, BufferTag, ForkNumber, RelFileLocator, format_lsn
 
@@ -68,17 +69,18 @@ class ForkAt(NamedTuple):
 class Known(NamedTuple):
     """Which LSNs can be asked for: from ``first`` to ``valid``, both inclusive.
 
-    ``last``: end of the newest record; ``branch_end``: see ``Planner``.
+    ``last``: end of the newest record; ``branch_end``, ``moments``: see ``Planner``.
     """
 
     first: int
     last: int
     valid: int
     branch_end: int
+    moments: tuple[Moments, ...] = ()
 
     def check(self, at_lsn: int | None) -> int:
         """See ``Planner.check_lsn``."""
-        first, last, valid, branch_end = self
+        first, last, valid, branch_end, moments = self
         if at_lsn is None:
             at_lsn = last
             if last < first:
@@ -101,7 +103,17 @@ class Known(NamedTuple):
                 f"LSN {format_lsn(at_lsn)} has not been reached: "
                 f"the newest record ends at {format_lsn(last)}"
             )
+        if moments:
+            check_answerable(moments, at_lsn)
         return at_lsn
+
+    def around(self, lsn: int) -> tuple[int, int]:
+        """Returns from where to where every LSN can be asked for, as ``lsn`` can; inclusive."""
+        for each in self.moments:
+            if each.has(lsn):
+                last = self.valid if each.to_lsn is None else min(each.to_lsn, self.valid)
+                return max(each.from_lsn, self.first), last
+        return self.first, self.valid
 
 
 class Planner:
@@ -113,6 +125,7 @@ class Planner:
         bases: the base backups; pages start from the newest one that fits.
         last_valid: up to where ingest in this process has read; None without one.
         branch_end: what the index has from there on is of a branch that the server has left.
+        moments: those that gc left; none: all from the oldest base on.
     """
 
     def __init__(
@@ -122,19 +135,36 @@ class Planner:
         bases: Sequence[Base],
         last_valid: Watermark | None = None,
         branch_end: int = MAX_LSN,
+        moments: Sequence[Moments] = (),
     ) -> None:
         self.index = index
         self.archive = archive
         self.bases: list[Base] = []
-        self.replace_bases(bases)
+        self.moments: tuple[Moments, ...] = ()
+        self._replaced = 0
+        self.replace_bases(bases, moments)
         self.last_valid = last_valid
         self.branch_end = branch_end
         self._lock = threading.Lock()
         self._forks: OrderedDict[tuple[RelFileLocator, int, int, int], ForkAt] = OrderedDict()
 
-    def replace_bases(self, bases: Sequence[Base]) -> None:
-        """From now on pages start from these base backups; for any thread."""
+    def replace_bases(
+        self, bases: Sequence[Base], moments: Sequence[Moments] | None = None
+    ) -> None:
+        """From now on pages start from these base backups; for any thread.
+
+        ``moments``: as of the constructor; None: as before.
+        """
+        changed = moments is not None and tuple(moments) != self.moments
+        if moments is not None:
+            self.moments = tuple(moments)
         self.bases = sorted(bases, key=lambda base: (base.start_lsn, base.stop_lsn))
+        self._replaced += changed
+
+    @property
+    def generation(self) -> int:
+        """Another one when what was planned before may not be had any more, or be another page."""
+        return self.index.taken_back + self._replaced
 
     @property
     def first_lsn(self) -> int:
@@ -157,8 +187,9 @@ class Planner:
         """Returns the LSN to answer at: the given one, or the newest.
 
         Raises:
-            LsnNotAvailable: before the store begins, or beyond what is indexed. The newest is
-                before the beginning until the index has reached the end of the base backup.
+            LsnNotAvailable: before the store begins, or beyond what is indexed, or gc removed what
+                it is made from. The newest is before the beginning until the index has reached
+                the end of the base backup.
         """
         return self.known().check(at_lsn)
 
@@ -166,7 +197,41 @@ class Planner:
         """Returns which LSNs can be asked for now. Blocks."""
         last = self.last_record_lsn
         valid = 0 if self.last_valid is None else self.last_valid.value
-        return Known(self.first_lsn, last, max(valid, last), self.branch_end)
+        return Known(self.first_lsn, last, max(valid, last), self.branch_end, self.moments)
+
+    def check_kept(self, at_lsn: int) -> None:
+        """Checks that gc left what an LSN is made from.
+
+        Raises:
+            LsnNotAvailable: it did not; what can be had is said.
+        """
+        if self.moments:
+            check_answerable(self.moments, at_lsn)
+
+    def check_kept_range(self, from_lsn: int, to_lsn: int) -> None:
+        """Checks that gc left what every LSN from one to another is made from.
+
+        Raises:
+            LsnNotAvailable: it did not; what can be had is said.
+        """
+        self.check_kept(from_lsn)
+        self.check_kept(to_lsn)
+        if not self.moments or any(
+            each.has(from_lsn) and each.has(to_lsn) for each in self.moments
+        ):
+            return
+        known = ", ".join(map(str, self.moments))
+        raise LsnNotAvailable(
+            f"not every moment from {format_lsn(from_lsn)} to {format_lsn(to_lsn)} can be had, "
+            f"walstream gc removed what some are made from: the moments that can be had are {known}"
+        )
+
+    def oldest_start(self, asked_lsn: int) -> int:
+        """Returns where the oldest base begins that pages as of an LSN may be made from."""
+        for moments in self.moments:
+            if moments.has(asked_lsn):
+                return moments.base_lsn
+        return self.bases[0].start_lsn if self.bases else 0
 
     def plan(self, tag: BufferTag, at_lsn: int | None = None) -> Plan:
         """Returns how the page will be rebuilt. Blocks: it reads the index and the base backup.
@@ -193,7 +258,8 @@ class Planner:
 
     def _plan(self, tag: BufferTag, lsn: int, asked_lsn: int, copies: int = 0) -> Plan:
         """Returns the plan for a page as of ``lsn``, which is for one as of ``asked_lsn``."""
-        floor = self.index.voided(tag, lsn)
+        # The index may go back further than WAL: gc leaves nothing before the oldest base.
+        floor = max(self.index.voided(tag, lsn), self.oldest_start(asked_lsn))
         copy = self.index.database_replaced(tag.spc_oid, tag.db_oid, lsn)
         if copy is not None and copy.end_lsn > floor:
             floor = copy.end_lsn
@@ -305,7 +371,10 @@ class Planner:
         return max(found, fork.made_lsn)
 
     def newest_base(self, lsn: int) -> Base | None:
-        """Returns the newest backup that pages as of an LSN can be made from."""
+        """Returns the newest backup that pages as of an LSN can be made from.
+
+        It does not begin before ``oldest_start``: all that pages need from its start on is there.
+        """
         for base in reversed(self.bases):
             if base.stop_lsn <= lsn:
                 return base

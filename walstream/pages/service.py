@@ -28,6 +28,7 @@ from walstream.redo.rules.checksum import with_checksum
 from walstream.rmgr import describe, operation_name
 from walstream.rmgr.rmgrlist import rmgr_name
 from walstream.segments.reader import SegmentReader
+from walstream.store.removed import Moments
 from walstream.tasks.desk import Desk
 from walstream.tasks.watermark import Watermark
 from walstream.wal.model import BufferTag, ForkNumber, RawRecord, RelFileLocator
@@ -68,6 +69,7 @@ class PageService:
         redo: who rebuilds pages.
         last_valid: up to where ingest in this process has read; None without one.
         branch_end: what the index has from there on is of a branch that the server has left.
+        moments: those that gc left; none: all from the oldest base on.
         cache_bytes: for rebuilt pages that are remembered.
     """
 
@@ -80,9 +82,10 @@ class PageService:
         redo: Redo,
         last_valid: Watermark | None = None,
         branch_end: int = MAX_LSN,
+        moments: Sequence[Moments] = (),
         cache_bytes: int = CACHE_BYTES,
     ) -> None:
-        self.planner = Planner(index, archive, bases, last_valid, branch_end)
+        self.planner = Planner(index, archive, bases, last_valid, branch_end, moments)
         self.index = index
         self.archive = archive
         self.facts = facts
@@ -102,9 +105,27 @@ class PageService:
         """The base backups that pages start from, oldest first."""
         return self.planner.bases
 
-    def replace_bases(self, bases: Sequence[Base]) -> None:
-        """From now on pages start from these base backups; for any thread."""
-        self.planner.replace_bases(bases)
+    @property
+    def moments(self) -> tuple[Moments, ...]:
+        """The moments that gc left; none: all from the oldest base on."""
+        return self.planner.moments
+
+    def replace_bases(
+        self, bases: Sequence[Base], moments: Sequence[Moments] | None = None
+    ) -> None:
+        """From now on pages start from these base backups; for any thread.
+
+        ``moments``: as of the constructor; None: as before.
+        """
+        self.planner.replace_bases(bases, moments)
+
+    async def leave_bases(self, bases: Sequence[Base], moments: Sequence[Moments]) -> None:
+        """Starts pages from these base backups only; when it returns, no other is read any more.
+
+        Cancellation: waits for the pages that are being read.
+        """
+        self.replace_bases(bases, moments)
+        await trio.to_thread.run_sync(self.gatherer.settle)
 
     @property
     def first_lsn(self) -> int:
@@ -151,7 +172,7 @@ class PageService:
         if at_lsn is None:
             # Never what somebody else began to read: it may be older than what is known by now.
             return await self._read(tag, None)
-        generation = self.index.taken_back
+        generation = self.planner.generation
         page = self._cache.get(tag, at_lsn, generation)
         if page is not None:
             await trio.lowlevel.checkpoint()

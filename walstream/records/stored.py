@@ -20,6 +20,7 @@ from walstream.scanning.output import Batch, records_output
 from walstream.scanning.range_scan import RangeScan, default_threads
 from walstream.scanning.stream_scan import StreamScan
 from walstream.scanning.wal_range import WalRange
+from walstream.store.leases import lease_on
 from walstream.wal.match import RecordMatch
 from walstream.wal.model import RelFileLocator
 
@@ -74,13 +75,14 @@ def _records(
         yield from _of_batches(stream.from_pipe(source))
         ending = stream.ending
     else:
-        segments, wanted = open_range(Path(source), wanted, timeline)
-        with closing(segments):
-            if match.everything:
-                # To make objects of all of it takes longer than to read it.
-                threads = 1
-            scan = RangeScan(segments, records_output, wanted, match, threads=threads)
-            yield from _of_batches(scan.items())
+        with lease_on(Path(source)):
+            segments, wanted = open_range(Path(source), wanted, timeline)
+            with closing(segments):
+                if match.everything:
+                    # To make objects of all of it takes longer than to read it.
+                    threads = 1
+                scan = RangeScan(segments, records_output, wanted, match, threads=threads)
+                yield from _of_batches(scan.items())
         ending = scan.ending
     if ending is not None:
         raise_ending(ending)

@@ -194,6 +194,8 @@ class RedoProcess:
                     check=False,
                     env=self._environment,
                     deliver_cancel=_kill,
+                    # Ctrl-C at a terminal is for us to answer: pages are needed while we end.
+                    process_group=0,
                 )
             )
         except OSError as exc:

@@ -11,6 +11,7 @@ from walstream.tasks.watermark import Watermark
 if TYPE_CHECKING:
     from walstream.receive.receiver import Receiver
     from walstream.redo.manager import RedoManager  # what only receives starts without it
+    from walstream.status.window import Window
     from walstream.store.writer import Writer
 
 RATE_S = 0.5
@@ -33,6 +34,10 @@ class Monitor:
         self._writer = writer
         self._ingested = ingested
         self._redo = redo
+        self.retention: str | None = None
+        """What retention found last, in words; kept up to date by whoever looks."""
+        self.window: Window | None = None
+        """What can be had, as it was last looked at."""
         self._caught_up_at = time.time()
         self._last = (time.monotonic(), writer.received.value)
         self._rate = 0.0
@@ -72,6 +77,7 @@ class Monitor:
             last_error_at=receiver.last_error_at or None,
             indexed_lsn=None if self._ingested is None else self._ingested.value,
             redo_children=self._children(),
+            retention=self.retention,
         )
         return self.latest
 

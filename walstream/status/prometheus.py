@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import fields
@@ -20,6 +21,7 @@ from walstream.errors import ConfigError
 from walstream.redo.manager import RedoManager
 from walstream.redo.metrics import Histogram
 from walstream.status.monitor import Monitor
+from walstream.status.window import Loss, gauges
 
 
 class StatusCollector(Collector):
@@ -39,6 +41,20 @@ class StatusCollector(Collector):
                 yield GaugeMetricFamily(
                     f"walstream_{field.name}", f"{field.name} of walstream status", value=value
                 )
+
+
+class WindowCollector(Collector):
+    """Which moments can be had, as gauges ``walstream_window_NAME``, as last looked at."""
+
+    def __init__(self, monitor: Monitor) -> None:
+        self._monitor = monitor
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        window = self._monitor.window
+        if window is None:
+            return
+        for name, text, value in gauges(window, Loss.of(self._monitor.latest, time.time())):
+            yield GaugeMetricFamily(name, text, value=value)
 
 
 class RedoCollector(Collector):

@@ -20,6 +20,7 @@ class ReceiverStatus:
 
     ``retained_bytes``: how much WAL the server keeps for our slot; None: no slot, or not known yet.
     ``indexed_lsn`` and ``redo_children``: None where there is no index (``walstream receive``).
+    ``retention``: what the last look at what may go found, in words; None where all is kept.
     """
 
     updated_at: float
@@ -46,10 +47,11 @@ class ReceiverStatus:
     last_error_at: float | None = None
     indexed_lsn: int | None = None
     redo_children: tuple[str, ...] | None = None
+    retention: str | None = None
 
 
 # Left out of the table where they are None: they belong to an index.
-OF_AN_INDEX = ("indexed_lsn", "redo_children")
+OF_AN_INDEX = ("indexed_lsn", "redo_children", "retention")
 _TYPES: dict[str, type | tuple[type, ...]] = {
     "int": int,
     "float": (int, float),

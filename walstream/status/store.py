@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from walstream.errors import StoreError
+from walstream.errors import StorageError, StoreError, WalError
 from walstream.index.page_index import PageIndex
 from walstream.segments.files import regular_files
 from walstream.status.file import read_status
 from walstream.status.snapshot import ReceiverStatus, to_table
+from walstream.status.window import Window, take_window, window_table
 from walstream.store.base_backup import BaseBackup, list_base_backups
 from walstream.store.store import Store, StoreIdentity
 from walstream.wal.model import format_lsn
@@ -21,6 +22,8 @@ class StoreStatus:
 
     ``indexed_lsn``: the end of the newest record in the index; None: nothing yet, or it cannot be
     read now, which ``index_problem`` then says. ``receiver``: its status file, None without one.
+    ``window``: the moments that can be had; None where there are none yet, or they cannot be told,
+    which ``window_problem`` then says.
     """
 
     path: str
@@ -31,6 +34,8 @@ class StoreStatus:
     indexed_lsn: int | None
     index_problem: str | None
     receiver: ReceiverStatus | None
+    window: Window | None = None
+    window_problem: str | None = None
 
 
 def store_status(path: Path) -> StoreStatus:
@@ -42,30 +47,40 @@ def store_status(path: Path) -> StoreStatus:
     """
     store = Store.open(path, lock=False)
     sizes = file_sizes(store.wal_path)
-    indexed_lsn, problem = _indexed(store.index_path)
+    backups = tuple(list_base_backups(store.base_path))
+    indexed_lsn, problem, window = _indexed(store, bool(backups))
     return StoreStatus(
         str(store.path),
         store.identity,
         len(sizes),
         sum(sizes),
-        tuple(list_base_backups(store.base_path)),
+        backups,
         indexed_lsn,
         problem,
         read_status(store.status_path),
+        window if isinstance(window, Window) else None,
+        window if isinstance(window, str) else None,
     )
 
 
-def _indexed(index_path: Path) -> tuple[int | None, str | None]:
-    if not (index_path / "CURRENT").exists():
-        return None, None
+def _indexed(store: Store, has_base: bool) -> tuple[int | None, str | None, Window | str | None]:
+    """Returns how far the index is, what is wrong with it, and what can be had or why not."""
+    if not (store.index_path / "CURRENT").exists():
+        return None, None, None
     try:
-        index = PageIndex(index_path, read_only=True)
+        index = PageIndex(store.index_path, read_only=True)
     except StoreError as error:
         # It is being made, taken back, or must be made again: the rest can be told.
-        return None, str(error)
+        return None, str(error), None
     try:
         end = index.meta("last_record_end")
-        return None if end is None else int(end), None
+        window: Window | str | None = None
+        if has_base and end is not None:
+            try:
+                window = take_window(store, index)
+            except (StoreError, StorageError, WalError) as error:
+                window = str(error)
+        return None if end is None else int(end), None, window
     finally:
         index.close()
 
@@ -98,6 +113,8 @@ def store_table(store: StoreStatus) -> dict[str, object]:
     }
     if store.index_problem is not None:
         table["index"] = store.index_problem
+    if store.window is not None:
+        table["window"] = window_table(store.window)
     if store.receiver is not None:
         table["receiver"] = to_table(store.receiver)
     return table

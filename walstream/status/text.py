@@ -56,6 +56,12 @@ def store_lines(store: StoreStatus, now: float) -> Iterator[tuple[str, str]]:
         yield "indexed", format_lsn(store.indexed_lsn)
     else:
         yield "indexed", store.index_problem or "nothing yet"
+    if store.window is not None:
+        from walstream.status.window import window_line  # which is told by what is here
+
+        yield "window", window_line(store.window)
+    elif store.window_problem is not None:
+        yield "WINDOW", store.window_problem
     if store.receiver is not None:
         yield from receiver_lines(store.receiver, now)
 
@@ -75,6 +81,8 @@ def receiver_lines(status: ReceiverStatus, now: float) -> Iterator[tuple[str, st
         last, slowest = status.last_fsync_seconds, status.slowest_fsync_seconds
         fsync += f", last {duration(last)}, slowest {duration(slowest)}"
     yield "fsync", fsync
+    if status.retention:
+        yield "retention", status.retention
     for child in status.redo_children or ():
         yield "redo child", child
     for hole in status.holes:

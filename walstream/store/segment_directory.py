@@ -27,6 +27,7 @@ from walstream.segments.names import (
     segment_names,
 )
 from walstream.store.file_layer import FileLayer, storage_error, write_durably
+from walstream.store.removed import read_removed, unexplained
 from walstream.store.start_plan import (
     StartPlan,
     WalEntry,
@@ -118,9 +119,12 @@ class SegmentDirectory:
                 f"{upstream.timeline}",
             )
         self._check_cluster(entries, upstream)
+        removed = read_removed(self.path)
         void: tuple[WalEntry, ...] = ()
         while True:
             plan = choose_start(entries, upstream, empty_start=self._start, void=void, kept=kept)
+            # What gc took away is not to be sent again.
+            plan = plan._replace(holes=tuple(unexplained(plan.holes, removed)))
             verified, best = self._verify_newest(entries, plan, upstream)
             part = upstream.history.part_of(plan.timeline)
             if best is None or verified is None or part is None or verified.end_lsn <= part.end:

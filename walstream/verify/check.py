@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from walstream.scanning.ending import EndKind
 from walstream.scanning.output import TotalsOutput
@@ -33,6 +33,7 @@ def verify(
     threads: int = 1,
     system_identifier: int | None = None,
     progress: Callable[[int], None] | None = None,
+    removed: Sequence[tuple[int, int]] = (),
 ) -> Report:
     """Returns the report on all the WAL of a source.
 
@@ -41,6 +42,7 @@ def verify(
         threads: how many scan at the same time.
         system_identifier: the cluster's, where it is known from elsewhere (a store).
         progress: called with the number of segments that were read since the last call.
+        removed: WAL ``[begin, end)`` that is not there by intention (``walstream gc``).
 
     Raises:
         StorageError: a file cannot be read.
@@ -69,10 +71,22 @@ def verify(
             told = done
     if progress is not None and told < len(numbers):
         progress(len(numbers) - told)
-    report.problems = [problem_of(lost) for lost in scan.lost]
+    report.problems = [
+        problem_of(lost) for lost in scan.lost if not _is_removed(lost, removed, source)
+    ]
     judge(report, scan)
     report.seconds = time.perf_counter() - began
     return report
+
+
+def _is_removed(lost: LostRange, removed: Sequence[tuple[int, int]], source: SegmentSource) -> bool:
+    """Whether what is missing is all of what was taken away there by intention."""
+    if lost.kind is not EndKind.MISSING or lost.error.lsn is None:
+        return False
+    lsn, numbers = lost.error.lsn, source.numbers()
+    return any(
+        begin <= lsn < end and end // source.segment_size in numbers for begin, end in removed
+    )
 
 
 def problem_of(lost: LostRange) -> Problem:

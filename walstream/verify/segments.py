@@ -8,7 +8,7 @@ behind it, and what was lost is reported. The report is that of ``check.py``.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from walstream.errors import WalError
@@ -39,6 +39,7 @@ def verify_segments(
     system_identifier: int | None = None,
     progress: Callable[[int], None] | None = None,
     ledger: Ledger | None = None,
+    removed: Sequence[tuple[int, int]] = (),
 ) -> Report:
     """Returns the report on all the WAL of a source.
 
@@ -48,6 +49,7 @@ def verify_segments(
         system_identifier: the cluster's, where it is known from elsewhere (a store).
         progress: called with the number of segments that were read since the last call.
         ledger: of the store whose WAL it is; what it knows is not read again.
+        removed: WAL ``[begin, end)`` that is not there by intention (``walstream gc``).
 
     Raises:
         StorageError: a file cannot be read.
@@ -77,13 +79,21 @@ def verify_segments(
         ends.append(end)
         if progress is not None:
             progress(end.run.last - end.run.first + 1)
-    join(source, ends, report)
+    join(source, ends, report, removed)
     report.seconds = time.perf_counter() - began
     return report
 
 
-def join(source: SegmentSource, ends: list[RunEnd], report: Report) -> None:
-    """Puts the runs together: the chain between them, gaps, and how WAL ends."""
+def join(
+    source: SegmentSource,
+    ends: list[RunEnd],
+    report: Report,
+    removed: Sequence[tuple[int, int]] = (),
+) -> None:
+    """Puts the runs together: the chain between them, gaps, and how WAL ends.
+
+    A gap within ``removed`` is none.
+    """
     problems = report.problems
     # The last run with records, and the first thing wrong behind its last one.
     last: RunEnd | None = None
@@ -93,7 +103,8 @@ def join(source: SegmentSource, ends: list[RunEnd], report: Report) -> None:
         if before is not None and end.run.first != before.last + 1:
             if end.records:
                 # A record that goes on into the gap is lost with it.
-                problems.append(missing(source, before, end, last))
+                if not is_removed(source, before, end, removed):
+                    problems.append(missing(source, before, end, last))
                 last = wrong = None
             else:
                 continue  # nothing but what an older life of the file left
@@ -202,6 +213,15 @@ def older_timeline(last: RunEnd, end: RunEnd) -> Problem:
 def as_problem(error: WalError, lost_start: int, lost_end: int | None) -> Problem:
     kind = "wal" if error.reason is None else Reason(error.reason).name.lower()
     return Problem(kind, error.lsn or 0, str(error), lost_start, lost_end)
+
+
+def is_removed(
+    source: SegmentSource, before: Run, after: RunEnd, removed: Sequence[tuple[int, int]]
+) -> bool:
+    """Returns whether all between two runs was taken away by intention."""
+    size = source.segment_size
+    gap = (before.last + 1) * size, after.run.first * size
+    return any(begin <= gap[0] and gap[1] <= end for begin, end in removed)
 
 
 def missing(source: SegmentSource, before: Run, after: RunEnd, last: RunEnd | None) -> Problem:
