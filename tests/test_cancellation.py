@@ -16,6 +16,8 @@ def public_coroutines(node: ast.AST, name: str = "") -> Iterator[tuple[str, ast.
     """Yields those of a module and its public classes; those inside a function are nobody's."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.ClassDef) and not child.name.startswith("_"):
+            if any(ast.unparse(base) == "pyfuse3.Operations" for base in child.bases):
+                continue  # pyfuse3 alone calls its handlers
             yield from public_coroutines(child, f"{name}{child.name}.")
         elif isinstance(child, ast.AsyncFunctionDef) and not child.name.startswith("_"):
             yield name + child.name, child

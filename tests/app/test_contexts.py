@@ -61,8 +61,22 @@ CONTEXTS: dict[str, Open] = {
     "stream_wal": lambda path: stream_wal("host=127.0.0.1 port=1"),
     "serve_metrics": lambda path: serve_metrics("127.0.0.1:0", []),
 }
-# Tested where a server is, or redo children are.
-ELSEWHERE = {"demo_server", "isolated", "scan"}
+# Tested where a server is, a mount, or redo children are.
+ELSEWHERE = {
+    "compare_branch",
+    "demo_server",
+    "get_pages",
+    "isolated",
+    "mount_moment",
+    "mounted",
+    "open_branch",
+    "open_moment",
+    "open_reader",
+    "place_beside",
+    "read",
+    "running_server",
+    "scan",
+}
 
 
 def test_the_list_is_complete() -> None:
@@ -93,6 +107,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     index = PageIndex(store.index_path)
     begin_index(index, SEGMENT, [])
     index.close()
+    store.status_path.touch()  # it has streamed before
     backup = BaseBackup(store.base_path / "0", SEGMENT, SEGMENT, SEGMENT, 1)
     backup.path.with_suffix(".toml").touch()
     for module in (opening, prepare):

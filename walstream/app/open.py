@@ -83,6 +83,13 @@ class StoreReader:
 
 @asynccontextmanager
 async def open_reader(path: Path, sandbox: bool) -> AsyncIterator[StoreReader]:
+    """Opens a store for reading, with redo processes that run while the context lasts.
+
+    Raises:
+        StoreError, StorageError, WalError: see ``StoreReader``.
+
+    Cancellation: everything is closed; nothing is left behind.
+    """
     reader = await trio.to_thread.run_sync(partial(StoreReader, path, sandbox=sandbox))
     async with closing_in_thread(reader), open_bare_nursery() as nursery:
         await nursery.start(reader.redo.run)

@@ -182,6 +182,11 @@ async def make_opening(
     """Returns a new branch directory at ``path``, and what its moment is made of.
 
     ``mount_only``: no server runs on it: everything is in the mount, and it was shut down.
+
+    Raises:
+        WalstreamError: see ``open_moment``.
+
+    Cancellation: what was made is removed with the next one at that path.
     """
     source = past.source(moment.lsn)
     target = Target(place.mount_point / Places.DATA, {})
