@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import trio
@@ -36,11 +34,8 @@ async def create_branch(store: Path, asked: MomentText, options: OpenOptions) ->
         return branch
 
 
-@asynccontextmanager
-async def compare_branch(
-    store: Path, name: str, *, sandbox: bool = True
-) -> AsyncIterator[AsyncIterator[Difference]]:
-    """Gives the relation files of a branch that differ from those of its moment.
+async def compare_branch(store: Path, name: str, *, sandbox: bool = True) -> list[Difference]:
+    """Returns the relation files of a branch that differ from those of its moment.
 
     Raises:
         StoreError: there is none.
@@ -53,4 +48,4 @@ async def compare_branch(
         source = Past(reader.pages, reader.backups).source(branch.lsn)
         state = await trio.to_thread.run_sync(cluster_state, source, branch.lsn)
         lower = await trio.to_thread.run_sync(moment_files, reader, source, state, branch)
-        yield differences(branch, lower)
+        return await differences(branch, lower)

@@ -161,16 +161,12 @@ def diff(store: Path, name: str, as_json: bool) -> None:
 
     from walstream.app.branches import compare_branch
 
-    async def main() -> None:
-        async with compare_branch(store, name) as found:
-            async for file in found:
-                if as_json:
-                    click.echo(json.dumps(file._asdict()))
-                else:
-                    count = len(file.blocks)
-                    click.echo(f"{file.kind:8}{count:>8} pages  {file.name}{_some(file.blocks)}")
-
-    trio.run(main)
+    for file in trio.run(compare_branch, store, name):
+        if as_json:
+            click.echo(json.dumps(file._asdict()))
+        else:
+            count = len(file.blocks)
+            click.echo(f"{file.kind:8}{count:>8} pages  {file.name}{_some(file.blocks)}")
 
 
 def _some(blocks: Sequence[int]) -> str:

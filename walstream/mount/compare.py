@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import trio
@@ -32,8 +32,8 @@ class Difference(NamedTuple):
     blocks: tuple[int, ...]
 
 
-async def differences(branch: Branch, lower: Lower) -> AsyncIterator[Difference]:
-    """Gives the relation files of a branch that differ from those of its moment, by name.
+async def differences(branch: Branch, lower: Lower) -> list[Difference]:
+    """Returns the relation files of a branch that differ from those of its moment, by name.
 
     What was written with the same bytes is no difference; a hint bit is one. What an open branch
     has not yet synced is not seen.
@@ -44,19 +44,21 @@ async def differences(branch: Branch, lower: Lower) -> AsyncIterator[Difference]
 
     Cancellation: nothing is left behind.
     """
+    found = []
     own = await trio.to_thread.run_sync(_written, branch, lower)
     for name in sorted(own):
         file = lower.find(*_split(name))
         path = branch.path / "upper" / name
         if file is None:
             size = (await trio.Path(path).stat()).st_size
-            yield Difference(name, "new", tuple(range(size // BLCKSZ)))
+            found.append(Difference(name, "new", tuple(range(size // BLCKSZ))))
         elif not own[name]:
-            yield Difference(name, "gone", ())
+            found.append(Difference(name, "gone", ()))
         else:
             blocks = await _changed(branch, name, file, lower)
             if blocks:
-                yield Difference(name, "changed", tuple(blocks))
+                found.append(Difference(name, "changed", tuple(blocks)))
+    return found
 
 
 def _split(name: str) -> tuple[str, str]:
