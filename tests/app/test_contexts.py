@@ -63,7 +63,6 @@ CONTEXTS: dict[str, Open] = {
 }
 # Tested where a server is, a mount, or redo children are.
 ELSEWHERE = {
-    "compare_branch",
     "demo_server",
     "get_pages",
     "isolated",
