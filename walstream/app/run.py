@@ -27,6 +27,7 @@ from walstream.receive.receiver import Receiver
 from walstream.redo.manager import RedoConfig, RedoManager
 from walstream.segments.reader import SegmentReader
 from walstream.status.prometheus import (
+    DrillCollector,
     RedoCollector,
     StatusCollector,
     WindowCollector,
@@ -180,6 +181,7 @@ class Application:
                 collectors = (
                     StatusCollector(monitor),
                     WindowCollector(monitor),
+                    DrillCollector(self.config.store),
                     RedoCollector(self.redo),
                 )
                 await stack.enter_async_context(serve_metrics(self.config.metrics, collectors))

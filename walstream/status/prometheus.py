@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import fields
+from pathlib import Path
 
 import trio
 from prometheus_client import CollectorRegistry, start_http_server
@@ -17,11 +18,12 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from walstream.errors import ConfigError
+from walstream.errors import ConfigError, StorageError, StoreError
 from walstream.redo.manager import RedoManager
 from walstream.redo.metrics import Histogram
 from walstream.status.monitor import Monitor
 from walstream.status.window import Loss, gauges
+from walstream.store.drills import last_drill
 
 
 class StatusCollector(Collector):
@@ -55,6 +57,33 @@ class WindowCollector(Collector):
             return
         for name, text, value in gauges(window, Loss.of(self._monitor.latest, time.time())):
             yield GaugeMetricFamily(name, text, value=value)
+
+
+class DrillCollector(Collector):
+    """What the drills of a store found, as gauges ``walstream_drill_NAME``.
+
+    Is called in threads of the HTTP server, which read the reports.
+    """
+
+    def __init__(self, store: Path) -> None:
+        self._store = store
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        try:
+            newest, good = last_drill(self._store), last_drill(self._store, passed=True)
+        except (StoreError, StorageError):
+            return
+        if newest is not None:
+            text = "whether nothing failed in the newest drill"
+            yield GaugeMetricFamily("walstream_drill_passed", text, value=float(newest.passed))
+        if good is not None:
+            text = "when the newest drill began in which nothing failed"
+            began = good.began.timestamp()
+            yield GaugeMetricFamily("walstream_drill_good_timestamp_seconds", text, value=began)
+            if good.first_query_s is not None:
+                text = "from its start to its first answer"
+                seconds = good.first_query_s
+                yield GaugeMetricFamily("walstream_drill_first_query_seconds", text, value=seconds)
 
 
 class RedoCollector(Collector):

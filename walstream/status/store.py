@@ -12,6 +12,7 @@ from walstream.status.file import read_status
 from walstream.status.snapshot import ReceiverStatus, to_table
 from walstream.status.window import Window, take_window, window_table
 from walstream.store.base_backup import BaseBackup, list_base_backups
+from walstream.store.drills import DrillReport, last_drill
 from walstream.store.store import Store, StoreIdentity
 from walstream.wal.model import format_lsn
 
@@ -23,7 +24,8 @@ class StoreStatus:
     ``indexed_lsn``: the end of the newest record in the index; None: nothing yet, or it cannot be
     read now, which ``index_problem`` then says. ``receiver``: its status file, None without one.
     ``window``: the moments that can be had; None where there are none yet, or they cannot be told,
-    which ``window_problem`` then says.
+    which ``window_problem`` then says. ``drill``: the newest report, ``good_drill`` the newest in
+    which nothing failed.
     """
 
     path: str
@@ -36,6 +38,8 @@ class StoreStatus:
     receiver: ReceiverStatus | None
     window: Window | None = None
     window_problem: str | None = None
+    drill: DrillReport | None = None
+    good_drill: DrillReport | None = None
 
 
 def store_status(path: Path) -> StoreStatus:
@@ -60,6 +64,8 @@ def store_status(path: Path) -> StoreStatus:
         read_status(store.status_path),
         window if isinstance(window, Window) else None,
         window if isinstance(window, str) else None,
+        last_drill(store.path),
+        last_drill(store.path, passed=True),
     )
 
 
@@ -115,6 +121,9 @@ def store_table(store: StoreStatus) -> dict[str, object]:
         table["index"] = store.index_problem
     if store.window is not None:
         table["window"] = window_table(store.window)
+    if store.drill is not None:
+        table["drill"] = store.drill.to_json()
+        table["good_drill"] = store.good_drill and store.good_drill.to_json()
     if store.receiver is not None:
         table["receiver"] = to_table(store.receiver)
     return table

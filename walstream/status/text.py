@@ -10,6 +10,7 @@ from walstream.wal.model import format_lsn
 
 if TYPE_CHECKING:
     from walstream.status.store import StoreStatus  # the index comes with it
+    from walstream.store.drills import DrillReport
 
 # Of WAL on disk: more is told.
 INDEX_BEHIND = 64 << 20
@@ -62,8 +63,28 @@ def store_lines(store: StoreStatus, now: float) -> Iterator[tuple[str, str]]:
         yield "window", window_line(store.window)
     elif store.window_problem is not None:
         yield "WINDOW", store.window_problem
+    if store.drill is not None:
+        yield from drill_lines(store.drill, store.good_drill, now)
     if store.receiver is not None:
         yield from receiver_lines(store.receiver, now)
+
+
+def drill_lines(
+    drill: DrillReport, good: DrillReport | None, now: float
+) -> Iterator[tuple[str, str]]:
+    """Yields what the newest drill found, and when one last passed."""
+    ago = duration(now - drill.began.timestamp())
+    if drill.passed:
+        first = "" if drill.first_query_s is None else f", first query {drill.first_query_s:.1f} s"
+        yield "drill", f"passed {ago} ago, at {drill.lsn}{first}"
+        return
+    failed = ", ".join(check.name for check in drill.checks if check.passed is False)
+    last = (
+        "none has passed"
+        if good is None
+        else (f"one passed {duration(now - good.began.timestamp())} ago")
+    )
+    yield "DRILL FAILED", f"{ago} ago: {failed}; {last}"
 
 
 def receiver_lines(status: ReceiverStatus, now: float) -> Iterator[tuple[str, str]]:
