@@ -50,15 +50,22 @@ async def test_it_is_ready_when_its_own_pid_file_says_so(tmp_path: Path, status:
         await waited_for(tmp_path)
 
 
-def test_the_processes_that_work_in_a_directory_are_ended(tmp_path: Path) -> None:
+def test_the_processes_that_work_in_a_directory_are_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("walstream.server.postmaster.STOP_DEADLINE_S", 1.0)
     data = tmp_path / "data"
     data.mkdir()
     with (
         subprocess.Popen(["sleep", "600"], cwd=data) as orphan,
         subprocess.Popen(["sleep", "600"], cwd=tmp_path) as other,
     ):
-        threading.Thread(target=orphan.wait).start()  # as init does: no zombie stays
-        end_orphans(data)
-        assert orphan.wait() == -signal.SIGQUIT
-        assert other.poll() is None
-        other.kill()
+        try:
+            threading.Thread(target=orphan.wait).start()  # as init does: no zombie stays
+            end_orphans(data)
+            # It may have inherited that it ignores the first.
+            assert orphan.wait() in (-signal.SIGQUIT, -signal.SIGKILL)
+            assert other.poll() is None
+        finally:
+            orphan.kill()
+            other.kill()
