@@ -411,6 +411,15 @@ class Memory:
     def database_replaced(self, _spc_oid: int, _db_oid: int) -> DatabaseChange | None:
         return None
 
+    def scan(self, _prefix: bytes, _start: bytes) -> Iterator[tuple[bytes, bytes]]:
+        return iter(())
+
+    def scan_down(self, _prefix: bytes, _last: bytes) -> Iterator[tuple[bytes, bytes]]:
+        return iter(())
+
+    def scan_back(self, _prefix: bytes, _upto_lsn: int) -> Iterator[tuple[int, bytes]]:
+        return iter(())
+
     def write(self, batch: Batch) -> None:
         assert all(isinstance(pair[0], bytes) for pair in batch.pairs)
         self.batches.append(batch)

@@ -30,6 +30,7 @@ cdef class WalScanner(WalInput):
     cdef byte* side
     cdef Py_ssize_t side_size
     cdef Py_ssize_t side_have
+    cdef bint past_limit
     cdef list arrays
     cdef bint detached
     cdef RecordFilter chosen

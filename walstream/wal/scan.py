@@ -115,6 +115,7 @@ class WalScanner(WalInput):
         self.detached = detached
         self.n = self.m = 0
         self.side_size = self.side_have = 0
+        self.past_limit = False
         if not cython.compiled:
             self.side = bytearray()
         self.make_arrays()
@@ -188,7 +189,7 @@ class WalScanner(WalInput):
         if self.go_on(bytes_of(self.piece), True):
             self.found(self.walker.start_lsn)
             return True
-        if self.chosen.next_lsn:
+        if self.past_limit:
             self.found(self.chosen.next_lsn)
         if self.damage is not None:
             raise self.damage
@@ -214,6 +215,7 @@ class WalScanner(WalInput):
 
     def note(self, code: int) -> int:
         """Keeps what the walk ended with: damage, the end of WAL, or that the piece is done."""
+        self.past_limit = code == PAST_LIMIT
         if code == DAMAGE:
             self.damaged()
         elif code == BAD_BLOCKS:
