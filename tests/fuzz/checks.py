@@ -399,16 +399,16 @@ class Memory:
     def taken_back_to(self) -> int | None:
         return None
 
-    def size_at(self, _locator: RelFileLocator, _fork: int) -> int | None:
+    def size_at(self, _locator: RelFileLocator, _fork: int, *_upto: int) -> int | None:
         return None
 
-    def sizes(self, _locator: RelFileLocator, _fork: int) -> Iterator[SizeChange]:
+    def sizes(self, _locator: RelFileLocator, _fork: int, *_upto: int) -> Iterator[SizeChange]:
         return iter(())
 
     def forks(self, _locator: RelFileLocator) -> Iterator[int]:
         return iter(())
 
-    def database_replaced(self, _spc_oid: int, _db_oid: int) -> DatabaseChange | None:
+    def database_replaced(self, _spc: int, _db: int, *_upto: int) -> DatabaseChange | None:
         return None
 
     def scan(self, _prefix: bytes, _start: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -418,6 +418,9 @@ class Memory:
         return iter(())
 
     def scan_back(self, _prefix: bytes, _upto_lsn: int) -> Iterator[tuple[int, bytes]]:
+        return iter(())
+
+    def lists_from(self, _prefix: bytes, _lsn: int) -> Iterator[tuple[int, bytes]]:
         return iter(())
 
     def write(self, batch: Batch) -> None:
