@@ -121,9 +121,9 @@ class Opened:
 
     @property
     def memory_mb(self) -> float:
-        """The most that the process itself has had resident."""
+        """What the process itself has resident that is no file (the index and WAL are mapped)."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
-        found = re.search(r"VmHWM:\s+(\d+)", status)
+        found = re.search(r"RssAnon:\s+(\d+)", status)
         assert found is not None
         return int(found[1]) / 1024
 
