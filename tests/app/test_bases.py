@@ -150,6 +150,7 @@ def damage(base: Path) -> None:
     (base / "strange").touch()
 
 
+@pytest.mark.soak
 @pytest.mark.pg_versions(18)
 @pytest.mark.timeout(400)
 def test_an_advance_that_is_killed_is_gone_on_with(pg_version: int, tmp_path: Path) -> None:
