@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -199,21 +198,22 @@ class ZoneType(click.ParamType["ZoneInfo"]):
             self.fail(f"there is no time zone {value!r}", param, ctx)
 
 
-class DurationType(click.ParamType["timedelta"]):
-    """A length of time: a number and s, m, h, d or w."""
+class DurationType(click.ParamType[float]):
+    """``7d``, ``36h``, ``90min`` -> seconds."""
 
-    name = "duration"
+    name = "time"
 
     def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> timedelta:
-        if isinstance(value, timedelta):
+        self, value: str | float, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        from walstream.config import parse_duration
+
+        if isinstance(value, float):
             return value
-        found = re.fullmatch(r"\s*(\d{1,9})\s*([smhdw])\s*", value)
-        if found is None:
-            self.fail(f"{value!r}: expected a number and s, m, h, d or w, such as 8h", param, ctx)
-        units = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-        return timedelta(**{units[found[2]]: int(found[1])})
+        try:
+            return parse_duration(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 LSN = LsnType()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,7 +77,7 @@ def create(
     store: Path,
     name: str,
     asked: MomentText | None,
-    ttl: timedelta | None,
+    ttl: float | None,
     protect: bool,
     parent: str | None,
 ) -> None:
@@ -87,10 +87,10 @@ def create(
     from walstream.app.branches import create_branch
     from walstream.app.opening import OpenOptions
     from walstream.index.moment import parse_moment
-    from walstream.mount.branch import branch_path, copy_branch, load_branch
+    from walstream.mount.branch import branch_path, copy_branch, expiry, load_branch
     from walstream.wal.model import format_lsn
 
-    expires = None if ttl is None else datetime.now(UTC).replace(microsecond=0) + ttl
+    expires = expiry(ttl)
     options = OpenOptions(writable=True, name=name, expires=expires, protected=protect)
     if parent is None:
         branch = trio.run(create_branch, store, asked or parse_moment("latest"), options)

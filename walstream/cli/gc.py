@@ -8,30 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from walstream.cli.arguments import LSN, STORE
+from walstream.cli.arguments import DURATION, LSN, STORE
 from walstream.cli.implicit import ImplicitGroup
 from walstream.text import to_json
 
 if TYPE_CHECKING:
     from walstream.config import RetentionConfig
-
-
-class DurationType(click.ParamType[float]):
-    """``7d``, ``36h``, ``90min`` -> seconds."""
-
-    name = "time"
-
-    def convert(
-        self, value: str | float, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        from walstream.config import parse_duration
-
-        if isinstance(value, float):
-            return value
-        try:
-            return parse_duration(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
 
 
 class SizeType(click.ParamType[int]):
@@ -52,7 +34,6 @@ class SizeType(click.ParamType[int]):
             self.fail(str(error), param, ctx)
 
 
-DURATION = DurationType()
 SIZE = SizeType()
 CONFIG = click.Path(exists=True, dir_okay=False, path_type=Path)
 COUNT = click.IntRange(0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,11 +67,11 @@ def command(
     port: int | None,
     bindir: Path | None,
     settings: tuple[str, ...],
-    ttl: timedelta | None,
+    ttl: float | None,
     protect: bool,
     hydrate: bool,
     rate_limit: int | None,
-    follow: timedelta | None,
+    follow: float | None,
     verbose: bool,
     no_sandbox: bool,
 ) -> None:
@@ -92,8 +91,9 @@ def command(
 
     from walstream.app.opening import OpenOptions
     from walstream.cli.opened import open_and_run
+    from walstream.mount.branch import expiry
 
-    expires = None if ttl is None else datetime.now(UTC).replace(microsecond=0) + ttl
+    expires = expiry(ttl)
     options = OpenOptions(
         writable=writable or name is not None,
         name=name,
@@ -113,8 +113,7 @@ def command(
     psql = list(arguments) if arguments else None
     if follow is not None and (options.branches or asked is not None or psql):
         raise click.UsageError("--follow is read-only, of the newest moment, and without psql")
-    follow_s = None if follow is None else follow.total_seconds()
-    sys.exit(trio.run(open_and_run, store, asked, options, psql, verbose, follow_s))
+    sys.exit(trio.run(open_and_run, store, asked, options, psql, verbose, follow))
 
 
 def setting_of(text: str) -> tuple[str, str]:

@@ -20,7 +20,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
@@ -98,6 +98,13 @@ def check_name(name: str) -> str:
     if not NAME.fullmatch(name):
         raise ConfigError(f"{name!r} is no name of a branch: letters, digits, - and _ (at most 63)")
     return name
+
+
+def expiry(ttl_s: float | None) -> datetime | None:
+    """Returns when a branch that is made now expires; None: never."""
+    if ttl_s is None:
+        return None
+    return datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=ttl_s)
 
 
 def branch_path(store: Path, name: str) -> Path:
